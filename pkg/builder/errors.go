@@ -1,0 +1,84 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A HostError says that this host cannot do what the build needs, and what
+// to do about it.
+type HostError struct {
+	// Op is what was tried, Hint the way out.
+	Op, Hint string
+	Err      error
+}
+
+func (e *HostError) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *HostError) Unwrap() error { return e.Err }
+
+// A StepError says which step failed and why.
+type StepError struct {
+	// Stage and Step (from 1), Text is the step in one line.
+	Stage string
+	Step  int
+	Text  string
+	// ExitCode of the command, or -1 when it did not come to that.
+	ExitCode int
+	// Tail holds the last lines of masked output.
+	Tail []string
+	// LogFile has all of it.
+	LogFile string
+	// Hint is the way out where one is known.
+	Hint string
+	Err  error
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("stage %q, step %d (%s): %v", e.Stage, e.Step, e.Text, e.Err)
+}
+func (e *StepError) Unwrap() error { return e.Err }
+
+// A LeakError says that a secret's value would have become part of the image.
+type LeakError struct {
+	// Stage and Step (from 1) that stored it.
+	Stage string
+	Step  int
+	// SecretID names the secret, Where the file, "image configuration" or
+	// "history", and Form is raw, base64 or url-encoded.
+	SecretID, Where, Form string
+}
+
+func (e *LeakError) Error() string {
+	return fmt.Sprintf("stage %q, step %d: the value of secret %q is in %s (%s)", e.Stage, e.Step, e.SecretID, e.Where, e.Form)
+}
+
+// A RegistryError says that a registry refused or could not be reached.
+type RegistryError struct {
+	// Op is "pull" or "push", Image the reference.
+	Op, Image string
+	Hint      string
+	Err       error
+}
+
+func (e *RegistryError) Error() string {
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Image, e.Err)
+}
+func (e *RegistryError) Unwrap() error { return e.Err }
+
+// An InputError says that the recipe and what it is applied to (context,
+// arguments, secrets, options) do not fit together.
+type InputError struct {
+	// Subject is what is wrong, Hint the way out.
+	Subject, Hint string
+	Err           error
+}
+
+func (e *InputError) Error() string {
+	return strings.TrimPrefix(e.Subject+": "+e.Err.Error(), ": ")
+}
+func (e *InputError) Unwrap() error { return e.Err }
+
+// ErrUnsupported is wrapped by errors about recipe steps that this version
+// parses but cannot run yet.
+var ErrUnsupported = errors.New("not supported by this version")

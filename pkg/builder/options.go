@@ -1,0 +1,221 @@
+package builder
+
+import (
+	"io"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// StoreOptions say where images live. The zero value is the containers/storage
+// store that podman and buildah of the same user use.
+type StoreOptions struct {
+	// Root is the graph root. Empty means the user's default.
+	Root string
+	// RunRoot holds state that does not survive a reboot. Empty means the
+	// default, or a directory beside Root when Root is set.
+	RunRoot string
+	// Driver is overlay or vfs. Empty means the best one that works here.
+	Driver string
+	// LogDir gets one file per executed step. Empty means Root/pdibuild/log.
+	LogDir string
+	// Registries is used by every pull and push.
+	Registries Registries
+}
+
+// Registries says how registries are talked to. The zero value uses the
+// files that podman, buildah and docker use.
+type Registries struct {
+	// AuthFile is a containers auth.json. Empty means the user's
+	// (${XDG_RUNTIME_DIR}/containers/auth.json, then docker's config.json).
+	AuthFile string
+	// Username and Password override the files when Username is not empty.
+	Username, Password string
+	// TLSVerify false allows plain HTTP and unknown certificates. Nil
+	// leaves the decision to registries.conf.
+	TLSVerify *bool
+	// CertDir holds *.crt, *.cert and *.key for the registry.
+	CertDir string
+	// SignaturePolicy is a policy.json, RegistriesConf a registries.conf.
+	// Empty means the host's, and without one the built-in default.
+	SignaturePolicy, RegistriesConf string
+}
+
+// Isolation says how run steps are kept apart from the host.
+type Isolation string
+
+// The isolations.
+const (
+	// IsolationAuto takes an OCI runtime when one works here, else chroot.
+	IsolationAuto Isolation = "auto"
+	// IsolationOCI runs commands with crun or runc.
+	IsolationOCI Isolation = "oci"
+	// IsolationChroot runs commands with Buildah's chroot.
+	IsolationChroot Isolation = "chroot"
+)
+
+// Pull says when base images are asked for at their registry.
+type Pull string
+
+// The pull policies, with podman's meanings.
+const (
+	PullMissing Pull = "missing"
+	PullAlways  Pull = "always"
+	PullNever   Pull = "never"
+)
+
+// PlanOptions change what a recipe means. The zero value builds the last
+// stage for this machine.
+type PlanOptions struct {
+	// Target is the stage to build. Empty means the last.
+	Target string
+	// Args override the recipe's args; an unknown name is an error.
+	Args map[string]string
+	// Platform is os/arch[/variant]. Empty means this machine's.
+	Platform string
+	// Pull of base images. Empty means PullMissing.
+	Pull Pull
+	// NoCache plans every step as if it had never been run.
+	NoCache bool
+	// Events receives progress of pulls; may be nil.
+	Events func(Event)
+}
+
+// BuildOptions say how a plan is executed.
+type BuildOptions struct {
+	// Tags are full image names (NAME:TAG) that the image gets.
+	Tags []string
+	// Secrets are the values by id. The map is not kept.
+	Secrets map[string][]byte
+	// Isolation of run steps. Empty means IsolationAuto.
+	Isolation Isolation
+	// Jobs is how many stages run side by side. Zero means one per core.
+	Jobs int
+	// Events receives progress, from several goroutines but one call at a
+	// time; may be nil.
+	Events func(Event)
+	// Output receives the masked output of steps, whole lines, one call at a
+	// time; may be nil.
+	Output func(stage string, step int, line []byte)
+}
+
+// An EventKind tells what an Event reports.
+type EventKind string
+
+// The kinds of events.
+const (
+	// EventStageStart and EventStageEnd bracket a stage.
+	EventStageStart EventKind = "stage-start"
+	EventStageEnd   EventKind = "stage-end"
+	// EventBase says that a stage's base image is being pulled or bootstrapped.
+	EventBase EventKind = "base"
+	// EventStepStart and EventStepEnd bracket a step that is executed.
+	EventStepStart EventKind = "step-start"
+	EventStepEnd   EventKind = "step-end"
+	// EventStepCached says that a step's result was found.
+	EventStepCached EventKind = "step-cached"
+	// EventCommit says that the image is being written.
+	EventCommit EventKind = "commit"
+	// EventWarning carries something the user should know once.
+	EventWarning EventKind = "warning"
+	// EventInfo carries a choice and its reason, shown with -v.
+	EventInfo EventKind = "info"
+	// EventTransfer reports bytes of a pull, push or export.
+	EventTransfer EventKind = "transfer"
+)
+
+// An Event is one piece of progress.
+type Event struct {
+	Kind EventKind `json:"event"`
+	Time time.Time `json:"time"`
+	// Stage is the stage's name; Step counts from 1, Steps is their number.
+	Stage string `json:"stage,omitempty"`
+	Step  int    `json:"step,omitempty"`
+	Steps int    `json:"steps,omitempty"`
+	// Text is the step in one line, or the message.
+	Text string `json:"text,omitempty"`
+	// Duration in nanoseconds of what ended.
+	Duration time.Duration `json:"duration_ns,omitempty"`
+	// Failed is set on the end of a stage or step that did not succeed.
+	Failed bool `json:"failed,omitempty"`
+	// Done and Total are bytes; Total is -1 when unknown.
+	Done  int64 `json:"done,omitempty"`
+	Total int64 `json:"total,omitempty"`
+}
+
+// A Plan is what a build would do, in order. It is data: it can be printed,
+// and Build executes exactly it.
+type Plan struct {
+	// Recipe with every argument substituted.
+	Recipe *recipe.Recipe `json:"-"`
+	// Context is the absolute build context directory.
+	Context string `json:"context"`
+	// Platform is os/arch[/variant].
+	Platform string `json:"platform"`
+	// Stages that the target needs, in an order in which they can run.
+	Stages []PlannedStage `json:"stages"`
+	// Image is the id of the finished image when the store has it already.
+	Image string `json:"image,omitempty"`
+	// Key of the whole image; empty while a base image is not known.
+	Key string `json:"key,omitempty"`
+
+	noCache bool
+	pull    Pull
+}
+
+// A PlannedStage is one stage of a Plan.
+type PlannedStage struct {
+	Name string `json:"name"`
+	// From as it will be used.
+	From string `json:"from"`
+	// Needs are the stages that have to run first.
+	Needs []string `json:"needs,omitempty"`
+	Steps []PlannedStep `json:"steps"`
+}
+
+// A PlannedStep is one step of a PlannedStage. The first step of each stage
+// is its base ("from").
+type PlannedStep struct {
+	// Verb is "from", a recipe verb or "config".
+	Verb string `json:"verb"`
+	// Text is the step in one line.
+	Text string `json:"text"`
+	// Key is the hex SHA-256 that the step's result is kept under. Empty
+	// while it depends on a base image that has to be pulled first.
+	Key string `json:"key,omitempty"`
+	// Cached says that the result is in the store.
+	Cached bool `json:"cached"`
+
+	step recipe.Step
+}
+
+// A Result describes a finished image.
+type Result struct {
+	// ImageID is the hex SHA-256 of the image configuration.
+	ImageID string `json:"image_id"`
+	// Digest of the manifest, sha256:HEX.
+	Digest string `json:"digest"`
+	// Names that the image has been given.
+	Names []string `json:"names,omitempty"`
+	// Size in bytes of the uncompressed layers.
+	Size int64 `json:"size"`
+	// Layers is their number.
+	Layers int `json:"layers"`
+	// Cached and Executed count steps.
+	Cached   int `json:"steps_cached"`
+	Executed int `json:"steps_executed"`
+	// Duration of the build.
+	Duration time.Duration `json:"duration_ns"`
+	// LogDir has the logs of executed steps.
+	LogDir string `json:"log_dir,omitempty"`
+}
+
+// PushOptions say how an image is sent away.
+type PushOptions struct {
+	// Compression is gzip (the default), zstd or none.
+	Compression string
+	// Report receives human-readable lines of the transfer; may be nil.
+	Report io.Writer
+	// Events receives EventTransfer; may be nil.
+	Events func(Event)
+}
