@@ -1,30 +1,127 @@
 package builder
 
 import (
-	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 
-	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/sirupsen/logrus"
+	"go.podman.io/storage"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
-// PLACEHOLDER signatures; being implemented.
+// A Builder holds an open image store. Its methods may be called from several
+// goroutines; several Builders, also in other processes, may share a store.
+type Builder struct {
+	store      storage.Store
+	steps      *cache.Steps
+	works      *works
+	ids        identity
+	logDir     string
+	cacheDir   string
+	registries Registries
+	policyPath string
+}
 
-type Builder struct{}
+// Open opens the image store. A *HostError says why this host has none.
+func Open(opt StoreOptions) (*Builder, error) {
+	captureLibraryLog()
+	ids, err := currentIdentity()
+	if err != nil {
+		return nil, &HostError{Op: "find out who this is", Err: err}
+	}
+	so, err := storeOptions(opt, ids)
+	if err != nil {
+		return nil, err
+	}
+	store, err := storage.GetStore(so)
+	if err != nil {
+		return nil, storeError(so.GraphRoot, err)
+	}
+	b := &Builder{store: store, ids: ids, registries: opt.Registries}
+	if err := b.openState(opt); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
 
-func Init() bool            { return false }
-func EnterNamespace() error { return nil }
-func Open(opt StoreOptions) (*Builder, error) { return nil, nil }
-func (b *Builder) Close() error { return nil }
-func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error) { return nil, nil }
-func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (*Result, error) { return nil, nil }
-func (b *Builder) Push(ctx context.Context, image, destination string, opt PushOptions) (digest string, err error) { return "", nil }
-func (b *Builder) Export(ctx context.Context, image, destination string, opt PushOptions) error { return nil }
-func (b *Builder) Images(ctx context.Context) ([]Image, error) { return nil, nil }
-func (b *Builder) Remove(ctx context.Context, image string) error { return nil }
+// openState makes what pdibuild keeps beside the layers. It lives in the
+// graph root, because it describes that very store.
+func (b *Builder) openState(opt StoreOptions) (err error) {
+	dir := filepath.Join(b.store.GraphRoot(), "pdibuild")
+	b.cacheDir = filepath.Join(dir, "cache")
+	b.logDir = opt.LogDir
+	if b.logDir == "" {
+		b.logDir = filepath.Join(dir, "log")
+	}
+	for _, d := range []string{b.cacheDir, b.logDir} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return storeError(d, err)
+		}
+	}
+	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
+		return storeError(dir, err)
+	}
+	if b.works, err = openWorks(b.store, filepath.Join(dir, "work")); err != nil {
+		return storeError(dir, err)
+	}
+	if b.policyPath, err = b.ensurePolicy(dir); err != nil {
+		return storeError(dir, err)
+	}
+	return nil
+}
 
-// An Image is one image of the store.
-type Image struct {
-	ID, Digest string
-	Names []string
-	Size int64
-	Created int64
+// Close releases the store. Layers and images stay.
+func (b *Builder) Close() error {
+	_, err := b.store.Shutdown(false)
+	if errors.Is(err, storage.ErrLayerUsedByContainer) {
+		return nil // another build's working layer; it is not ours to unmount
+	}
+	return err
+}
+
+func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) {
+	so, err := storage.DefaultStoreOptions()
+	if err != nil {
+		return so, storeError(opt.Root, err)
+	}
+	if opt.Root != "" {
+		root, err := filepath.Abs(opt.Root)
+		if err != nil {
+			return so, storeError(opt.Root, err)
+		}
+		so.GraphRoot, so.RunRoot = root, filepath.Join(root, "run")
+	}
+	if opt.RunRoot != "" {
+		so.RunRoot = opt.RunRoot
+	}
+	if opt.Driver != "" {
+		so.GraphDriverName = opt.Driver
+		so.GraphDriverOptions = nil
+	}
+	if so.GraphDriverName == "" {
+		so.GraphDriverName, so.GraphDriverOptions = chooseDriver(so.GraphRoot)
+	}
+	if ids.single {
+		// One id cannot own files for others. The tar headers that are kept
+		// beside the layers still say who does.
+		so.GraphDriverOptions = append(so.GraphDriverOptions, so.GraphDriverName+".ignore_chown_errors=true")
+	}
+	return so, nil
+}
+
+func storeError(path string, err error) error {
+	hint := "choose another directory with --storage-root; it must be on a local file system with room"
+	if errors.Is(err, os.ErrPermission) {
+		hint = "this directory must belong to you; choose another one with --storage-root"
+	}
+	return &HostError{Op: fmt.Sprintf("open the image store at %s", path), Err: err, Hint: hint}
+}
+
+// captureLibraryLog silences the one global logger that the containers
+// libraries share: what matters comes back as errors.
+func captureLibraryLog() {
+	logrus.SetLevel(logrus.FatalLevel)
 }

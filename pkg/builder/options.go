@@ -161,6 +161,9 @@ type Plan struct {
 
 	noCache bool
 	pull    Pull
+	target  string
+	epoch   int64
+	args    map[string]string
 }
 
 // A PlannedStage is one stage of a Plan.
@@ -169,7 +172,7 @@ type PlannedStage struct {
 	// From as it will be used.
 	From string `json:"from"`
 	// Needs are the stages that have to run first.
-	Needs []string `json:"needs,omitempty"`
+	Needs []string      `json:"needs,omitempty"`
 	Steps []PlannedStep `json:"steps"`
 }
 
@@ -187,6 +190,8 @@ type PlannedStep struct {
 	Cached bool `json:"cached"`
 
 	step recipe.Step
+	// source is what a copy step copies.
+	source *copySource
 }
 
 // A Result describes a finished image.

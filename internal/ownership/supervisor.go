@@ -1,0 +1,244 @@
+package ownership
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of a [Supervisor]. The zero value is right for a build.
+type Options struct {
+	// NoStat leaves stat and its relatives alone. Programs are faster, and do
+	// not see the recorded owners: one that copies a file's owner to another
+	// file loses it.
+	NoStat bool
+	// FakeSetID makes setuid and its relatives return success without effect
+	// where the kernel would refuse them. By default they fail, and
+	// [Supervisor.Refused] tells of it.
+	FakeSetID bool
+	// NoNewPrivs sets no_new_privs on commands, which makes supervision
+	// possible without CAP_SYS_ADMIN and set-user-ID programs ineffective.
+	NoNewPrivs bool
+}
+
+// Supervisor answers the chown and stat calls of the commands given to it and
+// of all their descendants. Its methods may be called concurrently.
+type Supervisor struct {
+	options  Options
+	uid, gid int
+	sizes    notificationSizes
+	handlers map[int32]handler
+
+	chowns sync.Mutex // a chown reads the old owner, then writes the new one
+	others records
+
+	stop, stopped *os.File // closing stop makes stopped readable
+	stoppedFd     int
+	serving       sync.WaitGroup
+
+	mu      sync.Mutex
+	refused []string
+	helpers map[*helper]struct{} // that have not executed their command yet
+	failed  []error
+}
+
+// Start makes a supervisor. Call [Supervisor.Close] when it is no longer
+// needed. The error is a sentence about this host: its kernel is older than
+// Linux 5.6, or /proc is not that of this process.
+func Start(options Options) (*Supervisor, error) {
+	sizes, err := kernelSizes()
+	if err != nil {
+		return nil, fmt.Errorf("this kernel has no seccomp user notifications (Linux 5.6 or newer has): %w", err)
+	}
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("/proc is not mounted or belongs to another process namespace (/proc/self is %q)", self)
+	}
+	stopped, stop, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the ownership supervisor: %w", err)
+	}
+	return &Supervisor{
+		options:   options,
+		uid:       os.Geteuid(),
+		gid:       os.Getegid(),
+		sizes:     sizes,
+		handlers:  handlers(!options.NoStat),
+		stop:      stop,
+		stopped:   stopped,
+		stoppedFd: int(stopped.Fd()),
+		helpers:   make(map[*helper]struct{}),
+	}, nil
+}
+
+// Run runs cmd under supervision and waits for it, as [exec.Cmd.Run] does. A
+// process that it leaves in the background stays supervised until
+// [Supervisor.Close].
+func (s *Supervisor) Run(cmd *exec.Cmd) error {
+	h, err := s.prepare(cmd)
+	if err != nil {
+		return err
+	}
+	err = cmd.Start()
+	h.closeTheirs()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	<-h.done
+	return errors.Join(s.takeFailures(), err)
+}
+
+// Prepare changes cmd, which is not started yet, so that it will run under
+// supervision. Everything else about it stays: arguments, environment,
+// directory, streams, extra files and process attributes, but for Chroot,
+// which is refused since the program could not start itself there.
+//
+// If the command can't be executed it ends with status 127 and
+// [Supervisor.Wait] has the reason. A cmd that was prepared must be started.
+func (s *Supervisor) Prepare(cmd *exec.Cmd) error {
+	_, err := s.prepare(cmd)
+	return err
+}
+
+func (s *Supervisor) prepare(cmd *exec.Cmd) (*helper, error) {
+	if cmd.Err != nil {
+		return nil, cmd.Err
+	}
+	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Chroot != "" {
+		return nil, errors.New("supervise a command: SysProcAttr.Chroot is not supported; let the command itself call chroot")
+	}
+	h, err := newHelper()
+	if err != nil {
+		return nil, fmt.Errorf("supervise %s: %w", cmd.Path, err)
+	}
+	argv := cmd.Args
+	if len(argv) == 0 {
+		argv = []string{cmd.Path}
+	}
+	socket := strconv.Itoa(3 + len(cmd.ExtraFiles))
+	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), h.theirs)
+	cmd.Args = append([]string{helperName, socket, s.options.settings(), cmd.Path}, argv...)
+	cmd.Path = "/proc/self/exe"
+	s.mu.Lock()
+	s.helpers[h] = struct{}{}
+	s.mu.Unlock()
+	s.serving.Go(func() { s.attend(h) })
+	return h, nil
+}
+
+func (o Options) settings() string {
+	settings := "-"
+	if o.NoStat {
+		settings += settingNoStat
+	}
+	if o.NoNewPrivs {
+		settings += settingNoNewPrivs
+	}
+	return settings
+}
+
+// attend hears the helper out: it sends its listener, and later an error if it
+// can't execute the command; the socket closes if it can.
+func (s *Supervisor) attend(h *helper) {
+	defer s.dismiss(h)
+	for {
+		fd, err := h.receive()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			s.mu.Lock()
+			s.failed = append(s.failed, err)
+			s.mu.Unlock()
+			return
+		}
+		h.closeTheirs()
+		l := &listener{super: s, fd: fd, stop: s.stoppedFd, sizes: s.sizes}
+		s.serving.Go(l.serve)
+	}
+}
+
+func (s *Supervisor) dismiss(h *helper) {
+	s.mu.Lock()
+	delete(s.helpers, h)
+	s.mu.Unlock()
+	h.closeTheirs()
+	h.closeOurs()
+	close(h.done)
+}
+
+// Wait waits until all processes of all commands have ended, those in the
+// background too, and returns why commands could not be executed. Call it
+// after the commands have been started.
+func (s *Supervisor) Wait() error {
+	s.mu.Lock()
+	for h := range s.helpers {
+		h.closeTheirs()
+	}
+	s.mu.Unlock()
+	s.serving.Wait()
+	return s.takeFailures()
+}
+
+// Close stops the supervision and frees what it uses. Kill processes that are
+// still running before: their chown and stat calls fail with ENOSYS from now
+// on. What was recorded can still be asked for.
+func (s *Supervisor) Close() error {
+	s.mu.Lock()
+	stop := s.stop
+	s.stop = nil
+	for h := range s.helpers {
+		h.closeOurs()
+	}
+	s.mu.Unlock()
+	if stop == nil {
+		return nil
+	}
+	err := stop.Close()
+	s.serving.Wait()
+	return errors.Join(err, s.stopped.Close())
+}
+
+// Others lists the owners of files that can't carry [XattrName]: symbolic
+// links, devices, pipes and sockets, and everything on a file system without
+// user extended attributes. Files that were removed since may be among them.
+func (s *Supervisor) Others() []Entry { return s.others.entries() }
+
+// Owner is like the function [Owner] and knows the files of
+// [Supervisor.Others] too.
+func (s *Supervisor) Owner(path string) (uid, gid int, ok bool, err error) {
+	uid, gid, ok, err = Owner(path)
+	if err != nil || ok || s.others.size.Load() == 0 {
+		return uid, gid, ok, err
+	}
+	st, err := statxAt(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return 0, 0, false, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	u, g, ok := s.others.get(&st)
+	return int(u), int(g), ok, nil
+}
+
+// Refused tells which changes of identity processes have asked for that this
+// user namespace can't do, the first ones of them, as "program: call(ids)". If
+// a command has failed this may be why.
+func (s *Supervisor) Refused() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.refused)
+}
+
+func (s *Supervisor) takeFailures() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := errors.Join(s.failed...)
+	s.failed = nil
+	return err
+}

@@ -1,0 +1,262 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/signature"
+	is "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/transports/alltransports"
+	"go.podman.io/image/v5/types"
+	"go.podman.io/storage"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// errNotLocal says that a base image would have to be fetched.
+var errNotLocal = errors.New("the image is not in the store")
+
+// bootstrapTool returns the tool and suite of debootstrap:SUITE and
+// mmdebstrap:SUITE.
+func bootstrapTool(from string) (tool, suite string, ok bool) {
+	tool, suite, ok = strings.Cut(from, ":")
+	return tool, suite, ok && (tool == "debootstrap" || tool == "mmdebstrap")
+}
+
+// emptyState is where "scratch" and bootstrapped stages begin.
+func emptyState(platform string) state {
+	parts := append(strings.Split(platform, "/"), "", "")
+	img := v1.Image{Platform: v1.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}}
+	img.Config.Env = []string{defaultPath}
+	return state{key: keyOf("scratch", platform), image: img}
+}
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// fetchBase finds from among the local images or, unless pull forbids it,
+// fetches it. With fetch false it returns errNotLocal instead of fetching.
+func (b *Builder) fetchBase(ctx context.Context, from, platform string, o baseOptions) (state, error) {
+	ref, err := alltransports.ParseImageName(from)
+	if err != nil || ref.Transport().Name() == "docker" {
+		return b.namedBase(ctx, strings.TrimPrefix(from, "docker://"), platform, o)
+	}
+	if ref.Transport().Name() == is.Transport.Name() {
+		name := strings.TrimPrefix(from, "containers-storage:")
+		img, err := b.localImage(name)
+		if err != nil {
+			return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "list the images of this store with 'pdibuild images'"}
+		}
+		return b.imageState(ctx, img.ID, platform)
+	}
+	return b.fileBase(ctx, from, ref, platform, o)
+}
+
+// baseOptions are how hard fetchBase tries.
+type baseOptions struct {
+	pull Pull
+	// fetch allows network and copying; planning does without.
+	fetch  bool
+	events func(Event)
+}
+
+// namedBase resolves a registry name.
+func (b *Builder) namedBase(ctx context.Context, name, platform string, o baseOptions) (state, error) {
+	sys := b.systemContext(platform)
+	if o.pull != PullAlways {
+		if img, err := b.localNamed(sys, name); err == nil {
+			st, err := b.imageState(ctx, img.ID, platform)
+			if err == nil {
+				return st, nil
+			}
+			if !errors.Is(err, errOtherPlatform) || o.pull == PullNever {
+				return state{}, err
+			}
+		}
+	}
+	if o.pull == PullNever {
+		return state{}, &InputError{Subject: "from " + name, Err: errNotLocal, Hint: "allow it to be fetched with --pull=missing"}
+	}
+	if !o.fetch {
+		return state{}, errNotLocal
+	}
+	return b.pullNamed(ctx, sys, name, platform)
+}
+
+// localNamed looks for what name can mean among the local images, the way
+// podman does.
+func (b *Builder) localNamed(sys *types.SystemContext, name string) (*storage.Image, error) {
+	candidates, err := shortnames.ResolveLocally(sys, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range candidates {
+		if img, err := b.store.Image(c.String()); err == nil {
+			return img, nil
+		}
+	}
+	return nil, errNotLocal
+}
+
+// pullNamed fetches a registry image, trying the names that a short name can
+// stand for.
+func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name, platform string) (state, error) {
+	resolved, err := shortnames.Resolve(sys, name)
+	if err != nil {
+		return state{}, &InputError{Subject: "from " + name, Err: err, Hint: "write the registry's name in front, such as docker.io/library/debian:12"}
+	}
+	var errs []error
+	for _, c := range resolved.PullCandidates {
+		full := c.Value.String()
+		src, err := alltransports.ParseImageName("docker://" + full)
+		if err != nil {
+			return state{}, &InputError{Subject: "from " + name, Err: err}
+		}
+		dst, err := is.Transport.ParseStoreReference(b.store, full)
+		if err != nil {
+			return state{}, &InputError{Subject: "from " + name, Err: err}
+		}
+		if err := b.copyImage(ctx, sys, src, dst); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		img, err := b.store.Image(full)
+		if err != nil {
+			return state{}, fmt.Errorf("find the image that was fetched: %w", err)
+		}
+		return b.imageState(ctx, img.ID, platform)
+	}
+	return state{}, registryError("pull", name, errors.Join(errs...))
+}
+
+// fileBase takes an image from a directory or archive. It is identified by
+// its configuration, so the same content is copied into the store once.
+func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, platform string, o baseOptions) (state, error) {
+	sys := b.systemContext(platform)
+	fail := func(err error) (state, error) {
+		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "a relative path starts at the directory of the build context"}
+	}
+	id, err := configDigest(ctx, sys, ref)
+	if err != nil {
+		return fail(err)
+	}
+	if !b.store.Exists(id.Encoded()) {
+		if !o.fetch {
+			return state{}, errNotLocal
+		}
+		dst, err := is.Transport.NewStoreReference(b.store, nil, id.Encoded())
+		if err != nil {
+			return fail(err)
+		}
+		if err := b.copyImage(ctx, sys, ref, dst); err != nil {
+			return fail(err)
+		}
+	}
+	return b.imageState(ctx, id.Encoded(), platform)
+}
+
+func configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
+	src, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	img, err := image.FromUnparsedImage(ctx, sys, image.UnparsedInstance(src, nil))
+	if err != nil {
+		return "", err
+	}
+	d := img.ConfigInfo().Digest
+	return d, d.Validate()
+}
+
+// copyImage copies between any two transports.
+func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, dst types.ImageReference) (err error) {
+	policy, err := signature.DefaultPolicy(sys)
+	if err != nil {
+		return &HostError{Op: "read the signature policy", Err: err, Hint: "repair or remove policy.json in ~/.config/containers or /etc/containers"}
+	}
+	pc, err := signature.NewPolicyContext(policy)
+	if err != nil {
+		return &HostError{Op: "read the signature policy", Err: err}
+	}
+	defer func() { err = errors.Join(err, pc.Destroy()) }()
+	_, err = copy.Image(ctx, pc, dst, src, &copy.Options{SourceCtx: sys, DestinationCtx: sys})
+	return err
+}
+
+// errOtherPlatform says that a local image is not for the wanted platform.
+var errOtherPlatform = errors.New("the image is for another platform")
+
+// imageState starts a stage from an image of the store.
+func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state, err error) {
+	ref, err := is.Transport.NewStoreReference(b.store, nil, id)
+	if err != nil {
+		return state{}, fmt.Errorf("read base image %s: %w", id, err)
+	}
+	src, err := ref.NewImage(ctx, b.systemContext(platform))
+	if err != nil {
+		return state{}, fmt.Errorf("read base image %s: %w", id, err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	config, err := src.OCIConfig(ctx)
+	if err != nil {
+		return state{}, fmt.Errorf("read base image %s: %w", id, err)
+	}
+	if want := strings.Split(platform, "/"); len(want) >= 2 && (config.OS != want[0] || config.Architecture != want[1]) {
+		return state{}, fmt.Errorf("image %.12s is for %s/%s, not %s: %w", id, config.OS, config.Architecture, platform, errOtherPlatform)
+	}
+	stored, err := b.store.Image(id)
+	if err != nil {
+		return state{}, fmt.Errorf("read base image %s: %w", id, err)
+	}
+	st := state{key: keyOf("image", stored.ID), layer: stored.TopLayer, image: *config}
+	if _, ok := st.getenv("PATH"); !ok {
+		st.setenv("PATH", strings.TrimPrefix(defaultPath, "PATH="))
+	}
+	return st, nil
+}
+
+func (b *Builder) localImage(name string) (*storage.Image, error) {
+	if img, err := b.store.Image(name); err == nil {
+		return img, nil
+	}
+	return b.localNamed(b.systemContext(""), name)
+}
+
+// bootstrapKey identifies a bootstrapped base by what was asked for.
+func bootstrapKey(from, platform string, spec *recipe.Bootstrap, epoch int64) string {
+	if spec == nil {
+		spec = &recipe.Bootstrap{}
+	}
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return ""
+	}
+	return keyOf("bootstrap", from, platform, string(data), fmt.Sprint(epoch))
+}
+
+// registryError explains what a registry said.
+func registryError(op, name string, err error) error {
+	e := &RegistryError{Op: op, Image: name, Err: err}
+	text := strings.ToLower(err.Error())
+	switch {
+	case strings.Contains(text, "unauthorized"), strings.Contains(text, "authentication required"), strings.Contains(text, "denied"):
+		e.Hint = "log in with 'podman login REGISTRY' or give --creds USER:PASSWORD or --authfile FILE"
+	case strings.Contains(text, "server gave http response to https client"):
+		e.Hint = "this registry speaks plain HTTP: add --tls-verify=false"
+	case strings.Contains(text, "x509"), strings.Contains(text, "certificate"):
+		e.Hint = "give the registry's certificate with --cert-dir DIR, or add --tls-verify=false"
+	case strings.Contains(text, "manifest unknown"), strings.Contains(text, "name unknown"), strings.Contains(text, "not found"):
+		e.Hint = "check the image's name and tag"
+	case strings.Contains(text, "no such host"), strings.Contains(text, "connection refused"), strings.Contains(text, "timeout"), strings.Contains(text, "unreachable"):
+		e.Hint = "the registry cannot be reached from here; finished steps are kept, run the command again later"
+	}
+	return e
+}

@@ -1,0 +1,190 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// base brings a stage to where its first step begins.
+func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (state, error) {
+	x := stepRun{run: r, stage: st, planned: ps.Steps[0], n: 1, of: len(ps.Steps)}
+	s, planned, err := r.b.planBase(ctx, r.plan, st, r.finished())
+	if err != nil {
+		return s, err
+	}
+	if planned.Cached {
+		r.emit(x.event(EventStepCached))
+		r.count(true)
+		return s, nil
+	}
+	start := time.Now()
+	r.emit(x.event(EventStepStart))
+	r.count(false)
+	if tool, suite, ok := bootstrapTool(st.From); ok {
+		s, err = x.bootstrap(ctx, s, tool, suite)
+	} else {
+		s, err = r.b.fetchBase(ctx, absoluteFrom(st.From, r.plan.Context), r.plan.platform(st), baseOptions{pull: r.plan.pull, fetch: true})
+	}
+	end := x.event(EventStepEnd)
+	end.Duration, end.Failed = time.Since(start), err != nil
+	r.emit(end)
+	if err != nil {
+		return s, x.explain(ctx, err)
+	}
+	s.known = true
+	return s, nil
+}
+
+// bootstrap makes a base from a distribution's mirror, once for all builds
+// that ask for the same.
+func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (state, error) {
+	b := x.run.b
+	unlock, err := b.steps.Lock(ctx, s.key)
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
+	if rec, ok := b.lookup(s, s.key); ok && !x.run.plan.noCache && x.run.plan.pull != PullAlways {
+		s.layer = rec.Layer
+		s.record(x.planned.Text, x.run.plan.time(), true)
+		return s, nil
+	}
+	rec, err := x.runBootstrap(ctx, tool, suite)
+	if err != nil {
+		return s, err
+	}
+	if err := b.steps.Put(s.key, rec); err != nil {
+		return s, err
+	}
+	s.layer = rec.Layer
+	s.record(x.planned.Text, x.run.plan.time(), rec.Added)
+	return s, nil
+}
+
+func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache.Record, err error) {
+	program, err := findTool(tool)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	wk, err := x.run.b.works.create("")
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { err = errors.Join(err, wk.release()) }()
+	req := &workerRequest{
+		Scratch: wk.scratch, PIDNamespace: x.run.isolation.PIDNamespace,
+		Args: x.bootstrapArgs(program, suite, wk.root),
+		Env: []string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/", "TMPDIR=/tmp",
+			"DEBIAN_FRONTEND=noninteractive", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", x.run.plan.epoch),
+		},
+	}
+	report, err := x.runLogged(ctx, req)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	opt, done, err := x.diffOptions(state{}, wk, report, req)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	opt.Skip = notOfTheBase
+	rec, err := x.run.keepDiff("", wk, opt)
+	return rec, errors.Join(err, done())
+}
+
+// runLogged runs a program of the host with its output in the step's log.
+func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerReport, error) {
+	log, err := x.logFile()
+	if err != nil {
+		return workerReport{}, err
+	}
+	out := newOutput(x.run.mask, log, x.lines())
+	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
+	if err = errors.Join(err, out.Close()); err != nil {
+		return report, err
+	}
+	if report.exitCode != 0 {
+		return report, &StepError{
+			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.exitCode, Tail: out.Tail(), LogFile: log.Name(),
+			Hint: "check that the mirror can be reached and has that suite and these packages",
+			Err:  fmt.Errorf("exit status %d", report.exitCode),
+		}
+	}
+	return report, nil
+}
+
+func findTool(tool string) (string, error) {
+	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"} {
+		if p, err := exec.LookPath(path.Join(dir, tool)); err == nil {
+			return p, nil
+		}
+	}
+	return "", &HostError{Op: "bootstrap a base image", Err: fmt.Errorf("%s is not installed", tool), Hint: "install it with 'apt-get install " + tool + "', or start from a registry image"}
+}
+
+func (x *stepRun) bootstrapArgs(program, suite, target string) []string {
+	spec := recipe.Bootstrap{}
+	if x.stage.Bootstrap != nil {
+		spec = *x.stage.Bootstrap
+	}
+	if spec.Variant == "" {
+		spec.Variant = "minbase"
+	}
+	args := []string{program, "--variant=" + spec.Variant}
+	if path.Base(program) == "mmdebstrap" {
+		// Inside our namespace we are root as far as mmdebstrap can tell.
+		args = append(args, "--mode=root", "--format=directory", `--aptopt=APT::Sandbox::User "root"`, `--aptopt=APT::Install-Recommends "false"`)
+	}
+	if len(spec.Packages) > 0 {
+		args = append(args, "--include="+strings.Join(spec.Packages, ","))
+	}
+	if len(spec.Components) > 0 {
+		args = append(args, "--components="+strings.Join(spec.Components, ","))
+	}
+	if spec.Keyring != "" {
+		keyring := spec.Keyring
+		if !path.IsAbs(keyring) {
+			keyring = path.Join(x.run.plan.Context, keyring)
+		}
+		args = append(args, "--keyring="+keyring)
+	}
+	args = append(args, suite, target)
+	if spec.Mirror != "" {
+		args = append(args, spec.Mirror)
+	}
+	return args
+}
+
+// notOfTheBase drops what a bootstrap leaves behind that says when and where
+// it was made, or that every container gets anew.
+func notOfTheBase(name string) bool {
+	dir, base := path.Split(name)
+	switch dir {
+	case "dev/", "proc/", "sys/", "run/", "tmp/", "var/tmp/", "var/cache/apt/archives/", "var/cache/debconf/":
+		return true
+	case "var/lib/apt/lists/":
+		return base != "partial" && base != "auxfiles"
+	case "var/log/":
+		return strings.HasSuffix(base, ".log") || base == "faillog" || base == "lastlog" || base == "wtmp" || base == "btmp"
+	case "var/log/apt/", "debootstrap/":
+		return true
+	case "var/cache/apt/":
+		return strings.HasSuffix(base, ".bin")
+	case "var/lib/dpkg/":
+		return strings.HasSuffix(base, "-old") || strings.HasPrefix(base, "lock")
+	}
+	switch name {
+	case "etc/resolv.conf", "etc/hostname", "etc/machine-id", "var/lib/dbus/machine-id", "etc/.pwd.lock",
+		"var/cache/ldconfig/aux-cache", "etc/apt/apt.conf.d/99mmdebstrap", "debootstrap", "var/lib/systemd/random-seed", ".pdibuild":
+		return true
+	}
+	return false
+}

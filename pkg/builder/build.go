@@ -1,0 +1,287 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"go.podman.io/storage/pkg/stringid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pdidev/pdibuild/internal/secret"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// Build executes the plan and gives the image its names. Each step's result
+// is kept the moment the step ends, so whatever stops a build, the next one
+// goes on from there. When ctx ends, running commands and all that they have
+// started are killed, and nothing but finished results stays behind.
+//
+// Errors are a *StepError, *LeakError, *HostError, *RegistryError or
+// *InputError, or wrap the context's error.
+func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (*Result, error) {
+	start := time.Now()
+	if p.Image != "" {
+		return b.reuseImage(p, opt, start)
+	}
+	run, err := b.newRun(ctx, p, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := run.stages(ctx); err != nil {
+		return nil, err
+	}
+	res, err := run.commit(run.states[p.target])
+	if err != nil {
+		return nil, err
+	}
+	res.Duration = time.Since(start)
+	return res, nil
+}
+
+// reuseImage is the build in which nothing is to be done.
+func (b *Builder) reuseImage(p *Plan, opt BuildOptions, start time.Time) (*Result, error) {
+	res := &Result{ImageID: p.Image, LogDir: ""}
+	for _, s := range p.Stages {
+		res.Cached += len(s.Steps)
+	}
+	if err := b.describe(res, opt.Tags); err != nil {
+		return nil, err
+	}
+	res.Duration = time.Since(start)
+	return res, nil
+}
+
+// A run is one execution of a plan.
+type run struct {
+	b       *Builder
+	plan    *Plan
+	opt     BuildOptions
+	secrets *secret.Set
+	// isolation is chosen when the first command runs.
+	isolation isolationChoice
+	logDir    string
+
+	mu               sync.Mutex // guards what follows
+	states           map[string]state
+	cached, executed int
+}
+
+func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, error) {
+	r := &run{b: b, plan: p, opt: opt, states: map[string]state{}}
+	public := map[string]bool{}
+	for id := range p.Recipe.Secrets {
+		public[id] = p.Recipe.Secrets[id].Public
+	}
+	r.secrets = secret.NewSet(opt.Secrets, public)
+	for _, id := range r.secrets.TooShort() {
+		r.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("secret %s is so short that output and layers cannot be searched for it", id)})
+	}
+	r.logDir = filepath.Join(b.logDir, time.Now().UTC().Format("20060102-150405")+"-"+stringid.GenerateRandomID()[:6])
+	var err error
+	r.isolation, err = b.chooseIsolation(ctx, opt.Isolation)
+	if err != nil {
+		return nil, err
+	}
+	r.emit(Event{Kind: EventInfo, Text: "isolation: " + r.isolation.String()})
+	r.emit(Event{Kind: EventInfo, Text: "storage: " + b.store.GraphDriverName() + " at " + b.store.GraphRoot()})
+	return r, nil
+}
+
+func (r *run) emit(e Event) {
+	if r.opt.Events == nil {
+		return
+	}
+	e.Time = time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opt.Events(e)
+}
+
+// stages runs every planned stage as soon as those that it needs are done.
+func (r *run) stages(ctx context.Context) error {
+	jobs := r.opt.Jobs
+	if jobs <= 0 {
+		jobs = runtime.NumCPU()
+	}
+	slots := make(chan struct{}, jobs)
+	done := map[string]chan struct{}{}
+	for _, s := range r.plan.Stages {
+		done[s.Name] = make(chan struct{})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range r.plan.Stages {
+		ps := &r.plan.Stages[i]
+		g.Go(func() error {
+			for _, need := range ps.Needs {
+				select {
+				case <-done[need]:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			defer func() { <-slots }()
+			if err := r.stage(ctx, ps); err != nil {
+				return err
+			}
+			close(done[ps.Name])
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// stage runs the steps of one stage that are not known.
+func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
+	start := time.Now()
+	r.emit(Event{Kind: EventStageStart, Stage: ps.Name, Steps: len(ps.Steps), Text: ps.From})
+	defer func() {
+		r.emit(Event{Kind: EventStageEnd, Stage: ps.Name, Steps: len(ps.Steps), Duration: time.Since(start), Failed: err != nil})
+	}()
+	st := r.plan.Recipe.Stage(ps.Name)
+	s, err := r.base(ctx, ps, st)
+	if err != nil {
+		return err
+	}
+	if s, err = startStage(s, st); err != nil {
+		return err
+	}
+	for i := 1; i < len(ps.Steps); i++ {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if s, err = r.step(ctx, stepRun{run: r, stage: st, planned: ps.Steps[i], n: i + 1, of: len(ps.Steps)}, s); err != nil {
+			return err
+		}
+	}
+	s.applyImageSettings(st)
+	r.mu.Lock()
+	r.states[ps.Name] = s
+	r.mu.Unlock()
+	return nil
+}
+
+// finished returns a copy of the states of finished stages.
+func (r *run) finished() map[string]state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.states)
+}
+
+// count counts a step for the result.
+func (r *run) count(cached bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cached {
+		r.cached++
+	} else {
+		r.executed++
+	}
+}
+
+// A stepRun is one step being run.
+type stepRun struct {
+	run     *run
+	stage   *recipe.Stage
+	planned PlannedStep
+	n, of   int
+}
+
+func (x *stepRun) event(kind EventKind) Event {
+	return Event{Kind: kind, Stage: x.stage.Name, Step: x.n, Steps: x.of, Text: x.planned.Text}
+}
+
+// step brings s past one step: from the cache, or by doing it.
+func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
+	planned, next, err := r.b.planStep(r.plan, x.stage, s, x.planned.step, r.finished())
+	if err != nil {
+		return s, stepContext(x.stage.Name, x.n, x.planned.step, err)
+	}
+	x.planned = planned
+	if !planned.Cached {
+		unlock, err := r.b.steps.Lock(ctx, planned.Key)
+		if err != nil {
+			return s, err
+		}
+		defer unlock()
+		// Another build may have done it while we waited.
+		if planned, next, err = r.b.planStep(r.plan, x.stage, s, x.planned.step, r.finished()); err != nil {
+			return s, err
+		}
+		x.planned = planned
+	}
+	added := next.layer != s.layer
+	if planned.Cached {
+		r.emit(x.event(EventStepCached))
+		r.count(true)
+	} else if added, err = x.execute(ctx, s, &next); err != nil {
+		return s, err
+	}
+	next.known = true
+	next.record(planned.Text, r.plan.time(), added)
+	return next, nil
+}
+
+// execute does the step and keeps its result.
+func (x *stepRun) execute(ctx context.Context, s state, next *state) (added bool, err error) {
+	r, start := x.run, time.Now()
+	r.emit(x.event(EventStepStart))
+	defer func() {
+		e := x.event(EventStepEnd)
+		e.Duration, e.Failed = time.Since(start), err != nil
+		r.emit(e)
+	}()
+	r.count(false)
+	rec, err := x.perform(ctx, s, *next)
+	if err != nil {
+		return false, x.explain(ctx, err)
+	}
+	rec.Took = time.Since(start)
+	if err := r.b.steps.Put(x.planned.Key, rec); err != nil {
+		return false, err
+	}
+	next.layer = rec.Layer
+	return rec.Added, nil
+}
+
+// explain turns whatever went wrong in a step into an error that names it.
+func (x *stepRun) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var step *StepError
+	var leak *LeakError
+	var host *HostError
+	var input *InputError
+	var reg *RegistryError
+	switch {
+	case errors.As(err, &step), errors.As(err, &host), errors.As(err, &reg):
+		return err
+	case errors.As(err, &leak):
+		leak.Stage, leak.Step = x.stage.Name, x.n
+		return err
+	case errors.As(err, &input):
+		return stepContext(x.stage.Name, x.n, x.planned.step, err)
+	}
+	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hintFor(err), Err: err}
+}
+
+// logFile makes the log of this step.
+func (x *stepRun) logFile() (*os.File, error) {
+	if err := os.MkdirAll(x.run.logDir, 0o700); err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("%s-%02d-%s.log", x.stage.Name, x.n, x.planned.Verb)
+	return os.OpenFile(filepath.Join(x.run.logDir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+}

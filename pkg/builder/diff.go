@@ -1,0 +1,163 @@
+package builder
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"go.podman.io/storage/pkg/idtools"
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/pkg/layer"
+)
+
+// encodeDiff writes what the working layer changes as a canonical layer.
+//
+// With overlay, the changes are a directory, and its files are read from
+// there. Other drivers find the changes by comparing, and give them in an
+// order that has to be set right. Both make the same layer of the same changes.
+//
+// Store.Diff is of no use here: its stream holds a lock of the store that
+// Store.PutLayer, which reads the stream, waits for.
+func (wk *work) encodeDiff(dst io.Writer, opt layer.Options) error {
+	opt.Lower = wk.lower
+	if upper, ok := wk.upperDir(); ok {
+		tree := &layer.Tree{}
+		err := scanUpper(upper, tree)
+		if err == nil {
+			_, err = tree.Encode(dst, opt)
+		}
+		if !errors.Is(err, errRedirect) {
+			return err
+		}
+	}
+	return wk.encodeDriverDiff(dst, opt)
+}
+
+// upperDir is where an overlay keeps the changes.
+func (wk *work) upperDir() (string, bool) {
+	driver, err := wk.owner.store.GraphDriver()
+	if err != nil || driver.String() != "overlay" {
+		return "", false
+	}
+	meta, err := driver.Metadata(wk.id)
+	return meta["UpperDir"], err == nil && meta["UpperDir"] != ""
+}
+
+// lower lists a directory as it was before the changes.
+func (wk *work) lower(dir string) ([]string, error) {
+	if wk.parent == "" {
+		return nil, nil
+	}
+	if wk.below == nil {
+		below, err := wk.owner.create(wk.parent)
+		if err != nil {
+			return nil, err
+		}
+		wk.below = below
+	}
+	entries, err := os.ReadDir(filepath.Join(wk.below.root, dir))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// errRedirect says that an overlay does not spell its changes out.
+var errRedirect = errors.New("the overlay uses redirects")
+
+// scanUpper reads the upper directory of an overlay; see the kernel's
+// Documentation/filesystems/overlayfs.rst for whiteouts and opaque directories.
+func scanUpper(upper string, tree *layer.Tree) error {
+	seen := map[inode]string{}
+	return filepath.WalkDir(upper, func(full string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(full, upper), "/")
+		if name == "" || d.Type()&fs.ModeSocket != 0 {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if isWhiteout(info) {
+			dir, base := path.Split(name)
+			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh." + base}})
+		}
+		if info.IsDir() {
+			if err := scanOverlayAttributes(full, name, tree); err != nil {
+				return err
+			}
+		}
+		e, err := fileEntry(full, name, info, seen)
+		if err != nil {
+			return err
+		}
+		return tree.Add(e)
+	})
+}
+
+func isWhiteout(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0
+}
+
+// scanOverlayAttributes adds the opaque marker of a directory.
+func scanOverlayAttributes(full, name string, tree *layer.Tree) error {
+	for _, prefix := range []string{"trusted.overlay.", "user.overlay."} {
+		redirect, err := attribute(full, prefix+"redirect")
+		if err != nil {
+			return err
+		}
+		if redirect != "" {
+			return errRedirect
+		}
+		opaque, err := attribute(full, prefix+"opaque")
+		if err != nil {
+			return err
+		}
+		if opaque == "y" {
+			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: name + "/.wh..wh..opq"}})
+		}
+	}
+	return nil
+}
+
+// encodeDriverDiff lets the driver find the changes. Contents pass through a
+// file without a name, of which nothing can stay behind.
+func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
+	driver, err := wk.owner.store.GraphDriver()
+	if err != nil {
+		return fmt.Errorf("read the changes: %w", err)
+	}
+	none := &idtools.IDMappings{}
+	diff, err := driver.Diff(wk.id, none, wk.parent, none, "")
+	if err != nil {
+		return fmt.Errorf("read the changes: %w", err)
+	}
+	defer func() { err = errors.Join(err, diff.Close()) }()
+	scratch, err := os.CreateTemp(wk.owner.dir, "diff-*")
+	if err != nil {
+		return fmt.Errorf("read the changes: %w", err)
+	}
+	defer scratch.Close()
+	if err := os.Remove(scratch.Name()); err != nil {
+		return fmt.Errorf("read the changes: %w", err)
+	}
+	opt.Scratch = scratch
+	_, err = layer.Normalize(dst, diff, opt)
+	return err
+}

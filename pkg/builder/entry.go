@@ -1,0 +1,111 @@
+package builder
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/pkg/layer"
+)
+
+// An inode identifies a file as long as it is there.
+type inode struct{ dev, ino uint64 }
+
+func inodeOf(info fs.FileInfo) inode {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return inode{}
+	}
+	return inode{uint64(st.Dev), st.Ino} //nolint:unconvert // not a uint64 on every architecture
+}
+
+// fileEntry describes a file of the host as a layer entry: with its owner, its
+// extended attributes and, for the further names of a hard-linked file, the
+// first one. Seen remembers those.
+func fileEntry(full, name string, info fs.FileInfo, seen map[inode]string) (layer.Entry, error) {
+	link := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if link, err = os.Readlink(full); err != nil {
+			return layer.Entry{}, err
+		}
+	}
+	hdr, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return layer.Entry{}, err
+	}
+	hdr.Name = strings.TrimPrefix(name, "/")
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
+		id := inodeOf(info)
+		if first, ok := seen[id]; ok {
+			hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
+			return layer.Entry{Header: *hdr}, nil
+		}
+		seen[id] = hdr.Name
+	}
+	if err := readAttributes(full, hdr); err != nil {
+		return layer.Entry{}, err
+	}
+	return layer.Entry{Header: *hdr, Open: layer.File(full)}, nil
+}
+
+// readAttributes adds extended attributes to hdr; which of them stay is
+// pkg/layer's business.
+func readAttributes(full string, hdr *tar.Header) error {
+	names, err := attributeNames(full)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "user.") && name != "security.capability" {
+			continue
+		}
+		value, err := attribute(full, name)
+		if err != nil {
+			return fmt.Errorf("read attribute %s of %s: %w", name, full, err)
+		}
+		if hdr.PAXRecords == nil {
+			hdr.PAXRecords = map[string]string{}
+		}
+		hdr.PAXRecords["SCHILY.xattr."+name] = value
+	}
+	return nil
+}
+
+func attributeNames(full string) ([]string, error) {
+	size, err := unix.Llistxattr(full, nil)
+	if err != nil || size == 0 {
+		return nil, ignoreUnsupported(err)
+	}
+	buf := make([]byte, size)
+	if size, err = unix.Llistxattr(full, buf); err != nil {
+		return nil, ignoreUnsupported(err)
+	}
+	return strings.Split(strings.TrimRight(string(buf[:size]), "\x00"), "\x00"), nil
+}
+
+// attribute returns one extended attribute; one that is not there is empty.
+func attribute(full, name string) (string, error) {
+	value := make([]byte, 64<<10) // the kernel's limit, xattr(7)
+	n, err := unix.Lgetxattr(full, name, value)
+	if errors.Is(err, unix.ENODATA) {
+		return "", nil
+	}
+	if err != nil {
+		return "", ignoreUnsupported(err)
+	}
+	return string(value[:n]), nil
+}
+
+func ignoreUnsupported(err error) error {
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return err
+}

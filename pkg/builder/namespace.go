@@ -1,0 +1,214 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/moby/sys/capability"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"go.podman.io/buildah"
+	"go.podman.io/storage/pkg/reexec"
+	"go.podman.io/storage/pkg/unshare"
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/ownership"
+)
+
+// namespaceEnv marks a process that EnterNamespace has started.
+const namespaceEnv = "_PDIBUILD_NAMESPACE"
+
+// Init has to be the first call in main. It reports whether this process is a
+// helper that the package has started by running the program again; then its
+// work is done and main has to return.
+func Init() bool {
+	reexec.Register(workerName, workerMain)
+	return ownership.InitReexec() || buildah.InitReexec()
+}
+
+// EnterNamespace runs the program again with the same arguments in a mount
+// namespace of its own and, for an ordinary user, in a user namespace in which
+// the user is root; the process that called it passes signals on, waits and
+// exits with the same status. Inside it returns nil at once. Mounts made by a
+// build are then invisible to the host and go away with the process, however
+// it ends.
+//
+// The user's ranges in /etc/subuid and /etc/subgid are mapped. A user without
+// any gets a namespace with a single user id.
+//
+// A *HostError says that this host does not allow it.
+func EnterNamespace() error {
+	if os.Getenv(namespaceEnv) != "" { //nolint:forbidigo // the marker of our own re-execution, not configuration
+		return privateMounts()
+	}
+	cmd, err := namespaceCommand()
+	if err != nil {
+		return err
+	}
+	status, err := runForwardingSignals(cmd)
+	if err != nil {
+		return namespaceError(err)
+	}
+	os.Exit(status) //nolint:forbidigo // the child was this program; its status is ours
+	return nil
+}
+
+func namespaceCommand() (*unshare.Cmd, error) {
+	args := append([]string{os.Args[0] + "-in-a-user-namespace"}, os.Args[1:]...)
+	cmd := unshare.Command(args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), namespaceEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.UnshareFlags = syscall.CLONE_NEWNS
+	privileged, err := hasSysAdmin()
+	if err != nil {
+		return nil, &HostError{Op: "read this process's capabilities", Err: err}
+	}
+	if privileged {
+		return cmd, nil
+	}
+	cmd.UnshareFlags |= syscall.CLONE_NEWUSER
+	setMappings(cmd)
+	cmd.Env = append(cmd.Env, unshare.UsernsEnvName+"=1")
+	return cmd, nil
+}
+
+// setMappings maps the user to root, then all subordinate ids. Without both
+// ranges, or without the programs that may map them, one id is mapped.
+func setMappings(cmd *unshare.Cmd) {
+	uid, gid := os.Getuid(), os.Getgid()
+	cmd.UidMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(uid), Size: 1}}
+	cmd.GidMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(gid), Size: 1}}
+	uids, gids, err := subordinateIDs(uid)
+	if err != nil {
+		return
+	}
+	cmd.UidMappings = appendConsecutive(cmd.UidMappings, uids)
+	cmd.GidMappings = appendConsecutive(cmd.GidMappings, gids)
+	cmd.UseNewuidmap, cmd.UseNewgidmap = true, true
+	cmd.GidMappingsEnableSetgroups = true
+}
+
+func subordinateIDs(uid int) (uids, gids []specs.LinuxIDMapping, err error) {
+	for _, helper := range []string{"newuidmap", "newgidmap"} {
+		if _, err := exec.LookPath(helper); err != nil {
+			return nil, nil, err
+		}
+	}
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	uids, gids, err = unshare.GetSubIDMappings(name, name)
+	if err == nil && (len(uids) == 0 || len(gids) == 0) {
+		err = errors.New("no subordinate ids")
+	}
+	return uids, gids, err
+}
+
+func appendConsecutive(maps, more []specs.LinuxIDMapping) []specs.LinuxIDMapping {
+	next := uint32(1)
+	for _, m := range more {
+		m.ContainerID = next
+		next += m.Size
+		maps = append(maps, m)
+	}
+	return maps
+}
+
+// runForwardingSignals runs cmd as if it were this process. Terminal signals
+// reach the child by themselves, being in the same process group; a signal
+// sent to this process alone is passed on.
+func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	cmd.Hook = func(int) error {
+		go func() {
+			for s := range signals {
+				_ = cmd.Process.Signal(s)
+			}
+		}()
+		return nil
+	}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return 0, err
+	}
+	ws, ok := exit.Sys().(syscall.WaitStatus)
+	if ok && ws.Signaled() {
+		return 128 + int(ws.Signal()), nil
+	}
+	return exit.ExitCode(), nil
+}
+
+// privateMounts keeps the mounts of this process to itself.
+func privateMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return &HostError{
+			Op: "make mounts private", Err: err,
+			Hint: "this container or sandbox forbids mounts; give it CAP_SYS_ADMIN or allow user namespaces",
+		}
+	}
+	return nil
+}
+
+func namespaceError(err error) error {
+	return &HostError{
+		Op:  "create a user namespace",
+		Err: err,
+		Hint: "an administrator can allow it with 'sysctl kernel.unprivileged_userns_clone=1' (Debian), " +
+			"'sysctl kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu) or 'sysctl user.max_user_namespaces=15000'; " +
+			"inside a container, start it with '--security-opt seccomp=unconfined'",
+	}
+}
+
+func hasSysAdmin() (bool, error) {
+	if os.Geteuid() != 0 {
+		return false, nil
+	}
+	caps, err := capability.NewPid2(0)
+	if err != nil {
+		return false, err
+	}
+	if err := caps.Load(); err != nil {
+		return false, err
+	}
+	return caps.Get(capability.EFFECTIVE, capability.CAP_SYS_ADMIN), nil
+}
+
+// identity describes the ids that this process can give to files.
+type identity struct {
+	// single is set when there is just one.
+	single bool
+	// rootless is set in a user namespace.
+	rootless bool
+}
+
+func currentIdentity() (identity, error) {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return identity{}, fmt.Errorf("read the user mapping: %w", err)
+	}
+	var total uint64
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	for _, line := range lines {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			continue
+		}
+		size, err := strconv.ParseUint(fields[2], 10, 64)
+		if err != nil {
+			return identity{}, fmt.Errorf("read the user mapping: %w", err)
+		}
+		total += size
+	}
+	return identity{single: total == 1, rootless: total < 1<<32-1}, nil
+}

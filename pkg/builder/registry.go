@@ -1,0 +1,81 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.podman.io/image/v5/types"
+)
+
+// The files that distributions ship. They apply on hosts that have none.
+const (
+	defaultPolicy     = `{"default": [{"type": "insecureAcceptAnything"}]}` + "\n"
+	defaultRegistries = `unqualified-search-registries = ["docker.io"]` + "\n" + `short-name-mode = "permissive"` + "\n"
+)
+
+// hostConfigDirs are where containers/image looks for policy.json and
+// registries.conf.
+func hostConfigDirs() []string {
+	dirs := []string{"/etc/containers", "/usr/share/containers"}
+	if config, err := os.UserConfigDir(); err == nil {
+		dirs = append([]string{filepath.Join(config, "containers")}, dirs...)
+	}
+	return dirs
+}
+
+func onHost(name string) bool {
+	for _, dir := range hostConfigDirs() {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ensurePolicy returns the signature policy to use; "" leaves it to the host's.
+func (b *Builder) ensurePolicy(dir string) (string, error) {
+	if b.registries.RegistriesConf == "" && !onHost("registries.conf") {
+		b.registries.RegistriesConf = filepath.Join(dir, "registries.conf")
+		if err := os.WriteFile(b.registries.RegistriesConf, []byte(defaultRegistries), 0o600); err != nil {
+			return "", err
+		}
+	}
+	if b.registries.SignaturePolicy != "" {
+		return b.registries.SignaturePolicy, nil
+	}
+	if onHost("policy.json") {
+		return "", nil
+	}
+	path := filepath.Join(dir, "policy.json")
+	return path, os.WriteFile(path, []byte(defaultPolicy), 0o600)
+}
+
+// systemContext is what the containers libraries need to know for one
+// transfer.
+func (b *Builder) systemContext(platform string) *types.SystemContext {
+	r := b.registries
+	sys := &types.SystemContext{
+		SignaturePolicyPath:      b.policyPath,
+		SystemRegistriesConfPath: r.RegistriesConf,
+		AuthFilePath:             r.AuthFile,
+		DockerCertPath:           r.CertDir,
+		DockerRegistryUserAgent:  "pdibuild",
+		BigFilesTemporaryDir:     b.cacheDir,
+	}
+	if r.Username != "" {
+		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: r.Username, Password: r.Password}
+	}
+	if r.TLSVerify != nil {
+		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(!*r.TLSVerify)
+		sys.OCIInsecureSkipTLSVerify = !*r.TLSVerify
+	}
+	parts := strings.Split(platform, "/")
+	if len(parts) >= 2 {
+		sys.OSChoice, sys.ArchitectureChoice = parts[0], parts[1]
+	}
+	if len(parts) == 3 {
+		sys.VariantChoice = parts[2]
+	}
+	return sys
+}

@@ -1,0 +1,295 @@
+package builder
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+
+	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A copySource is what a copy step copies, identified.
+type copySource struct {
+	// key identifies names and contents; "" while the stage that it comes
+	// from is not known.
+	key string
+	// files are those of the context, in walking order.
+	files []sourceFile
+}
+
+// A sourceFile is a file of the context as it was when the build was planned.
+type sourceFile struct {
+	// match counts the sources that this one belongs to, as globs match
+	// them; rel is its path below the match ("." for the match itself).
+	match int
+	rel   string
+	// path in the context.
+	path   string
+	info   fs.FileInfo
+	link   string
+	sha256 string
+}
+
+// isURL reports whether a source is fetched from the web.
+func isURL(source string) bool {
+	u, err := url.Parse(source)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// copySource identifies what step copies.
+func (p *Plan) copySource(step recipe.Copy, states map[string]state) (*copySource, error) {
+	if step.From != "" {
+		return &copySource{key: extend(states[step.From].key, step.Sources...)}, nil
+	}
+	if len(step.Sources) == 1 && isURL(step.Sources[0]) {
+		return &copySource{key: keyOf("url", step.Sources[0], step.Checksum)}, nil
+	}
+	c := &contextReader{dir: p.Context, excludes: step.Exclude}
+	return c.read(step.Sources)
+}
+
+// A contextReader reads the build context. Links that lead out of it are not
+// followed, whatever happens meanwhile.
+type contextReader struct {
+	dir      string
+	excludes []string
+	root     *os.Root
+	ignore   *patternmatcher.PatternMatcher
+	files    []sourceFile
+}
+
+func (c *contextReader) read(sources []string) (_ *copySource, err error) {
+	if c.root, err = os.OpenRoot(c.dir); err != nil {
+		return nil, &InputError{Subject: "context " + c.dir, Err: err}
+	}
+	defer func() { err = errors.Join(err, c.root.Close()) }()
+	if c.ignore, err = c.readIgnore(); err != nil {
+		return nil, err
+	}
+	matches := 0
+	for _, source := range sources {
+		found, err := c.glob(source)
+		if err != nil {
+			return nil, err
+		}
+		for _, match := range found {
+			if err := c.walk(match, matches); err != nil {
+				return nil, sourceError(source, err)
+			}
+			matches++
+		}
+	}
+	return &copySource{key: c.key(), files: c.files}, nil
+}
+
+func sourceError(source string, err error) error {
+	hint := "paths start at the build context and cannot leave it"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "you may not read it; change its permissions or name it in .containerignore"
+	}
+	return &InputError{Subject: "copy " + source, Err: err, Hint: hint}
+}
+
+// readIgnore reads .containerignore, else .dockerignore; see dockerignore in
+// docker's build documentation for the patterns.
+func (c *contextReader) readIgnore() (*patternmatcher.PatternMatcher, error) {
+	for _, name := range []string{".containerignore", ".dockerignore"} {
+		data, err := c.root.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, &InputError{Subject: name, Err: err}
+		}
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
+		if err != nil {
+			return nil, &InputError{Subject: name, Err: err}
+		}
+		m, err := patternmatcher.New(patterns)
+		if err != nil {
+			return nil, &InputError{Subject: name, Err: err, Hint: "patterns are as in .dockerignore files"}
+		}
+		return m, nil
+	}
+	return patternmatcher.New(nil)
+}
+
+// glob returns the paths in the context that source stands for.
+func (c *contextReader) glob(source string) ([]string, error) {
+	clean := strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(source)), "/")
+	if clean == "" {
+		clean = "."
+	}
+	if !strings.ContainsAny(clean, `*?[\`) {
+		if _, err := c.root.Stat(clean); err != nil {
+			return nil, sourceError(source, err)
+		}
+		if c.ignored(clean) && !c.ignore.Exclusions() {
+			return nil, sourceError(source, errors.New("it is ignored by .containerignore or .dockerignore"))
+		}
+		return []string{clean}, nil
+	}
+	found, err := fs.Glob(c.root.FS(), clean)
+	if err != nil {
+		return nil, sourceError(source, err)
+	}
+	found = slices.DeleteFunc(found, func(name string) bool { return c.ignored(name) })
+	if len(found) == 0 {
+		return nil, sourceError(source, errors.New("no file matches (or all are ignored)"))
+	}
+	return found, nil
+}
+
+func (c *contextReader) ignored(name string) bool {
+	ignored, err := c.ignore.MatchesOrParentMatches(name)
+	return err == nil && ignored && name != "."
+}
+
+// walk records match and, when it is a directory, all below it.
+func (c *contextReader) walk(match string, n int) error {
+	exclude, err := patternmatcher.New(c.excludes)
+	if err != nil {
+		return fmt.Errorf("exclude: %w", err)
+	}
+	top, err := c.root.Stat(match)
+	if err != nil {
+		return err
+	}
+	if !top.IsDir() {
+		return c.add(sourceFile{match: n, rel: ".", path: match, info: top})
+	}
+	return fs.WalkDir(c.root.FS(), match, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := "."
+		if name != match {
+			rel = strings.TrimPrefix(name, strings.TrimSuffix(match, ".")+"/")
+			if match == "." {
+				rel = name
+			}
+		}
+		excluded, err := exclude.MatchesOrParentMatches(rel)
+		if err != nil {
+			return err
+		}
+		if rel != "." && (excluded || c.ignored(name)) {
+			// A later "!pattern" may bring a file below back.
+			if d.IsDir() && !c.ignore.Exclusions() && !exclude.Exclusions() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return c.add(sourceFile{match: n, rel: rel, path: name, info: info})
+	})
+}
+
+// add identifies one file.
+func (c *contextReader) add(f sourceFile) (err error) {
+	switch mode := f.info.Mode(); {
+	case mode.IsDir():
+	case mode&fs.ModeSymlink != 0:
+		f.link, err = c.root.Readlink(f.path)
+	case mode.IsRegular():
+		f.sha256, err = c.hash(f.path)
+	default:
+		return nil // sockets, devices and fifos are not copied
+	}
+	if err == nil {
+		c.files = append(c.files, f)
+	}
+	return err
+}
+
+func (c *contextReader) hash(name string) (_ string, err error) {
+	f, err := c.root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// key does not depend on times or owners in the context.
+func (c *contextReader) key() string {
+	parts := []string{"context"}
+	for _, f := range c.files {
+		parts = append(parts, fmt.Sprint(f.match), f.rel, path.Base(f.path), f.info.Mode().String(), f.link, f.sha256)
+	}
+	return keyOf(parts...)
+}
+
+// entry is the file as an entry of a layer, under the given name.
+func (f *sourceFile) entry(context, name string) (layer.Entry, error) {
+	hdr, err := tar.FileInfoHeader(f.info, f.link)
+	if err != nil {
+		return layer.Entry{}, err
+	}
+	hdr.Name = name
+	hdr.Uid, hdr.Gid = 0, 0
+	return layer.Entry{Header: *hdr, Open: func() (io.ReadCloser, error) { return f.open(context) }}, nil
+}
+
+// open reads the file again and makes sure that it is what was planned.
+func (f *sourceFile) open(context string) (io.ReadCloser, error) {
+	root, err := os.OpenRoot(context)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	file, err := root.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	return &verifiedFile{File: file, sum: sha256.New(), want: f.sha256, name: f.path}, nil
+}
+
+// A verifiedFile fails at its end when its content is not the wanted.
+type verifiedFile struct {
+	*os.File
+	sum        hash.Hash
+	want, name string
+}
+
+// Read hides os.File's other ways to be read.
+func (v *verifiedFile) Read(p []byte) (int, error) {
+	n, err := v.File.Read(p)
+	v.sum.Write(p[:n])
+	if errors.Is(err, io.EOF) && hex.EncodeToString(v.sum.Sum(nil)) != v.want {
+		return n, v.changed()
+	}
+	return n, err
+}
+
+// WriteTo keeps io.Copy from passing Read by.
+func (v *verifiedFile) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{v})
+}
+
+func (v *verifiedFile) changed() error {
+	return &InputError{Subject: "copy " + v.name, Err: errors.New("the file changed while it was being copied"), Hint: "run the build again when nothing writes to the context"}
+}

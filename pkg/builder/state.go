@@ -1,0 +1,183 @@
+package builder
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// keyVersion changes when the same step would give another result than an
+// earlier version of pdibuild gave.
+const keyVersion = "pdibuild-1"
+
+// A state is what a stage has become after some of its steps: its top layer
+// in the store and the image configuration so far. Steps turn one state into
+// the next.
+type state struct {
+	// key identifies how the state came about; "" when it is not known yet.
+	key string
+	// known says that layer holds the result; planning goes on without.
+	known bool
+	// layer is the store's id; "" before the first layer.
+	layer string
+	// image is the configuration with its history; RootFS is filled in when
+	// the image is committed.
+	image v1.Image
+	// annotations of the manifest.
+	annotations map[string]string
+}
+
+// keyOf hashes the parts, each with its length so that they cannot run into
+// one another.
+func keyOf(parts ...string) string {
+	h := sha256.New()
+	for _, p := range append([]string{keyVersion}, parts...) {
+		fmt.Fprintf(h, "%d:%s\n", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// extend returns the key after one more step, or "" when parent is not known.
+func extend(parent string, parts ...string) string {
+	if parent == "" {
+		return ""
+	}
+	return keyOf(append([]string{parent}, parts...)...)
+}
+
+// jsonOf is the canonical text of plain data for keys: encoding/json sorts
+// map keys and writes struct fields in order.
+func jsonOf(v any) string {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprintf("%#v", v) // not reached: only plain data comes here
+	}
+	return string(data)
+}
+
+// clone returns a state whose changes do not reach s.
+func (s state) clone() state {
+	c := &s.image.Config
+	c.Env = slices.Clone(c.Env)
+	c.Entrypoint = slices.Clone(c.Entrypoint)
+	c.Cmd = slices.Clone(c.Cmd)
+	c.Labels = maps.Clone(c.Labels)
+	c.ExposedPorts = maps.Clone(c.ExposedPorts)
+	c.Volumes = maps.Clone(c.Volumes)
+	s.image.History = slices.Clone(s.image.History)
+	s.annotations = maps.Clone(s.annotations)
+	return s
+}
+
+func (s *state) getenv(name string) (string, bool) {
+	for _, kv := range s.image.Config.Env {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+func (s *state) setenv(name, value string) {
+	kv := name + "=" + value
+	for i, old := range s.image.Config.Env {
+		if k, _, _ := strings.Cut(old, "="); k == name {
+			s.image.Config.Env[i] = kv
+			return
+		}
+	}
+	s.image.Config.Env = append(s.image.Config.Env, kv)
+}
+
+// setenvs sets the variables in the order of their names; a value may refer to
+// variables that are set already.
+func (s *state) setenvs(env map[string]string) error {
+	before := s.clone()
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value, err := recipe.Expand(env[name], before.getenv)
+		if err != nil {
+			return fmt.Errorf("env %s: %w", name, err)
+		}
+		s.setenv(name, value)
+	}
+	return nil
+}
+
+// record adds the history entry of one step.
+func (s *state) record(text string, epoch time.Time, added bool) {
+	s.image.History = append(s.image.History, v1.History{
+		Created: &epoch, CreatedBy: "pdibuild: " + text, EmptyLayer: !added,
+	})
+}
+
+// applyImageSettings puts what a stage says about its image into the
+// configuration.
+func (s *state) applyImageSettings(st *recipe.Stage) {
+	c := &s.image.Config
+	if st.Workdir != "" {
+		c.WorkingDir = st.Workdir
+	}
+	if st.Entrypoint != nil {
+		c.Entrypoint = argv(*st.Entrypoint, st.Shell)
+		c.Cmd = nil // the base's arguments were for the base's entrypoint
+	}
+	if st.Cmd != nil {
+		c.Cmd = argv(*st.Cmd, st.Shell)
+	}
+	if st.StopSignal != "" {
+		c.StopSignal = st.StopSignal
+	}
+	c.Labels = merged(c.Labels, st.Labels)
+	s.annotations = merged(s.annotations, st.Annotations)
+	for _, p := range st.Expose {
+		if !strings.Contains(p, "/") {
+			p += "/tcp"
+		}
+		c.ExposedPorts = merged(c.ExposedPorts, map[string]struct{}{p: {}})
+	}
+	for _, v := range st.Volumes {
+		c.Volumes = merged(c.Volumes, map[string]struct{}{v: {}})
+	}
+	s.applyCompiler(st.Compiler)
+}
+
+func (s *state) applyCompiler(c *recipe.Compiler) {
+	if c == nil {
+		return
+	}
+	for _, kv := range [][2]string{{"CC", c.CC}, {"CXX", c.CXX}, {"FC", c.FC}} {
+		if kv[1] != "" {
+			s.setenv(kv[0], kv[1])
+		}
+	}
+}
+
+func merged[V any](a, b map[string]V) map[string]V {
+	if len(b) == 0 {
+		return a
+	}
+	m := map[string]V{}
+	maps.Copy(m, a)
+	maps.Copy(m, b)
+	return m
+}
+
+// argv turns a command into the argument vector that runs it.
+func argv(c recipe.Command, shell []string) []string {
+	if len(c.Argv) > 0 {
+		return c.Argv
+	}
+	if len(shell) == 0 {
+		shell = []string{"/bin/sh", "-c"}
+	}
+	return append(slices.Clone(shell), c.Shell)
+}

@@ -1,0 +1,117 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// copyURL adds a file from the web. It is kept on the host under its
+// checksum, so it is fetched once.
+func (x *stepRun) copyURL(ctx context.Context, c *copier, step recipe.Copy) error {
+	source := step.Sources[0]
+	u, err := url.Parse(source)
+	if err != nil {
+		return &InputError{Subject: source, Err: err}
+	}
+	file, err := x.run.b.download(ctx, source, strings.TrimPrefix(step.Checksum, "sha256:"))
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	hdr := regular(c.fileName(path.Base(u.Path)), info.Size())
+	hdr.ModTime = x.run.plan.time()
+	return c.add(layer.Entry{Header: hdr, Open: layer.File(file)})
+}
+
+// download returns a file whose SHA-256 is want.
+func (b *Builder) download(ctx context.Context, source, want string) (string, error) {
+	dir := filepath.Join(b.cacheDir, "downloads")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, want)
+	if got, err := fileSHA256(file); err == nil && got == want {
+		return file, nil
+	}
+	var err error
+	for attempt := range 3 {
+		if attempt > 0 {
+			select {
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			case <-time.After(time.Duration(attempt) * 2 * time.Second):
+			}
+		}
+		if err = fetch(ctx, source, file, want); err == nil {
+			return file, nil
+		}
+		var in *InputError
+		if errors.As(err, &in) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("fetch %s: %w", source, err)
+}
+
+// fetch gets source once. An answer that will not change is an *InputError.
+func fetch(ctx context.Context, source, file, want string) (err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	if err != nil {
+		return &InputError{Subject: source, Err: err}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
+		return &InputError{Subject: source, Err: errors.New(resp.Status), Hint: "check the address"}
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".part-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(tmp, h), resp.Body)
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return &InputError{Subject: source, Err: fmt.Errorf("has checksum sha256:%s, not sha256:%s", got, want), Hint: "if the file was meant to change, put the new checksum into the recipe; otherwise do not trust it"}
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+func fileSHA256(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

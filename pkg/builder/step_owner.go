@@ -1,0 +1,49 @@
+package builder
+
+import (
+	"archive/tar"
+	"os"
+	"path/filepath"
+
+	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/pkg/layer"
+)
+
+// diffOptions say who owns what a command has made. Where there is more than
+// one id, the file system knows. With a single id it is what the command
+// asked for (internal/ownership has recorded it), else whom it ran as.
+func (x *stepRun) diffOptions(s state, wk *work, report workerReport, req *workerRequest) (_ layer.Options, done func() error, err error) {
+	done = func() error { return nil }
+	if !x.run.b.ids.single {
+		return layer.Options{}, done, nil
+	}
+	owners := map[inode]ownership.Entry{}
+	for _, e := range report.owners {
+		owners[inode{e.Dev, e.Ino}] = e
+	}
+	below := &rootView{root: ""}
+	if req.UID != 0 || req.GID != 0 {
+		parent, err := x.run.b.works.create(s.layer)
+		if err != nil {
+			return layer.Options{}, done, err
+		}
+		below.root, done = parent.root, parent.release
+	}
+	owner := func(hdr *tar.Header) {
+		if info, err := os.Lstat(filepath.Join(wk.root, hdr.Name)); err == nil {
+			if e, ok := owners[inodeOf(info)]; ok {
+				hdr.Uid, hdr.Gid = e.UID, e.GID
+				return
+			}
+		}
+		if below.root == "" || hdr.Uid != 0 || hdr.Gid != 0 {
+			return
+		}
+		if old, err := below.header("/" + hdr.Name); err == nil {
+			hdr.Uid, hdr.Gid = old.Uid, old.Gid
+			return
+		}
+		hdr.Uid, hdr.Gid = int(req.UID), int(req.GID)
+	}
+	return layer.Options{Owner: owner}, done, nil
+}

@@ -1,0 +1,79 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// perform does what the step says on top of s. Next is the state after the
+// step save for its layer.
+func (x *stepRun) perform(ctx context.Context, s, next state) (cache.Record, error) {
+	switch step := x.planned.step.(type) {
+	case recipe.Run:
+		return x.performRun(ctx, s, step)
+	case recipe.Check:
+		return cache.Record{Layer: s.layer}, x.performCheck(ctx, s, step)
+	case compilerProof:
+		return cache.Record{Layer: s.layer}, x.proveCompiler(ctx, s, step.Compiler)
+	}
+	return x.performTree(ctx, s, next)
+}
+
+// performTree does the steps that only add files: no command runs, the layer
+// is written directly.
+func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Record, err error) {
+	wk, err := x.run.b.works.create(s.layer)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { err = errors.Join(err, wk.release()) }()
+	view := &rootView{root: wk.root, users: stageUsers(x.stage)}
+	tree := &layer.Tree{}
+	done := func() error { return nil }
+	switch step := x.planned.step.(type) {
+	case recipe.Copy:
+		done, err = x.addCopy(ctx, view, tree, step)
+	case recipe.File:
+		err = addFile(view, tree, step)
+	case recipe.User:
+		err = addUser(view, tree, step.User)
+	case recipe.Workdir, finalWorkdir:
+		err = addDirectory(view, tree, next.image.Config.WorkingDir, 0, 0)
+	default:
+		err = &InputError{Err: fmt.Errorf("%s: %w", x.planned.Verb, ErrUnsupported)}
+	}
+	if err != nil {
+		return cache.Record{}, err
+	}
+	if err := view.addParents(tree); err != nil {
+		return cache.Record{}, err
+	}
+	rec, err := x.run.keepTree(s.layer, tree)
+	return rec, errors.Join(err, done())
+}
+
+// stageUsers are the users that a stage creates.
+func stageUsers(st *recipe.Stage) []recipe.UserSpec {
+	var users []recipe.UserSpec
+	for _, step := range st.Steps {
+		if u, ok := step.(recipe.User); ok && createsUser(u.User) {
+			users = append(users, u.User)
+		}
+	}
+	return users
+}
+
+// ownerHint is what of an owner the key has to know beside its name.
+func ownerHint(st *recipe.Stage, owner string) string {
+	view := &rootView{root: "/nonexistent", users: stageUsers(st)}
+	uid, gid, err := view.owner(owner)
+	if err != nil {
+		return owner
+	}
+	return fmt.Sprintf("%d:%d", uid, gid)
+}

@@ -1,0 +1,269 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A command is one command to be run in a working layer.
+type command struct {
+	argv    []string
+	env     map[string]string
+	user    string
+	workdir string
+	noNet   bool
+	mounts  []recipe.Mount
+	secrets []recipe.SecretUse
+	// add are mounts that the recipe does not know of.
+	add []workerMount
+}
+
+// performRun runs a command and keeps what it has changed.
+func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (_ cache.Record, err error) {
+	wk, err := x.run.b.works.create(s.layer)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { err = errors.Join(err, wk.release()) }()
+	cmd := command{
+		argv: argv(step.Command, x.stage.Shell), env: step.Env, user: step.User, workdir: step.Workdir,
+		noNet: step.Network == "none", mounts: step.Mounts, secrets: step.Secrets,
+	}
+	report, req, err := x.runCommand(ctx, s, wk, cmd)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	opt, done, err := x.diffOptions(s, wk, report, req)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	rec, err := x.run.keepDiff(s.layer, wk, opt)
+	return rec, errors.Join(err, done())
+}
+
+// runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
+func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (workerReport, *workerRequest, error) {
+	req, release, err := x.request(s, wk, cmd)
+	if err != nil {
+		return workerReport{}, nil, err
+	}
+	log, err := x.logFile()
+	if err != nil {
+		return workerReport{}, nil, errors.Join(err, release())
+	}
+	out := newOutput(x.run.mask, log, x.lines())
+	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
+	err = errors.Join(err, out.Close(), release())
+	if err != nil {
+		return report, req, err
+	}
+	if report.exitCode != 0 {
+		return report, req, &StepError{
+			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.exitCode,
+			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(report, out.Tail()),
+			Err: fmt.Errorf("exit status %d", report.exitCode),
+		}
+	}
+	return report, req, nil
+}
+
+// exitHint explains a failed command where this host is the cause.
+func (x *stepRun) exitHint(report workerReport, tail []string) string {
+	switch {
+	case len(report.refused) > 0:
+		return fmt.Sprintf("the command wanted to become another user (%s), and this host gives you a single user id: "+
+			"ask the administrator for a range in /etc/subuid and /etc/subgid ('usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'), "+
+			"or run it as root of the image", strings.Join(report.refused, ", "))
+	case slices.ContainsFunc(tail, func(l string) bool { return strings.Contains(l, "No space left on device") }):
+		return "the disk is full: make room and run the command again; finished steps are kept"
+	case report.exitCode == 137:
+		return "the command was killed, probably for memory: use fewer parallel jobs in it, or --jobs 1"
+	}
+	return ""
+}
+
+func (r *run) mask(w io.Writer) io.WriteCloser { return r.secrets.Masker(w) }
+
+// lines passes output on, one line at a time.
+func (x *stepRun) lines() func([]byte) {
+	f := x.run.opt.Output
+	if f == nil {
+		return nil
+	}
+	return func(line []byte) {
+		x.run.mu.Lock()
+		defer x.run.mu.Unlock()
+		f(x.stage.Name, x.n, line)
+	}
+}
+
+// request describes cmd for the worker. Release lets go of what it mounts.
+func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, release func() error, err error) {
+	view := &rootView{root: wk.root}
+	spec := cmd.user
+	if spec == "" {
+		spec = s.image.Config.User
+	}
+	uid, gid, err := view.owner(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := x.run
+	req := &workerRequest{
+		Root: wk.root, Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
+		Args: cmd.argv, UID: uint32(uid), GID: uint32(gid), NoNetwork: cmd.noNet,
+		Cwd: joinWorkdir(s.image.Config.WorkingDir, cmd.workdir), Capabilities: defaultCapabilities(),
+		Mounts: cmd.add,
+	}
+	name, _, _ := strings.Cut(spec, ":")
+	if req.Groups, err = view.groups(name); err != nil {
+		return nil, nil, err
+	}
+	if r.b.ids.single {
+		req.Groups = nil
+		req.MapUser = uid != 0 || gid != 0
+	}
+	if req.Env, err = x.environment(s, view, cmd, name); err != nil {
+		return nil, nil, err
+	}
+	if err := x.addSecrets(req, cmd.secrets); err != nil {
+		return nil, nil, err
+	}
+	release, err = x.addMounts(req, cmd.mounts)
+	return req, release, err
+}
+
+// environment is the image's, then the arguments, then the command's own.
+func (x *stepRun) environment(s state, view *rootView, cmd command, user string) ([]string, error) {
+	c := s.clone()
+	for _, name := range slices.Sorted(maps.Keys(x.run.plan.args)) {
+		if _, ok := c.getenv(name); !ok {
+			c.setenv(name, x.run.plan.args[name])
+		}
+	}
+	if err := c.setenvs(cmd.env); err != nil {
+		return nil, &InputError{Err: err}
+	}
+	if _, ok := c.getenv("HOME"); !ok {
+		home, err := view.home(user)
+		if err != nil {
+			return nil, err
+		}
+		c.setenv("HOME", home)
+	}
+	return c.image.Config.Env, nil
+}
+
+// home is a user's home directory as /etc/passwd has it.
+func (v *rootView) home(user string) (string, error) {
+	if user == "" {
+		user = "0"
+	}
+	fields, err := v.lookup("/etc/passwd", user, 6)
+	switch {
+	case err != nil:
+		return "", err
+	case fields != nil && fields[5] != "":
+		return fields[5], nil
+	case user == "0" || user == "root":
+		return "/root", nil
+	}
+	return "/", nil
+}
+
+// addSecrets adds the values of the secrets that the step names. An optional
+// one that was not given is left out.
+func (x *stepRun) addSecrets(req *workerRequest, uses []recipe.SecretUse) error {
+	for _, use := range uses {
+		value, ok := x.run.opt.Secrets[use.ID]
+		if !ok {
+			if x.run.plan.Recipe.Secrets[use.ID].Optional {
+				continue
+			}
+			return &InputError{Err: fmt.Errorf("secret %q was not given", use.ID), Hint: fmt.Sprintf("give it with --secret id=%s,env=VARIABLE or --secret id=%s,src=FILE", use.ID, use.ID)}
+		}
+		target := use.Target
+		if target == "" {
+			target = "/run/secrets/" + use.ID
+		}
+		req.Secrets = append(req.Secrets, workerSecret{Target: target, Value: value})
+		if use.Env != "" {
+			req.Env = append(req.Env, use.Env+"="+strings.TrimRight(string(value), "\r\n"))
+		}
+	}
+	return nil
+}
+
+// addMounts adds the mounts of a run step.
+func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release func() error, err error) {
+	var works []*work
+	release = func() error {
+		var errs []error
+		for _, wk := range works {
+			errs = append(errs, wk.release())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, release())
+		}
+	}()
+	for _, m := range mounts {
+		wm := workerMount{Type: "bind", Target: m.Target, Write: m.Write, Size: m.Size}
+		switch {
+		case m.Type == "tmpfs":
+			wm.Type = "tmpfs"
+		case m.Type == "cache":
+			wm.Write = true
+			wm.Source, err = x.cacheMount(m)
+		case m.From != "" || m.Write:
+			// What a step writes to the context is lost: it gets a copy.
+			var wk *work
+			if wk, err = x.mountStage(m.From); err == nil {
+				works = append(works, wk)
+				wm.Source, err = securejoin.SecureJoin(wk.root, m.Source)
+			}
+		default:
+			wm.Source, err = securejoin.SecureJoin(x.run.plan.Context, m.Source)
+		}
+		if err != nil {
+			return release, fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		req.Mounts = append(req.Mounts, wm)
+	}
+	return release, nil
+}
+
+// mountStage mounts a finished stage; writes to it are lost.
+func (x *stepRun) mountStage(name string) (*work, error) {
+	if name == "" {
+		return nil, &InputError{Err: errors.New("a bind mount of the context cannot be written to"), Hint: "copy the files into the stage, or use a cache mount"}
+	}
+	return x.run.b.works.create(x.run.finished()[name].layer)
+}
+
+// cacheMount is a directory of the host that is kept between builds.
+func (x *stepRun) cacheMount(m recipe.Mount) (string, error) {
+	id := m.ID
+	if id == "" {
+		id = m.Target
+	}
+	sum := sha256.Sum256([]byte(id))
+	dir := filepath.Join(x.run.b.cacheDir, "mounts", hex.EncodeToString(sum[:8]))
+	return dir, os.MkdirAll(dir, 0o755)
+}

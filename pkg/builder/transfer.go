@@ -1,0 +1,198 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/buildah"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/compression"
+	"go.podman.io/image/v5/transports/alltransports"
+	"go.podman.io/image/v5/types"
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
+)
+
+// Push sends an image of the store to a registry and returns the digest of
+// the manifest there, sha256:HEX. Destination is a registry name, docker://
+// optional; empty means the image's own name. Credentials come from
+// StoreOptions.Registries. A *RegistryError says what the registry refused.
+func (b *Builder) Push(ctx context.Context, image, destination string, opt PushOptions) (string, error) {
+	img, err := b.findImage(image)
+	if err != nil {
+		return "", err
+	}
+	if destination == "" {
+		destination = image
+	}
+	name := strings.TrimPrefix(destination, "docker://")
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", &InputError{Subject: "push to " + destination, Err: err, Hint: "a destination looks like registry.example.org/group/name:tag"}
+	}
+	ref, err := alltransports.ParseImageName("docker://" + reference.TagNameOnly(named).String())
+	if err != nil {
+		return "", &InputError{Subject: "push to " + destination, Err: err}
+	}
+	d, err := b.send(ctx, img.ID, ref, opt)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", registryError("push", name, err)
+	}
+	return d.String(), nil
+}
+
+// Export writes an image of the store to a file or directory. Destination is
+// oci-archive:FILE[:NAME], oci:DIR[:NAME], docker-archive:FILE[:NAME] or
+// dir:DIR. An archive that is there is replaced when the new one is complete;
+// after an error the old one is still there.
+func (b *Builder) Export(ctx context.Context, image, destination string, opt PushOptions) error {
+	img, err := b.findImage(image)
+	if err != nil {
+		return err
+	}
+	transport, rest, ok := strings.Cut(destination, ":")
+	if !ok || rest == "" {
+		return &InputError{Subject: "export to " + destination, Err: errors.New("no transport"), Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
+	}
+	final, temporary := "", ""
+	if strings.HasSuffix(transport, "-archive") {
+		file, name, named := strings.Cut(rest, ":")
+		final, temporary = file, filepath.Join(filepath.Dir(file), fmt.Sprintf(".%s.%d.part", filepath.Base(file), os.Getpid()))
+		defer os.Remove(temporary)
+		rest = temporary
+		if !named && transport == "docker-archive" && len(img.Names) > 0 {
+			name, named = img.Names[0], true
+		}
+		if named {
+			rest += ":" + name
+		}
+	}
+	ref, err := alltransports.ParseImageName(transport + ":" + rest)
+	if err != nil {
+		return &InputError{Subject: "export to " + destination, Err: err, Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
+	}
+	if _, err := b.send(ctx, img.ID, ref, opt); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("export to %s: %w", destination, err)
+	}
+	if final != "" {
+		return os.Rename(temporary, final)
+	}
+	return nil
+}
+
+// send copies an image out of the store through Buildah's push, which retries
+// what may pass.
+func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference, opt PushOptions) (digest.Digest, error) {
+	report := opt.Report
+	if report == nil {
+		report = io.Discard
+	}
+	po := buildah.PushOptions{
+		Store:               b.store,
+		SystemContext:       b.systemContext(""),
+		SignaturePolicyPath: b.policyPath,
+		ManifestType:        v1.MediaTypeImageManifest,
+		ReportWriter:        report,
+		Compression:         archive.Gzip,
+		MaxRetries:          3,
+		RetryDelay:          2 * time.Second,
+	}
+	transport := ref.Transport().Name()
+	if transport == "docker-archive" {
+		po.ManifestType, po.Compression = "", archive.Uncompressed
+	}
+	switch opt.Compression {
+	case "", "gzip":
+	case "none":
+		po.Compression = archive.Uncompressed
+	case "zstd":
+		po.CompressionFormat = &compression.Zstd
+	default:
+		return "", &InputError{Subject: "compression " + opt.Compression, Err: errors.New("unknown"), Hint: "choose gzip, zstd or none"}
+	}
+	_, d, err := buildah.Push(ctx, id, ref, po)
+	return d, err
+}
+
+func (b *Builder) findImage(name string) (*storage.Image, error) {
+	img, err := b.localImage(name)
+	if err != nil {
+		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "list the images of this store with 'pdibuild images', or build it first"}
+	}
+	return img, nil
+}
+
+// Images lists the images of the store that have a name.
+func (b *Builder) Images(ctx context.Context) ([]Image, error) {
+	stored, err := b.store.Images()
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var images []Image
+	for i := range stored {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if len(stored[i].Names) == 0 {
+			continue
+		}
+		img := Image{ID: stored[i].ID, Digest: stored[i].Digest.String(), Names: stored[i].Names, Created: stored[i].Created.Unix()}
+		layers, err := b.layers(stored[i].TopLayer)
+		if err == nil {
+			for _, l := range layers {
+				img.Size += max(l.UncompressedSize, 0)
+			}
+		}
+		images = append(images, img)
+	}
+	return images, nil
+}
+
+// Remove removes a name from its image, and with the last name the image
+// itself. Layers that no other image uses go with it, and so do the results of the steps
+// that made them. Given an id, it
+// removes the image with all its names.
+func (b *Builder) Remove(_ context.Context, name string) error {
+	img, err := b.findImage(name)
+	if err != nil {
+		return err
+	}
+	full, err := normalize([]string{name})
+	if err == nil && len(img.Names) > 1 && slices.Contains(img.Names, full[0]) {
+		if err := b.store.RemoveNames(img.ID, full); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+		return nil
+	}
+	if _, err := b.store.DeleteImage(img.ID, true); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// An Image is one image of the store.
+type Image struct {
+	// ID is the hex SHA-256 of the configuration.
+	ID     string   `json:"id"`
+	Digest string   `json:"digest"`
+	Names  []string `json:"names"`
+	// Size in bytes of the uncompressed layers.
+	Size int64 `json:"size"`
+	// Created in seconds since 1970 UTC.
+	Created int64 `json:"created"`
+}

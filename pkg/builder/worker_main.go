@@ -1,0 +1,236 @@
+package builder
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// workerMain is the main function of the process that runs one command. It
+// has a mount namespace of its own: it arranges the root file system there,
+// makes that its root, runs the command, and cleans up what the arranging has
+// left in the root.
+func workerMain() {
+	runtime.LockOSThread()
+	answer := os.NewFile(3, "answer")
+	syscall.CloseOnExec(3)
+	var req workerRequest
+	var res workerResult
+	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {
+		res.Err = fmt.Sprintf("read the request: %v", err)
+	} else if res.ExitCode, err = runRequest(&req); err != nil {
+		res.Err = err.Error()
+	}
+	_ = json.NewEncoder(answer).Encode(res)
+}
+
+func runRequest(req *workerRequest) (int, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return 0, fmt.Errorf("make mounts private: %w", err)
+	}
+	if req.PIDNamespace {
+		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return 0, errNoPIDNamespace
+		}
+	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("become the reaper: %w", err)
+	}
+	if req.NoNetwork {
+		if err := loopbackUp(); err != nil {
+			return 0, fmt.Errorf("start the loopback interface: %w", err)
+		}
+	}
+	if err := mountScratch(req.Scratch); err != nil {
+		return 0, err
+	}
+	if req.Root == "" {
+		return runOnHost(req)
+	}
+	return runInRoot(req)
+}
+
+// mountScratch puts a tmpfs over dir. Swapping is off where the kernel lets
+// us say so (not in a user namespace).
+func mountScratch(dir string) error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	err := unix.Mount("tmpfs", dir, "tmpfs", flags, "mode=0700,noswap")
+	if err != nil {
+		err = unix.Mount("tmpfs", dir, "tmpfs", flags, "mode=0700")
+	}
+	if err != nil {
+		return fmt.Errorf("mount a private tmpfs: %w", err)
+	}
+	return nil
+}
+
+func runOnHost(req *workerRequest) (int, error) {
+	path, err := lookPath(req.Args[0], req.Env)
+	if err != nil {
+		return 0, err
+	}
+	return runCommand(&exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: "/"}, req.PIDNamespace)
+}
+
+func runInRoot(req *workerRequest) (int, error) {
+	r := &root{path: filepath.Join(req.Scratch, "root"), scratch: req.Scratch}
+	if err := r.bind(req.Root); err != nil {
+		return 0, err
+	}
+	if err := r.arrange(req); err != nil {
+		return 0, err
+	}
+	if err := unix.Sethostname([]byte(stepHostname)); err != nil {
+		return 0, fmt.Errorf("set the host name: %w", err)
+	}
+	code, err := 0, error(nil)
+	if req.Runtime != "" {
+		code, err = runWithRuntime(req, r)
+	} else {
+		code, err = runDirectly(req, r)
+	}
+	return code, errors.Join(err, r.tidy())
+}
+
+// runDirectly makes the arranged root this process's root and runs the
+// command there.
+func runDirectly(req *workerRequest, r *root) (int, error) {
+	if err := r.pivot(); err != nil {
+		return 0, err
+	}
+	path, err := lookPath(req.Args[0], req.Env)
+	if err != nil {
+		return 0, err
+	}
+	if err := limitCapabilities(req.Capabilities); err != nil {
+		return 0, err
+	}
+	cmd := &exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: req.Cwd}
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	cred := &syscall.Credential{Uid: req.UID, Gid: req.GID, Groups: req.Groups}
+	switch {
+	case req.MapUser:
+		// The one id that we have shows up as the wanted user.
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: int(req.UID), HostID: 0, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: int(req.GID), HostID: 0, Size: 1}}
+	case req.UID != 0 || req.GID != 0 || len(req.Groups) > 0:
+		cmd.SysProcAttr.Credential = cred
+	}
+	return runCommand(cmd, req.PIDNamespace)
+}
+
+// runCommand runs cmd with our output, then ends whatever it has left running.
+func runCommand(cmd *exec.Cmd, pidNamespace bool) (int, error) {
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start %s: %w", cmd.Args[0], err)
+	}
+	code := waitAndReap(cmd.Process.Pid)
+	endStragglers(pidNamespace)
+	return code, nil
+}
+
+// waitAndReap waits for pid, and meanwhile for every orphan that has become
+// our child.
+func waitAndReap(pid int) int {
+	for {
+		var ws syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return -1
+		case got == pid && ws.Exited():
+			return ws.ExitStatus()
+		case got == pid && ws.Signaled():
+			return 128 + int(ws.Signal())
+		}
+	}
+}
+
+// endStragglers kills background processes: a step is over when its command is.
+func endStragglers(pidNamespace bool) {
+	deadline := time.Now().Add(5 * time.Second)
+	for time.Now().Before(deadline) {
+		if pidNamespace {
+			_ = syscall.Kill(-1, syscall.SIGKILL)
+		} else {
+			for _, p := range descendants(os.Getpid()) {
+				_ = syscall.Kill(p, syscall.SIGKILL)
+			}
+		}
+		var ws syscall.WaitStatus
+		if _, err := syscall.Wait4(-1, &ws, 0, nil); errors.Is(err, syscall.ECHILD) {
+			return
+		}
+	}
+}
+
+// lookPath finds a program as the step's own PATH says; after pivot it is the
+// image's file system that is searched.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for dir := range strings.SplitSeq(path, ":") {
+		full := filepath.Join(dir, name)
+		info, err := os.Stat(full)
+		if err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+			return full, nil
+		}
+	}
+	return "", fmt.Errorf("command not found: %s (PATH is %s)", name, path)
+}
+
+// limitCapabilities removes all but keep from the bounding set of this
+// thread, and so from everything that it starts.
+func limitCapabilities(keep []string) error {
+	kept := map[string]bool{}
+	for _, c := range keep {
+		kept[c] = true
+	}
+	for c, name := range capabilityNames() {
+		if kept[name] {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("give up %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// loopbackUp starts lo in a new network namespace; see netdevice(7).
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}

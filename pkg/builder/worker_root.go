@@ -1,0 +1,341 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+)
+
+// stepHostname is the same on every host, because programs like to store it.
+const stepHostname = "pdibuild"
+
+// root is a root file system being arranged for one command: the working
+// layer with /proc, /dev, /sys, name resolution, mounts and secrets over it.
+type root struct {
+	path, scratch string
+	pivoted       bool
+	// mounted and created are what tidy undoes, as paths in the root.
+	mounted, created []string
+	// times are the modification times of directories in which we created
+	// mount points.
+	times map[string]time.Time
+}
+
+// bind shows the working layer at r.path.
+func (r *root) bind(layer string) error {
+	if err := os.Mkdir(r.path, 0o755); err != nil {
+		return fmt.Errorf("prepare the root: %w", err)
+	}
+	if err := unix.Mount(layer, r.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("prepare the root: %w", err)
+	}
+	r.times = map[string]time.Time{}
+	return nil
+}
+
+func (r *root) arrange(req *workerRequest) error {
+	arrangements := []func(*workerRequest) error{
+		r.arrangeProc, r.arrangeSys, r.arrangeDev, r.arrangeNames, r.arrangeMounts, r.arrangeSecrets, r.arrangeCwd,
+	}
+	for _, a := range arrangements {
+		if err := a(req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *root) arrangeProc(req *workerRequest) error {
+	target, err := r.target("/proc", true)
+	if err != nil {
+		return err
+	}
+	if req.PIDNamespace {
+		err = unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	}
+	if err != nil || !req.PIDNamespace {
+		err = unix.Mount("/proc", target, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	if err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	for _, p := range []string{"kcore", "keys", "latency_stats", "timer_list", "sched_debug"} {
+		r.mask(filepath.Join(target, p))
+	}
+	for _, p := range []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} {
+		r.readOnly(filepath.Join(target, p))
+	}
+	return nil
+}
+
+// mask hides a file. It is defence in depth: a failure leaves what the kernel
+// permits anyway.
+func (r *root) mask(path string) {
+	_ = unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
+}
+
+func (r *root) readOnly(path string) {
+	if unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "") == nil {
+		_ = unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	}
+}
+
+func (r *root) arrangeSys(*workerRequest) error {
+	target, err := r.target("/sys", true)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("/sys", target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return nil //nolint:nilerr // some sandboxes hide /sys; few programs miss it
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	_ = unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
+	return nil
+}
+
+func (r *root) arrangeDev(*workerRequest) error {
+	target, err := r.target("/dev", true)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		node := filepath.Join(target, name)
+		if err := os.WriteFile(node, nil, 0o666); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		if err := unix.Mount("/dev/"+name, node, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+	}
+	links := map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+	for name, to := range links {
+		if err := os.Symlink(to, filepath.Join(target, name)); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+	}
+	return r.arrangeDevMounts(target)
+}
+
+func (r *root) arrangeDevMounts(dev string) error {
+	pts, shm := filepath.Join(dev, "pts"), filepath.Join(dev, "shm")
+	if err := errors.Join(os.Mkdir(pts, 0o755), os.Mkdir(shm, 0o755)); err != nil {
+		return fmt.Errorf("make /dev: %w", err)
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("tmpfs", shm, "tmpfs", flags, "mode=1777"); err != nil {
+		return fmt.Errorf("mount /dev/shm: %w", err)
+	}
+	// Group 5 (tty) exists only where there is more than one id.
+	err := unix.Mount("devpts", pts, "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+	if err != nil {
+		err = unix.Mount("devpts", pts, "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+	}
+	if err != nil {
+		_ = unix.Mount("/dev/pts", pts, "", unix.MS_BIND, "") // sandboxes without devpts
+	}
+	return nil
+}
+
+// arrangeNames gives the step the host's view of host names.
+func (r *root) arrangeNames(req *workerRequest) error {
+	hosts, _ := os.ReadFile("/etc/hosts")
+	hosts = append([]byte("127.0.0.1 localhost "+stepHostname+"\n::1 localhost ip6-localhost\n"), hosts...)
+	if err := r.bindContent("hosts", "/etc/hosts", hosts); err != nil {
+		return err
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil || req.NoNetwork {
+		resolv = []byte("# no network\n")
+	}
+	return r.bindContent("resolv.conf", "/etc/resolv.conf", resolv)
+}
+
+func (r *root) bindContent(name, path string, content []byte) error {
+	file := filepath.Join(r.scratch, name)
+	if err := os.WriteFile(file, content, 0o644); err != nil {
+		return fmt.Errorf("prepare %s: %w", path, err)
+	}
+	target, err := r.target(path, false)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", path, err)
+	}
+	return nil
+}
+
+func (r *root) arrangeMounts(req *workerRequest) error {
+	for _, m := range req.Mounts {
+		if err := r.mount(m); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+	}
+	return nil
+}
+
+func (r *root) mount(m workerMount) error {
+	if m.Type == "tmpfs" {
+		target, err := r.target(m.Target, true)
+		if err != nil {
+			return err
+		}
+		data := "mode=1777"
+		if m.Size != "" {
+			data += ",size=" + m.Size
+		}
+		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
+	}
+	info, err := os.Stat(m.Source)
+	if err != nil {
+		return err
+	}
+	target, err := r.target(m.Target, info.IsDir())
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if m.Write {
+		return nil
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
+}
+
+// arrangeSecrets writes the values into the private tmpfs and binds each,
+// read-only, to where the step expects it.
+func (r *root) arrangeSecrets(req *workerRequest) error {
+	for i, s := range req.Secrets {
+		file := filepath.Join(r.scratch, "secret-"+strconv.Itoa(i))
+		if err := os.WriteFile(file, s.Value, 0o400); err != nil {
+			return fmt.Errorf("prepare secret %s: %w", s.Target, err)
+		}
+		if req.UID != 0 && !req.MapUser {
+			if err := os.Chown(file, int(req.UID), int(req.GID)); err != nil {
+				return fmt.Errorf("prepare secret %s: %w", s.Target, err)
+			}
+		}
+		target, err := r.target(s.Target, false)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount secret %s: %w", s.Target, err)
+		}
+		const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		if err := unix.Mount("", target, "", flags, ""); err != nil {
+			return fmt.Errorf("mount secret %s: %w", s.Target, err)
+		}
+	}
+	return nil
+}
+
+// arrangeCwd checks the working directory while a good message is possible.
+func (r *root) arrangeCwd(req *workerRequest) error {
+	path, err := securejoin.SecureJoin(r.path, req.Cwd)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return fmt.Errorf("the working directory %s does not exist in the image", req.Cwd)
+	}
+	return nil
+}
+
+// target returns where in the root path is to be mounted, resolving symbolic
+// links inside the root and creating what is missing.
+func (r *root) target(path string, dir bool) (string, error) {
+	full, err := securejoin.SecureJoin(r.path, path)
+	if err != nil {
+		return "", fmt.Errorf("mount point %s: %w", path, err)
+	}
+	if err := r.create(full, dir); err != nil {
+		return "", fmt.Errorf("mount point %s: %w", path, err)
+	}
+	r.mounted = append(r.mounted, full)
+	return full, nil
+}
+
+func (r *root) create(full string, dir bool) error {
+	if _, err := os.Lstat(full); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(full)
+	if err := r.create(parent, true); err != nil {
+		return err
+	}
+	info, err := os.Stat(parent)
+	if err != nil {
+		return err
+	}
+	if _, known := r.times[parent]; !known {
+		r.times[parent] = info.ModTime()
+	}
+	r.created = append(r.created, full)
+	if dir {
+		return os.Mkdir(full, 0o755)
+	}
+	return os.WriteFile(full, nil, 0o644)
+}
+
+// pivot makes the arranged root this process's root and lets go of the host's.
+func (r *root) pivot() error {
+	if err := os.Chdir(r.path); err != nil {
+		return fmt.Errorf("enter the root: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("enter the root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the host's root: %w", err)
+	}
+	r.pivoted = true
+	return os.Chdir("/")
+}
+
+// tidy takes the mounts off and removes the mount points that were not there
+// before, so that they do not become part of the image.
+func (r *root) tidy() error {
+	for i := len(r.mounted) - 1; i >= 0; i-- {
+		_ = unix.Unmount(r.here(r.mounted[i]), unix.MNT_DETACH)
+	}
+	for i := len(r.created) - 1; i >= 0; i-- {
+		path := r.here(r.created[i])
+		info, err := os.Lstat(path)
+		if err != nil || (info.Mode().IsRegular() && info.Size() > 0) {
+			continue // the step has made it its own
+		}
+		_ = os.Remove(path) // a directory that the step has filled stays
+	}
+	for dir, t := range r.times {
+		if err := os.Chtimes(r.here(dir), time.Time{}, t); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("tidy up mount points: %w", err)
+		}
+	}
+	return nil
+}
+
+// here is a path of the arranged root as this process sees it now.
+func (r *root) here(full string) string {
+	if !r.pivoted {
+		return full
+	}
+	rel, err := filepath.Rel(r.path, full)
+	if err != nil {
+		return full
+	}
+	return "/" + rel
+}

@@ -1,0 +1,136 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/stringid"
+	"golang.org/x/sys/unix"
+)
+
+// works hands out working layers: writable layers in which a command runs and
+// that are thrown away afterwards. Each has a file that its process keeps
+// locked, so that those of a killed build are recognised and removed.
+type works struct {
+	store storage.Store
+	dir   string
+	once  sync.Once
+}
+
+// A work is one mounted working layer.
+type work struct {
+	owner *works
+	id    string
+	lock  *os.File
+	// root is where the layer is mounted.
+	root string
+	// scratch is an empty directory for the worker's tmpfs.
+	scratch string
+	// parent is the layer below, and below that layer mounted by itself
+	// once somebody has asked for it.
+	parent string
+	below  *work
+}
+
+func openWorks(store storage.Store, dir string) (*works, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return &works{store: store, dir: dir}, nil
+}
+
+// create makes and mounts a working layer on parent ("" for an empty root).
+func (w *works) create(parent string) (_ *work, err error) {
+	w.once.Do(w.removeAbandoned)
+	wk := &work{owner: w, id: stringid.GenerateRandomID(), parent: parent}
+	wk.scratch = filepath.Join(w.dir, wk.id+".d")
+	if wk.lock, err = lockNew(filepath.Join(w.dir, wk.id)); err != nil {
+		return nil, fmt.Errorf("make a working layer: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, wk.release())
+		}
+	}()
+	if err := os.Mkdir(wk.scratch, 0o700); err != nil {
+		return nil, fmt.Errorf("make a working layer: %w", err)
+	}
+	opt := &storage.LayerOptions{IDMappingOptions: storage.LayerIDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
+	if _, err := w.store.CreateLayer(wk.id, parent, nil, "", true, opt); err != nil {
+		return nil, fmt.Errorf("make a working layer: %w", err)
+	}
+	if wk.root, err = w.store.Mount(wk.id, ""); err != nil {
+		return nil, fmt.Errorf("mount the working layer: %w", err)
+	}
+	return wk, nil
+}
+
+// release unmounts and removes the working layer; it may be called twice.
+func (wk *work) release() error {
+	if wk.lock == nil {
+		return nil
+	}
+	err := wk.owner.remove(wk.id)
+	if wk.below != nil {
+		err = errors.Join(err, wk.below.release())
+	}
+	_ = wk.lock.Close()
+	wk.lock = nil
+	return err
+}
+
+func (w *works) remove(id string) error {
+	var errs []error
+	if w.store.Exists(id) {
+		if _, err := w.store.Unmount(id, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
+			errs = append(errs, err)
+		}
+		if err := w.store.DeleteLayer(id); err != nil && !errors.Is(err, storage.ErrLayerUnknown) {
+			errs = append(errs, err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, id+".d")); err != nil {
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		errs = append(errs, os.Remove(filepath.Join(w.dir, id)))
+	}
+	return errors.Join(errs...)
+}
+
+// removeAbandoned clears up after builds that were killed. What cannot be
+// removed now is tried again by the next build.
+func (w *works) removeAbandoned() {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(w.dir, e.Name()), os.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = w.remove(e.Name())
+		}
+		_ = f.Close()
+	}
+}
+
+func lockNew(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

@@ -1,0 +1,181 @@
+package layer
+
+import (
+	"archive/tar"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	xattrRecord = "SCHILY.xattr."
+	ownXattrs   = "user.pdibuild."
+
+	// OwnerXattr is the extended attribute that records an owner ("uid:gid",
+	// decimal) that the file system could not be given. It is consumed.
+	OwnerXattr = ownXattrs + "owner"
+)
+
+// canonical makes the header of an entry anew. It does not modify src.
+func canonical(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
+	if p.whiteout {
+		return whiteout(src, p, epoch)
+	}
+	hdr := &tar.Header{
+		Typeflag: src.Typeflag,
+		Name:     p.name,
+		Mode:     src.Mode & 0o7777,
+		Uid:      src.Uid,
+		Gid:      src.Gid,
+		ModTime:  clamp(src.ModTime, epoch),
+	}
+	if err := setKind(hdr, src); err != nil {
+		return nil, err
+	}
+	if err := setXattrs(hdr, src); err != nil {
+		return nil, err
+	}
+	if hdr.Uid < 0 || hdr.Gid < 0 {
+		return nil, fmt.Errorf("layer entry %q: owner %d:%d is negative", src.Name, hdr.Uid, hdr.Gid)
+	}
+	return hdr, nil
+}
+
+func whiteout(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
+	if !isRegular(src) || src.Size != 0 {
+		return nil, fmt.Errorf("layer entry %q: %w", src.Name, errReserved)
+	}
+	return &tar.Header{Typeflag: tar.TypeReg, Name: p.name, ModTime: clamp(epoch, epoch)}, nil
+}
+
+// isRegular reports whether the entry has content.
+func isRegular(hdr *tar.Header) bool {
+	switch hdr.Typeflag {
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // TypeRegA is the zero value
+		return true
+	}
+	return false
+}
+
+// setKind sets what depends on the type of the entry.
+func setKind(hdr, src *tar.Header) error {
+	if isRegular(src) {
+		hdr.Typeflag, hdr.Size = tar.TypeReg, src.Size
+		if hdr.Size < 0 {
+			return fmt.Errorf("layer entry %q: size %d is negative", src.Name, hdr.Size)
+		}
+		return nil
+	}
+	switch src.Typeflag {
+	case tar.TypeDir:
+		hdr.Name += "/"
+	case tar.TypeSymlink:
+		hdr.Linkname = src.Linkname
+		hdr.Mode = 0o777 // Linux knows no other
+		if hdr.Linkname == "" || strings.ContainsRune(hdr.Linkname, 0) {
+			return fmt.Errorf("layer entry %q: symbolic link to %q, which cannot be a name", src.Name, hdr.Linkname)
+		}
+	case tar.TypeLink:
+		target, err := placeOf(src.Linkname)
+		if err != nil {
+			return fmt.Errorf("hard link %q: %w", src.Name, err)
+		}
+		hdr.Linkname = target.name
+	case tar.TypeChar, tar.TypeBlock:
+		hdr.Devmajor, hdr.Devminor = src.Devmajor, src.Devminor
+		if hdr.Devmajor < 0 || hdr.Devminor < 0 {
+			return fmt.Errorf("layer entry %q: device number %d:%d is negative", src.Name, hdr.Devmajor, hdr.Devminor)
+		}
+	case tar.TypeFifo:
+	default:
+		return fmt.Errorf("layer entry %q: type %q cannot be in an image layer", src.Name, src.Typeflag)
+	}
+	return nil
+}
+
+// clamp returns whole seconds from 1970 to epoch.
+func clamp(t, epoch time.Time) time.Time {
+	seconds := min(t.Unix(), epoch.Unix())
+	return time.Unix(max(0, seconds), 0).UTC()
+}
+
+// setXattrs copies the extended attributes that belong into a layer, and
+// applies the owner that is recorded in one.
+func setXattrs(hdr, src *tar.Header) error {
+	kept := map[string]string{}
+	for key, value := range src.PAXRecords {
+		name, ok := strings.CutPrefix(key, xattrRecord)
+		switch {
+		case !ok:
+		case name == OwnerXattr:
+			if err := setOwner(hdr, value); err != nil {
+				return fmt.Errorf("layer entry %q: %w", src.Name, err)
+			}
+		case name == "security.capability":
+			kept[key] = capabilityV2(value)
+		case keepXattr(name):
+			kept[key] = value
+		}
+	}
+	if len(kept) > 0 {
+		hdr.PAXRecords = kept
+	}
+	return nil
+}
+
+// keepXattr knows the attributes that are neither the host's nor a storage
+// driver's.
+func keepXattr(name string) bool {
+	if !strings.HasPrefix(name, "user.") {
+		return false
+	}
+	for _, foreign := range []string{ownXattrs, "user.overlay.", "user.fuseoverlayfs.", "user.containers.override_stat"} {
+		if strings.HasPrefix(name, foreign) {
+			return false
+		}
+	}
+	return true
+}
+
+var errOwnerXattr = errors.New("the extended attribute " + OwnerXattr + " must be uid:gid in decimal")
+
+func setOwner(hdr *tar.Header, value string) error {
+	user, group, ok := strings.Cut(value, ":")
+	uid, err1 := strconv.ParseUint(user, 10, 32)
+	gid, err2 := strconv.ParseUint(group, 10, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return fmt.Errorf("%w, not %q", errOwnerXattr, value)
+	}
+	hdr.Uid, hdr.Gid = int(uid), int(gid)
+	return nil
+}
+
+// capabilityV2 rewrites file capabilities that are bound to a user namespace
+// (struct vfs_ns_cap_data of linux/capability.h) without that binding.
+func capabilityV2(value string) string {
+	const (
+		revision2, revision3 = 0x02000000, 0x03000000
+		flags                = 0x00ffffff
+		size2, size3         = 20, 24
+	)
+	if len(value) != size3 {
+		return value
+	}
+	magic := binary.LittleEndian.Uint32([]byte(value))
+	if magic&^flags != revision3 {
+		return value
+	}
+	v2 := binary.LittleEndian.AppendUint32(nil, revision2|magic&flags)
+	return string(append(v2, value[4:size2]...))
+}
+
+// copyHeader returns a header that shares nothing with hdr.
+func copyHeader(hdr *tar.Header) *tar.Header {
+	c := *hdr
+	c.PAXRecords = maps.Clone(hdr.PAXRecords)
+	return &c
+}
