@@ -94,6 +94,7 @@ type helper struct {
 	theirs *os.File
 	once   [2]sync.Once
 	done   chan struct{} // closed when the helper has nothing more to say
+	err    error         // what it said last, valid when done
 }
 
 func newHelper() (*helper, error) {

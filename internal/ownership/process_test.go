@@ -258,6 +258,9 @@ func TestNothingIsLeft(t *testing.T) {
 		if err := errors.Join(s.Wait(), s.Close(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
+		if err := s.Run(exec.Command("true")); err == nil {
+			t.Error("a closed supervisor runs commands")
+		}
 	}
 	once()
 	routines, descriptors := runtime.NumGoroutine(), openDescriptors(t)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -46,8 +47,7 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	refused []string
-	helpers map[*helper]struct{} // that have not executed their command yet
-	failed  []error
+	helpers map[*helper]struct{} // whose commands may not have been started yet
 }
 
 // Start makes a supervisor. Call [Supervisor.Close] when it is no longer
@@ -87,12 +87,12 @@ func (s *Supervisor) Run(cmd *exec.Cmd) error {
 		return err
 	}
 	err = cmd.Start()
-	h.closeTheirs()
+	s.closeTheirs(h)
 	if err == nil {
 		err = cmd.Wait()
 	}
 	<-h.done
-	return errors.Join(s.takeFailures(), err)
+	return errors.Join(h.err, err)
 }
 
 // Prepare changes cmd, which is not started yet, so that it will run under
@@ -126,11 +126,20 @@ func (s *Supervisor) prepare(cmd *exec.Cmd) (*helper, error) {
 	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), h.theirs)
 	cmd.Args = append([]string{helperName, socket, s.options.settings(), cmd.Path}, argv...)
 	cmd.Path = "/proc/self/exe"
+	return h, s.employ(h)
+}
+
+func (s *Supervisor) employ(h *helper) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop == nil {
+		h.closeOurs()
+		h.closeTheirs()
+		return errors.New("supervise a command: the supervisor is closed")
+	}
 	s.helpers[h] = struct{}{}
-	s.mu.Unlock()
 	s.serving.Go(func() { s.attend(h) })
-	return h, nil
+	return nil
 }
 
 func (o Options) settings() string {
@@ -147,31 +156,32 @@ func (o Options) settings() string {
 // attend hears the helper out: it sends its listener, and later an error if it
 // can't execute the command; the socket closes if it can.
 func (s *Supervisor) attend(h *helper) {
-	defer s.dismiss(h)
+	defer close(h.done)
+	defer h.closeOurs()
 	for {
 		fd, err := h.receive()
 		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {
-			s.mu.Lock()
-			s.failed = append(s.failed, err)
-			s.mu.Unlock()
+			h.err = err
 			return
 		}
-		h.closeTheirs()
 		l := &listener{super: s, fd: fd, stop: s.stoppedFd, sizes: s.sizes}
 		s.serving.Go(l.serve)
 	}
 }
 
-func (s *Supervisor) dismiss(h *helper) {
+// closeTheirs closes our copies of the helpers' ends of the sockets, so that
+// they are heard to end. It must not be called before they have their own,
+// that is before their commands were started.
+func (s *Supervisor) closeTheirs(helpers ...*helper) {
 	s.mu.Lock()
-	delete(s.helpers, h)
-	s.mu.Unlock()
-	h.closeTheirs()
-	h.closeOurs()
-	close(h.done)
+	defer s.mu.Unlock()
+	for _, h := range helpers {
+		h.closeTheirs()
+		delete(s.helpers, h)
+	}
 }
 
 // Wait waits until all processes of all commands have ended, those in the
@@ -179,12 +189,15 @@ func (s *Supervisor) dismiss(h *helper) {
 // after the commands have been started.
 func (s *Supervisor) Wait() error {
 	s.mu.Lock()
-	for h := range s.helpers {
-		h.closeTheirs()
-	}
+	helpers := slices.Collect(maps.Keys(s.helpers))
 	s.mu.Unlock()
+	s.closeTheirs(helpers...)
 	s.serving.Wait()
-	return s.takeFailures()
+	var errs []error
+	for _, h := range helpers {
+		errs = append(errs, h.err)
+	}
+	return errors.Join(errs...)
 }
 
 // Close stops the supervision and frees what it uses. Kill processes that are
@@ -196,7 +209,9 @@ func (s *Supervisor) Close() error {
 	s.stop = nil
 	for h := range s.helpers {
 		h.closeOurs()
+		h.closeTheirs()
 	}
+	clear(s.helpers)
 	s.mu.Unlock()
 	if stop == nil {
 		return nil
@@ -233,12 +248,4 @@ func (s *Supervisor) Refused() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.refused)
-}
-
-func (s *Supervisor) takeFailures() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := errors.Join(s.failed...)
-	s.failed = nil
-	return err
 }

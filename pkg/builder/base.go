@@ -216,6 +216,11 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 	if err != nil {
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
+	if b.ids.single {
+		if err := b.noteImageOwners(stored.TopLayer); err != nil {
+			return state{}, err
+		}
+	}
 	st := state{key: keyOf("image", stored.ID), layer: stored.TopLayer, image: *config}
 	if _, ok := st.getenv("PATH"); !ok {
 		st.setenv("PATH", strings.TrimPrefix(defaultPath, "PATH="))

@@ -121,6 +121,15 @@ func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerRepo
 	return report, nil
 }
 
+// singleIDBootstrap makes mmdebstrap do without a devpts of its own, whose
+// group a single-id host cannot map, and without cleaning up after apt as the
+// user _apt; notOfTheBase does that.
+var singleIDBootstrap = []string{
+	"--skip=chroot/mount/dev,cleanup/apt",
+	`--setup-hook=set -e; mkdir -p "$1/dev"; for n in null zero full random urandom tty; do : >"$1/dev/$n"; mount --bind "/dev/$n" "$1/dev/$n"; done`,
+	`--customize-hook=set -e; for n in null zero full random urandom tty; do umount "$1/dev/$n"; rm -f "$1/dev/$n"; done`,
+}
+
 func findTool(tool string) (string, error) {
 	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"} {
 		if p, err := exec.LookPath(path.Join(dir, tool)); err == nil {
@@ -142,6 +151,9 @@ func (x *stepRun) bootstrapArgs(program, suite, target string) []string {
 	if path.Base(program) == "mmdebstrap" {
 		// Inside our namespace we are root as far as mmdebstrap can tell.
 		args = append(args, "--mode=root", "--format=directory", `--aptopt=APT::Sandbox::User "root"`, `--aptopt=APT::Install-Recommends "false"`)
+		if x.run.b.ids.single {
+			args = append(args, singleIDBootstrap...)
+		}
 	}
 	if len(spec.Packages) > 0 {
 		args = append(args, "--include="+strings.Join(spec.Packages, ","))
@@ -168,10 +180,10 @@ func (x *stepRun) bootstrapArgs(program, suite, target string) []string {
 func notOfTheBase(name string) bool {
 	dir, base := path.Split(name)
 	switch dir {
-	case "dev/", "proc/", "sys/", "run/", "tmp/", "var/tmp/", "var/cache/apt/archives/", "var/cache/debconf/":
+	case "dev/", "proc/", "sys/", "run/", "tmp/", "var/tmp/", "var/cache/apt/archives/", "var/lib/apt/lists/":
 		return true
-	case "var/lib/apt/lists/":
-		return base != "partial" && base != "auxfiles"
+	case "var/cache/debconf/":
+		return strings.HasSuffix(base, "-old")
 	case "var/log/":
 		return strings.HasSuffix(base, ".log") || base == "faillog" || base == "lastlog" || base == "wtmp" || base == "btmp"
 	case "var/log/apt/", "debootstrap/":

@@ -25,16 +25,20 @@ type layerWriter func(dst io.Writer) error
 
 // keepTree makes a layer of a tree.
 func (r *run) keepTree(parent string, tree *layer.Tree) (cache.Record, error) {
-	return r.keep(parent, func(dst io.Writer) error {
-		_, err := tree.Encode(dst, layer.Options{Epoch: r.plan.time(), Inspect: r.inspector()})
+	in := r.inspector()
+	rec, err := r.keep(parent, func(dst io.Writer) error {
+		_, err := tree.Encode(dst, layer.Options{Epoch: r.plan.time(), Inspect: in})
 		return err
 	})
+	return r.noteOwners(rec, in, err)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
 func (r *run) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
-	opt.Epoch, opt.Inspect = r.plan.time(), r.inspector()
-	return r.keep(parent, func(dst io.Writer) error { return wk.encodeDiff(dst, opt) })
+	in := r.inspector()
+	opt.Epoch, opt.Inspect = r.plan.time(), in
+	rec, err := r.keep(parent, func(dst io.Writer) error { return wk.encodeDiff(dst, opt) })
+	return r.noteOwners(rec, in, err)
 }
 
 // keep stores the stream as a layer on top of parent. A stream without
@@ -89,19 +93,26 @@ func (r *run) forget(rec cache.Record) error {
 	return r.b.store.DeleteLayer(rec.Layer)
 }
 
-// inspector searches what goes into a layer for the values of secrets.
-func (r *run) inspector() layer.Inspector {
-	return &leakInspector{scanner: r.secrets.Scanner()}
+// inspector looks at what goes into a layer.
+func (r *run) inspector() *inspector {
+	return &inspector{scanner: r.secrets.Scanner(), single: r.b.ids.single}
 }
 
-type leakInspector struct {
+// An inspector searches a layer for the values of secrets and, on a host with
+// a single id, collects whose files they are.
+type inspector struct {
 	scanner *secret.Scanner
 	name    string
+	single  bool
+	owners  []fileOwner
 }
 
 // Entry searches the names and attributes of the next file.
-func (l *leakInspector) Entry(hdr *tar.Header) error {
+func (l *inspector) Entry(hdr *tar.Header) error {
 	l.name = filepath.Join("/", hdr.Name)
+	if l.single {
+		l.owners = appendOwner(l.owners, hdr)
+	}
 	texts := []string{hdr.Name, hdr.Linkname}
 	for k, v := range hdr.PAXRecords {
 		texts = append(texts, k, v)
@@ -117,7 +128,7 @@ func (l *leakInspector) Entry(hdr *tar.Header) error {
 }
 
 // Write searches content.
-func (l *leakInspector) Write(p []byte) (int, error) {
+func (l *inspector) Write(p []byte) (int, error) {
 	if _, err := l.scanner.Write(p); err != nil {
 		return 0, err
 	}
