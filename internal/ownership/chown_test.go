@@ -179,3 +179,20 @@ func TestOthersFollowsRenames(t *testing.T) {
 		t.Errorf("a new link has the owner %s of a removed one", got)
 	}
 }
+
+// What one supervisor reports another one can be told.
+func TestKnown(t *testing.T) {
+	first, dir := start(t, Options{}), t.TempDir()
+	shell(t, first, dir, `ln -s x l; chown -h 3:4 l; mkfifo p; chown 5:6 p`)
+	known := append(first.Others(), Entry{Path: filepath.Join(dir, "missing"), UID: 1})
+	second := start(t, Options{Known: known})
+	if out := shell(t, second, dir, `stat -c %u:%g l p; chown -h 0:0 l`); out != "3:4\n5:6\n" {
+		t.Errorf("printed %q", out)
+	}
+	if others := second.Others(); len(others) != 1 || others[0].Path != filepath.Join(dir, "p") {
+		t.Errorf("Others() = %+v, want p alone", others)
+	}
+	if _, err := Start(Options{Known: []Entry{{Path: dir, UID: -5}}}); err == nil {
+		t.Error("an impossible owner is accepted")
+	}
+}

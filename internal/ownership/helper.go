@@ -19,8 +19,8 @@ import (
 const helperName = "pdibuild-ownership-exec"
 
 // helperArgs is the number of the helper's own arguments: its name, the
-// socket, the settings, the path of the command.
-const helperArgs = 4
+// socket, the settings, the parent death signal, the path of the command.
+const helperArgs = 5
 
 // Settings of the helper, one letter each.
 const (
@@ -50,18 +50,37 @@ func InitReexec() bool {
 	if err != nil {
 		return false
 	}
-	err = superviseAndExec(socket, os.Args[2], os.Args[3], os.Args[helperArgs:])
+	deathSignal, err := strconv.Atoi(os.Args[3])
+	if err == nil {
+		err = keepDeathSignal(deathSignal)
+	}
+	if err == nil {
+		err = superviseAndExec(socket, os.Args[2], os.Args[4], os.Args[helperArgs:])
+	}
 	message := append([]byte{messageFailure}, err.Error()...)
 	_ = unix.Sendmsg(socket, message, nil, nil, unix.MSG_NOSIGNAL)
 	unix.Exit(exitNotExecuted)
 	return true
 }
 
+// keepDeathSignal sets SysProcAttr.Pdeathsig again, which holds for one thread
+// only: the first, which need not be the one that executes the command. From
+// here on it has to stay the same.
+func keepDeathSignal(signal int) error {
+	runtime.LockOSThread()
+	if signal == 0 {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(signal), 0, 0, 0); err != nil {
+		return fmt.Errorf("set the parent death signal: %w", err)
+	}
+	return nil
+}
+
 // superviseAndExec returns only if it fails. The thread is filtered from the
 // moment installFilter returns; until the supervisor has the descriptor a
 // notification would block it, so nothing in between may call stat or chown.
 func superviseAndExec(socket int, settings, path string, argv []string) error {
-	runtime.LockOSThread()
 	unix.CloseOnExec(socket)
 	env := os.Environ()
 	if strings.Contains(settings, settingNoNewPrivs) {

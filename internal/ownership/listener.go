@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,7 +152,7 @@ func (l *listener) wait() bool {
 	}
 	for {
 		_, err := unix.Poll(fds, -1)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		return err == nil && fds[1].Revents == 0 && fds[0].Revents&unix.POLLIN != 0

@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -83,7 +84,7 @@ func singleIDCommand(name string, args ...string) *exec.Cmd {
 	if uid == 0 {
 		uid, gid = ordinaryUser, ordinaryUser
 	}
-	cmd := exec.Command(name, args...)
+	cmd := exec.CommandContext(context.Background(), name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},
@@ -129,7 +130,7 @@ func shell(t testing.TB, s *Supervisor, dir, script string) string {
 }
 
 func tryShell(s *Supervisor, dir, script string) (string, error) {
-	cmd := exec.Command("sh", "-euc", script)
+	cmd := exec.CommandContext(context.Background(), "sh", "-euc", script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	var out bytes.Buffer

@@ -36,7 +36,7 @@ func TestMmdebstrap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=chroot/mount/dev,cleanup/apt",
+	cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--mode=root", "--variant=minbase", "--skip=chroot/mount/dev,cleanup/apt",
 		`--aptopt=APT::Sandbox::User "root"`,
 		`--setup-hook=set -e; mkdir -p "$1/dev"; for n in `+devices+`; do : >"$1/dev/$n"; mount --bind /dev/$n "$1/dev/$n"; done`,
 		`--customize-hook=chroot "$1" chown _apt:root /var/cache/apt/archives/partial /var/lib/apt/lists/partial`,

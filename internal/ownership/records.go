@@ -1,6 +1,9 @@
 package ownership
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,22 +59,42 @@ func (r *records) get(st *unix.Statx_t) (uid, gid uint32, ok bool) {
 	return uint32(rec.UID), uint32(rec.GID), true
 }
 
-// set records an owner; 0:0 removes the record.
+// set records the owner of an open file; 0:0 removes the record.
 func (r *records) set(fd int, st *unix.Statx_t, uid, gid uint32) {
-	key := inodeOf(st)
 	path, err := os.Readlink(selfFd(fd))
 	if err != nil {
 		path = ""
 	}
+	r.put(st, Entry{Path: path, UID: int(uid), GID: int(gid)})
+}
+
+// add records an owner that was recorded earlier, if the file is there.
+func (r *records) add(entry Entry) error {
+	st, err := statxAt(unix.AT_FDCWD, entry.Path, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && (!validID(entry.UID) || !validID(entry.GID)) {
+		err = fmt.Errorf("%d:%d is not a user and group id", entry.UID, entry.GID)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "record the owner of", Path: entry.Path, Err: err}
+	}
+	r.put(&st, entry)
+	return nil
+}
+
+func (r *records) put(st *unix.Statx_t, entry Entry) {
+	key := inodeOf(st)
+	entry.Dev, entry.Ino = key.dev, key.ino
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if uid == 0 && gid == 0 {
+	if entry.UID == 0 && entry.GID == 0 {
 		delete(r.files, key)
 	} else {
 		if r.files == nil {
 			r.files = make(map[inode]record)
 		}
-		entry := Entry{Path: path, UID: int(uid), GID: int(gid), Dev: key.dev, Ino: key.ino}
 		r.files[key] = record{Entry: entry, fingerprint: fingerprintOf(st)}
 	}
 	r.size.Store(int64(len(r.files)))

@@ -68,13 +68,12 @@ func (c *call) open(loc location) (int, error) {
 // because /proc/self means nothing to this process in another process-id
 // namespace's /proc; /dev/fd leads there as well.
 func needsWalk(path string, err error) bool {
-	switch err {
-	case unix.EXDEV, unix.ELOOP, unix.EAGAIN, unix.ENOSYS:
-		return true
-	case unix.ENOENT:
-		return strings.Contains(path, "proc/") || strings.Contains(path, "dev/")
+	for _, limit := range []unix.Errno{unix.EXDEV, unix.ELOOP, unix.EAGAIN, unix.ENOSYS} {
+		if errors.Is(err, limit) {
+			return true
+		}
 	}
-	return false
+	return errors.Is(err, unix.ENOENT) && (strings.Contains(path, "proc/") || strings.Contains(path, "dev/"))
 }
 
 // openBase opens the directory in which the path starts, or the file itself

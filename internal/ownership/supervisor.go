@@ -28,6 +28,11 @@ type Options struct {
 	// NoNewPrivs sets no_new_privs on commands, which makes supervision
 	// possible without CAP_SYS_ADMIN and set-user-ID programs ineffective.
 	NoNewPrivs bool
+	// Known are owners that an earlier supervisor has reported as
+	// [Supervisor.Others]. The files are found by Path, so that a caller that
+	// has moved or mounted them elsewhere can change it; one that does not
+	// exist is left out.
+	Known []Entry
 }
 
 // Supervisor answers the chown and stat calls of the commands given to it and
@@ -61,21 +66,25 @@ func Start(options Options) (*Supervisor, error) {
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return nil, fmt.Errorf("/proc is not mounted or belongs to another process namespace (/proc/self is %q)", self)
 	}
-	stopped, stop, err := os.Pipe()
+	s := &Supervisor{
+		options:  options,
+		uid:      os.Geteuid(),
+		gid:      os.Getegid(),
+		sizes:    sizes,
+		handlers: handlers(!options.NoStat),
+		helpers:  make(map[*helper]struct{}),
+	}
+	for _, entry := range options.Known {
+		if err := s.others.add(entry); err != nil {
+			return nil, err
+		}
+	}
+	s.stopped, s.stop, err = os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the ownership supervisor: %w", err)
 	}
-	return &Supervisor{
-		options:   options,
-		uid:       os.Geteuid(),
-		gid:       os.Getegid(),
-		sizes:     sizes,
-		handlers:  handlers(!options.NoStat),
-		stop:      stop,
-		stopped:   stopped,
-		stoppedFd: int(stopped.Fd()),
-		helpers:   make(map[*helper]struct{}),
-	}, nil
+	s.stoppedFd = int(s.stopped.Fd())
+	return s, nil
 }
 
 // Run runs cmd under supervision and waits for it, as [exec.Cmd.Run] does. A
@@ -124,7 +133,11 @@ func (s *Supervisor) prepare(cmd *exec.Cmd) (*helper, error) {
 	}
 	socket := strconv.Itoa(3 + len(cmd.ExtraFiles))
 	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), h.theirs)
-	cmd.Args = append([]string{helperName, socket, s.options.settings(), cmd.Path}, argv...)
+	deathSignal := 0
+	if cmd.SysProcAttr != nil {
+		deathSignal = int(cmd.SysProcAttr.Pdeathsig)
+	}
+	cmd.Args = append([]string{helperName, socket, s.options.settings(), strconv.Itoa(deathSignal), cmd.Path}, argv...)
 	cmd.Path = "/proc/self/exe"
 	return h, s.employ(h)
 }

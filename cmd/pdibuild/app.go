@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A planner plans and builds.
+type planner interface {
+	Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error)
+	Build(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error)
+}
+
+// A sender sends images away.
+type sender interface {
+	Push(ctx context.Context, image, destination string, opt builder.PushOptions) (string, error)
+	Export(ctx context.Context, image, destination string, opt builder.PushOptions) error
+}
+
+// A shelf holds images.
+type shelf interface {
+	Images(ctx context.Context) ([]builder.Image, error)
+	Remove(ctx context.Context, name string) error
+}
+
+// An engine is an open store. The real one is a *builder.Builder.
+type engine interface {
+	planner
+	sender
+	shelf
+	Close() error
+}
+
+// An app is everything of the outside world that verbs use, so that tests can
+// put something else in its place.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer // the result alone
+	stderr io.Writer // everything else
+	// lookup reads an environment variable.
+	lookup func(name string) (string, bool)
+	// enter is builder.EnterNamespace.
+	enter func() error
+	// open opens the store.
+	open func(builder.StoreOptions) (engine, error)
+	// terminal returns the size of the terminal behind stderr, if it is one.
+	terminal func() (width, height int, ok bool)
+	// password asks the person at the terminal for a password.
+	password func(prompt string) (string, error)
+	// jsonErrors is set by --progress json: errors become JSON, too.
+	jsonErrors bool
+}
+
+func newApp() *app {
+	return &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		lookup:   os.LookupEnv,
+		enter:    builder.EnterNamespace,
+		open:     openStore,
+		terminal: stderrTerminal,
+		password: askPassword,
+	}
+}
+
+// main runs the program and returns its exit code.
+func (a *app) main(args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(context.Background())
+	if err != nil {
+		err = explainUnknownVerb(root, args, err)
+	}
+	return a.report(err)
+}
+
+// A session is one use of the image store.
+type session struct {
+	// store makes the options; it is called inside the namespace.
+	store func() (builder.StoreOptions, error)
+	// interrupted, if set, is told about the first signal.
+	interrupted func()
+}
+
+// inStore enters the namespace, opens the store, does the work and closes the
+// store. When a signal ends the work, the error is an *interruptError.
+//
+// Entering runs this program again from the start, so nothing before inStore
+// may consume anything: not standard input, not a secret from a pipe.
+func (a *app) inStore(cmd *cobra.Command, s session, work func(ctx context.Context, e engine) error) error {
+	if err := a.enter(); err != nil {
+		return err
+	}
+	if s.interrupted == nil {
+		s.interrupted = func() { a.note(stoppingText) }
+	}
+	ctx, stop := interruptible(cmd.Context(), s.interrupted)
+	defer stop()
+	opt, err := s.store()
+	if err != nil {
+		return err
+	}
+	e, err := a.open(opt)
+	if err != nil {
+		return err
+	}
+	err = work(ctx, e)
+	if closing := e.Close(); err == nil && closing != nil {
+		err = fmt.Errorf("close the image store: %w", closing)
+	}
+	var interrupt *interruptError
+	if err != nil && errors.As(context.Cause(ctx), &interrupt) {
+		return interrupt // whatever else failed, this is why
+	}
+	return err
+}
+
+// note tells the human something that is neither result nor error.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "pdibuild: "+format+"\n", args...)
+}
+
+// env returns the value of an environment variable, "" when it is not set.
+func (a *app) env(name string) string {
+	value, _ := a.lookup(name)
+	return value
+}
+
+func openStore(opt builder.StoreOptions) (engine, error) {
+	b, err := builder.Open(opt)
+	if err != nil {
+		return nil, err // not b: an interface that holds a nil pointer is not nil
+	}
+	return b, nil
+}
+
+func stderrTerminal() (width, height int, ok bool) {
+	width, height, err := term.GetSize(int(os.Stderr.Fd()))
+	return width, height, err == nil && width > 0
+}
+
+func askPassword(prompt string) (string, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return "", errors.New("standard input is not a terminal")
+	}
+	fmt.Fprint(os.Stderr, prompt)
+	secret, err := term.ReadPassword(fd)
+	fmt.Fprintln(os.Stderr)
+	return string(secret), err
+}

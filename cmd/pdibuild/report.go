@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A failure is an error as a human or a program gets to see it.
+type failure struct {
+	Event    string    `json:"event"` // "error"
+	Time     time.Time `json:"time"`
+	Message  string    `json:"error"`
+	Hint     string    `json:"hint,omitempty"`
+	ExitCode int       `json:"exit_code"`
+	Stage    string    `json:"stage,omitempty"`
+	Step     int       `json:"step,omitempty"`
+	// Tail holds the last lines of a failed step's output, LogFile all.
+	Tail    []string `json:"tail,omitempty"`
+	LogFile string   `json:"log_file,omitempty"`
+	// File, Line, Column and snippet belong to an error in a recipe.
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	snippet string
+}
+
+// report prints an error and returns the exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return codeOK
+	}
+	failures := explainAll(err)
+	for i := range failures {
+		f := &failures[i]
+		f.Event, f.Time = "error", time.Now().UTC()
+		if a.jsonErrors {
+			a.reportJSON(f)
+		} else {
+			a.reportText(f)
+		}
+	}
+	return failures[0].ExitCode
+}
+
+func (a *app) reportJSON(f *failure) {
+	enc := json.NewEncoder(a.stderr)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(f); err != nil {
+		a.note("error: %s", f.Message)
+	}
+}
+
+func (a *app) reportText(f *failure) {
+	a.note("error: %s", f.Message)
+	if f.snippet != "" {
+		fmt.Fprintln(a.stderr, f.snippet)
+	}
+	if len(f.Tail) > 0 {
+		a.note("the last lines of its output:")
+		for _, line := range f.Tail {
+			fmt.Fprintf(a.stderr, "  | %s\n", line)
+		}
+	}
+	if f.LogFile != "" {
+		a.note("all of its output: %s", f.LogFile)
+	}
+	if f.Hint != "" {
+		a.note("hint: %s", f.Hint)
+	}
+}
+
+// A failures error holds what went wrong with several independent things.
+type failures []error
+
+func (f failures) Error() string   { return errors.Join(f...).Error() }
+func (f failures) Unwrap() []error { return f }
+
+// explainAll returns at least one failure.
+func explainAll(err error) []failure {
+	var bad recipe.Errors
+	if errors.As(err, &bad) && len(bad) > 0 {
+		return explainRecipe(bad)
+	}
+	var several failures
+	if errors.As(err, &several) && len(several) > 0 {
+		var all []failure
+		for _, e := range several {
+			all = append(all, explainAll(e)...)
+		}
+		return all
+	}
+	return []failure{explain(err)}
+}
+
+func explainRecipe(bad recipe.Errors) []failure {
+	var all []failure
+	for _, e := range bad {
+		all = append(all, failure{
+			Message: e.Error(), ExitCode: codeRecipe,
+			File: e.File, Line: e.Line, Column: e.Column, snippet: e.Snippet(),
+		})
+	}
+	return all
+}
+
+// explain is the one place that knows which error means which exit code.
+func explain(err error) failure {
+	f := failure{Message: err.Error(), ExitCode: codeOther}
+	var (
+		usage     *usageError
+		one       *recipe.Error
+		interrupt *interruptError
+		step      *builder.StepError
+		host      *builder.HostError
+		leak      *builder.LeakError
+		registry  *builder.RegistryError
+		input     *builder.InputError
+	)
+	switch {
+	case errors.As(err, &interrupt), errors.Is(err, context.Canceled):
+		f.ExitCode, f.Hint = codeInterrupted, "finished steps are kept: run the command again to go on from there"
+	case errors.As(err, &usage):
+		f.ExitCode, f.Hint = codeUsage, usage.hint
+	case errors.As(err, &one):
+		return explainRecipe(recipe.Errors{one})[0]
+	case errors.As(err, &leak):
+		f.ExitCode, f.Stage, f.Step = codeLeak, leak.Stage, leak.Step
+		f.Hint = leakHint(leak)
+	case errors.As(err, &step):
+		explainStep(&f, step)
+	case errors.As(err, &host):
+		f.ExitCode, f.Hint = codeHost, host.Hint
+	case errors.As(err, &registry):
+		f.ExitCode, f.Hint = codeRegistry, registryHint(registry)
+	case errors.As(err, &input):
+		f.ExitCode, f.Hint = codeRecipe, input.Hint
+	case errors.Is(err, fs.ErrPermission):
+		f.Hint = "check who owns the file and its permissions"
+	}
+	return f
+}
+
+func explainStep(f *failure, step *builder.StepError) {
+	f.ExitCode, f.Hint = codeStep, step.Hint
+	f.Stage, f.Step = step.Stage, step.Step
+	f.Tail, f.LogFile = step.Tail, step.LogFile
+	if f.Hint == "" {
+		f.Hint = "mend the step and run the command again: the steps before it are kept"
+	}
+}
+
+func leakHint(leak *builder.LeakError) string {
+	return fmt.Sprintf("the step was not kept; make it read the secret from /run/secrets/%s without writing it anywhere. "+
+		"If the value is not confidential, say 'public: true' at the recipe's secret", leak.SecretID)
+}
+
+func registryHint(e *builder.RegistryError) string {
+	if e.Hint != "" {
+		return e.Hint
+	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(e.Image, "docker://"), "/")
+	return fmt.Sprintf("check the name and the network; log in with 'podman login %s', or give --creds or --authfile", host)
+}
+
+// asUsage makes an *InputError a usage error: with verbs that take everything
+// from the command line, that is what is wrong.
+func asUsage(err error) error {
+	var input *builder.InputError
+	if errors.As(err, &input) {
+		return &usageError{err: err, hint: input.Hint}
+	}
+	return err
+}

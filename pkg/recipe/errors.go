@@ -1,0 +1,124 @@
+package recipe
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// An Error is one thing that is wrong with a recipe.
+type Error struct {
+	// File, Line and Column (both from 1) say where. For a recipe that was
+	// made in Go, Line is 0 and Path says it instead.
+	File         string
+	Line, Column int
+	// Path is the place in the data, such as stages[1].steps[0].from.
+	Path string
+	// Message is what is wrong, Suggestion what may have been meant.
+	Message, Suggestion string
+	// Source is the line of the file.
+	Source string
+}
+
+// Error is one line: file:line:column: what is wrong (did you mean "x"?).
+func (e *Error) Error() string {
+	where := e.Path
+	if e.Line > 0 {
+		where = fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Column)
+	} else if where == "" {
+		where = e.File
+	}
+	text := e.Message
+	if where != "" {
+		text = where + ": " + text
+	}
+	if e.Suggestion != "" {
+		text += fmt.Sprintf(" (did you mean %q?)", e.Suggestion)
+	}
+	return text
+}
+
+// Snippet is the source line with a caret below the column, or "".
+func (e *Error) Snippet() string {
+	if e.Source == "" || e.Column < 1 {
+		return ""
+	}
+	runes := []rune(strings.ReplaceAll(e.Source, "\t", " "))
+	const width = 100
+	start := 0
+	if len(runes) > width && e.Column > width/2 {
+		start = min(e.Column-width/2, len(runes)-width)
+	}
+	line := string(runes[start:min(start+width, len(runes))])
+	gutter := fmt.Sprintf("%5d | ", e.Line)
+	return gutter + line + "\n" + strings.Repeat(" ", len(gutter)-2) + "| " + strings.Repeat(" ", max(e.Column-1-start, 0)) + "^"
+}
+
+// Errors are all that is wrong with a recipe, in the order of the file.
+type Errors []*Error
+
+// Error is one line per error.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.As find an *Error.
+func (e Errors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i := range e {
+		errs[i] = e[i]
+	}
+	return errs
+}
+
+// orNil sorts the errors and removes repetitions; no errors are nil.
+func (e Errors) orNil() error {
+	if len(e) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(e, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.CompactFunc(e, func(a, b *Error) bool { return a.Error() == b.Error() })
+}
+
+// closest returns the candidate that word is most likely a misspelling of.
+func closest(word string, candidates []string) string {
+	best, bestDistance := "", max(1, len(word)/3)+1
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance && c != word {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's. Words are short; a long one is not a misspelling.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range a {
+		previous := row[0]
+		row[0] = i + 1
+		for j := range b {
+			cost := previous
+			if a[i] != b[j] {
+				cost++
+			}
+			previous = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

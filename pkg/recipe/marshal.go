@@ -1,0 +1,126 @@
+package recipe
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Marshal writes the canonical form of a recipe: keys in the order of the
+// types, maps sorted, nothing that is empty. Parse reads it back to an equal
+// Recipe, and the canonical form of that is the same text.
+func Marshal(r *Recipe) ([]byte, error) {
+	return encode(node(reflect.ValueOf(*r)))
+}
+
+// CanonicalStep returns the canonical form of one step, the same for equal
+// steps.
+func CanonicalStep(s Step) ([]byte, error) {
+	return encode(node(reflect.ValueOf(s)))
+}
+
+func encode(n *yaml.Node) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	if err := enc.Encode(n); err != nil {
+		return nil, fmt.Errorf("write recipe: %w", err)
+	}
+	return buf.Bytes(), enc.Close()
+}
+
+func text(s string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(s)
+	if n.Tag == "!!binary" { // not valid UTF-8; Parse would refuse it anyway
+		n.SetString(strings.ToValidUTF8(s, "\uFFFD"))
+	}
+	return n
+}
+
+// node is the inverse of decoder.value.
+func node(v reflect.Value) *yaml.Node {
+	switch x := v.Interface().(type) {
+	case Command:
+		if len(x.Argv) > 0 {
+			return node(reflect.ValueOf(x.Argv))
+		}
+		return text(x.Shell)
+	case SecretUse:
+		if x == (SecretUse{ID: x.ID}) {
+			return text(x.ID)
+		}
+	case UserSpec:
+		if x == (UserSpec{Name: x.Name}) {
+			return text(x.Name)
+		}
+	}
+	switch v.Kind() {
+	case reflect.Interface, reflect.Pointer:
+		return node(v.Elem())
+	case reflect.Struct:
+		return structNode(v)
+	case reflect.Slice:
+		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		for i := range v.Len() {
+			n.Content = append(n.Content, node(v.Index(i)))
+		}
+		return n
+	case reflect.Map:
+		return mapNode(v)
+	case reflect.String:
+		return text(v.String())
+	}
+	n := &yaml.Node{}
+	_ = n.Encode(v.Interface())
+	return n
+}
+
+func structNode(v reflect.Value) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if install, ok := v.Interface().(SpackInstall); ok {
+		value := text(install.Environment)
+		if install.Inline != nil {
+			value = &yaml.Node{}
+			_ = value.Encode(install.Inline)
+		}
+		n.Content = append(n.Content, text("environment"), value)
+	}
+	for i := range v.NumField() {
+		name, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+		if name == "" || (options == "omitempty" && isEmpty(v.Field(i))) {
+			continue
+		}
+		n.Content = append(n.Content, text(name), node(v.Field(i)))
+	}
+	return n
+}
+
+func isEmpty(v reflect.Value) bool {
+	if v.Kind() == reflect.Slice || v.Kind() == reflect.Map {
+		return v.Len() == 0
+	}
+	return v.IsZero()
+}
+
+func mapNode(v reflect.Value) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	keys := slices.Sorted(maps.Keys(stringKeys(v)))
+	for _, k := range keys {
+		n.Content = append(n.Content, text(k), node(v.MapIndex(reflect.ValueOf(k))))
+	}
+	return n
+}
+
+func stringKeys(v reflect.Value) map[string]bool {
+	keys := map[string]bool{}
+	for _, k := range v.MapKeys() {
+		keys[k.String()] = true
+	}
+	return keys
+}
