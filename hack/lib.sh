@@ -162,20 +162,22 @@ find_go() {
 }
 
 # install_go installs the newest Go that apt knows of, if that one will do.
+# Debian 12's own is too old; its backports have one that is not.
 install_go() {
 	have apt-cache && can_be_root || return 1
+	confirm "No Go that can build pdibuild was found. Install one now, as root, with apt-get?" || return 1
+	as_root apt-get -q update >/dev/null 2>&1 || warn "apt-get update failed; trying with the package lists that are there"
 	local candidate
-	candidate=$(newest_golang) || return 1
-	note "no Go that can build pdibuild; apt has golang-go ${candidate}"
-	confirm "Install it now, as root, with apt-get?" || return 1
-	as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -q -y --no-install-recommends "golang-go=$candidate" "golang-src=$candidate" >&2 || return 1
+	candidate=$(newest_golang) || { add_backports && candidate=$(newest_golang); } || return 1
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ca-certificates \
+		"golang-go=$candidate" "golang-src=$candidate" "golang-${candidate%%~*}-go" 2>/dev/null >&2 ||
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends -t "$(backports_suite)" ca-certificates golang-go >&2 ||
+		return 1
 	go_works go
 }
 
 newest_golang() {
 	local version
-	as_root apt-get -q update >/dev/null 2>&1 || true
 	version=$(apt-cache madison golang-go 2>/dev/null | awk '{ print $3 }' | sort -V | tail -n 1)
 	[ -n "$version" ] && version_at_least "${version#*:}" 1.21 && printf '%s\n' "$version"
 }

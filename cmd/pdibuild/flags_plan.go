@@ -196,6 +196,10 @@ func (p *planFlags) args(a *app, r *recipe.Recipe) (map[string]string, error) {
 	args := map[string]string{}
 	for _, arg := range p.buildArgs {
 		name, value, given := strings.Cut(arg, "=")
+		if _, ok := r.Secrets[name]; ok {
+			hint := fmt.Sprintf("use --secret id=%s,env=VARIABLE: an argument's value would be stored in the image", name)
+			return nil, usagef(hint, "--build-arg: %s is a secret of the recipe", name)
+		}
 		if !slices.Contains(declared, name) {
 			return nil, usagef(undeclared("arguments", "args", name, declared), "--build-arg: the recipe has no argument %q", name)
 		}
@@ -218,4 +222,15 @@ func undeclared(what, key, name string, declared []string) string {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return fmt.Sprintf("its %s are %s; declare others under '%s:'", what, strings.Join(declared, ", "), key)
+}
+
+// recipeName is the recipe as messages call it.
+func (p *planFlags) recipeName() string {
+	switch {
+	case p.fromStdin():
+		return "standard input"
+	case p.file != "":
+		return p.file
+	}
+	return filepath.Join(p.contextDir, recipe.FileName)
 }

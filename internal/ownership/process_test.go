@@ -368,6 +368,17 @@ func smallRoot(t *testing.T, dir string) string {
 	return root
 }
 
+// The command may be the first process of a process-id namespace.
+func TestNewProcessNamespace(t *testing.T) {
+	s, dir := start(t, Options{}), t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", `echo $$; touch f; chown 3:4 f; exec 5<f; chown 3:5 /proc/self/fd/5; stat -c %u:%g f`)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	if out, err := runOutput(s, cmd); err != nil || out != "1\n3:5\n" {
+		t.Errorf("%v, printed %q", err, out)
+	}
+}
+
 // Descriptors opened with O_PATH: fchown refuses them, fchownat does not.
 func TestPathDescriptors(t *testing.T) {
 	s, dir := start(t, Options{}), t.TempDir()

@@ -116,7 +116,7 @@ type walker struct {
 }
 
 func (w *walker) step(follow bool) error {
-	if w.rest[0] == '/' && w.links == 0 {
+	if w.rest[0] == '/' {
 		w.rest = strings.TrimLeft(w.rest, "/")
 		return nil
 	}
@@ -199,23 +199,21 @@ func (w *walker) expand(link int, name string) error {
 // readlink returns a link's text as the thread would read it, "" for a link of
 // /proc that is not text.
 func (w *walker) readlink(link int, name string) (string, error) {
-	inProc := isProc(link)
-	switch {
-	case inProc && name == "self":
-		return w.call.ownID("NStgid"), nil
-	case inProc && name == "thread-self":
-		return w.call.ownID("NStgid") + "/task/" + w.call.ownID("NSpid"), nil
-	}
 	var buf [unix.PathMax]byte
 	n, err := unix.Readlinkat(link, "", buf[:])
-	if err != nil {
-		return "", err
+	target := string(buf[:max(n, 0)])
+	if isProc(link) {
+		own := target == strconv.Itoa(os.Getpid()) || strings.HasPrefix(target, strconv.Itoa(os.Getpid())+"/")
+		switch {
+		case name == "self":
+			return w.call.idIn("NStgid", own), nil
+		case name == "thread-self":
+			return w.call.idIn("NStgid", own) + "/task/" + w.call.idIn("NSpid", own), nil
+		case err == nil && !strings.HasPrefix(target, "self/"):
+			return "", nil
+		}
 	}
-	target := string(buf[:n])
-	if inProc && !strings.HasPrefix(target, "self/") {
-		return "", nil
-	}
-	return target, nil
+	return target, err
 }
 
 // jump follows a link of /proc that is not text but leads to the file itself.
@@ -228,18 +226,23 @@ func (w *walker) jump(name string) error {
 	return nil
 }
 
-// ownID is the thread's id in its own process-id namespace, which is the one
-// that the /proc it sees belongs to.
-func (c *call) ownID(field string) string {
+// idIn is the thread's id in a /proc: in ours, where the first of its ids
+// counts, or else in that of the process-id namespace it is in itself.
+func (c *call) idIn(field string, ours bool) string {
 	status, err := os.ReadFile(c.proc("status"))
 	if err != nil {
 		return strconv.Itoa(c.tid)
 	}
 	for line := range bytes.Lines(status) {
 		key, value, _ := strings.Cut(string(line), ":")
-		if ids := strings.Fields(value); key == field && len(ids) > 0 {
-			return ids[len(ids)-1]
+		ids := strings.Fields(value)
+		if key != field || len(ids) == 0 {
+			continue
 		}
+		if ours {
+			return ids[0]
+		}
+		return ids[len(ids)-1]
 	}
 	return strconv.Itoa(c.tid)
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +57,6 @@ func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (s
 	defer unlock()
 	if rec, ok := b.lookup(s, s.key); ok && !x.run.plan.noCache && x.run.plan.pull != PullAlways {
 		s.layer = rec.Layer
-		s.record(x.planned.Text, x.run.plan.time(), true)
 		return s, nil
 	}
 	rec, err := x.runBootstrap(ctx, tool, suite)
@@ -65,7 +67,6 @@ func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (s
 		return s, err
 	}
 	s.layer = rec.Layer
-	s.record(x.planned.Text, x.run.plan.time(), rec.Added)
 	return s, nil
 }
 
@@ -87,17 +88,19 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 			"DEBIAN_FRONTEND=noninteractive", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", x.run.plan.epoch),
 		},
 	}
+	for _, name := range slices.Sorted(maps.Keys(x.run.opt.Env)) {
+		req.Env = append(req.Env, name+"="+x.run.opt.Env[name])
+	}
 	report, err := x.runLogged(ctx, req)
 	if err != nil {
 		return cache.Record{}, err
 	}
-	opt, done, err := x.diffOptions(state{}, wk, report, req)
+	opt, err := x.diffOptions(wk, report, req)
 	if err != nil {
 		return cache.Record{}, err
 	}
 	opt.Skip = notOfTheBase
-	rec, err := x.run.keepDiff("", wk, opt)
-	return rec, errors.Join(err, done())
+	return x.run.keepDiff("", wk, opt)
 }
 
 // runLogged runs a program of the host with its output in the step's log.
@@ -154,6 +157,9 @@ func (x *stepRun) bootstrapArgs(program, suite, target string) []string {
 		if x.run.b.ids.single {
 			args = append(args, singleIDBootstrap...)
 		}
+	}
+	if arch := strings.Split(x.run.plan.platform(x.stage), "/")[1]; arch != runtime.GOARCH {
+		args = append(args, map[bool]string{true: "--architectures=", false: "--arch="}[path.Base(program) == "mmdebstrap"]+arch)
 	}
 	if len(spec.Packages) > 0 {
 		args = append(args, "--include="+strings.Join(spec.Packages, ","))

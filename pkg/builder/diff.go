@@ -27,7 +27,7 @@ import (
 // Store.Diff is of no use here: its stream holds a lock of the store that
 // Store.PutLayer, which reads the stream, waits for.
 func (wk *work) encodeDiff(dst io.Writer, opt layer.Options) error {
-	opt.Lower = wk.lower
+	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
 	if upper, ok := wk.upperDir(); ok {
 		tree := &layer.Tree{}
 		err := scanUpper(upper, tree)
@@ -51,8 +51,8 @@ func (wk *work) upperDir() (string, bool) {
 	return meta["UpperDir"], err == nil && meta["UpperDir"] != ""
 }
 
-// lower lists a directory as it was before the changes.
-func (wk *work) lower(dir string) ([]string, error) {
+// before is the root as it was before the changes; nil when there was none.
+func (wk *work) before() (*rootView, error) {
 	if wk.parent == "" {
 		return nil, nil
 	}
@@ -63,7 +63,45 @@ func (wk *work) lower(dir string) ([]string, error) {
 		}
 		wk.below = below
 	}
-	entries, err := os.ReadDir(filepath.Join(wk.below.root, dir))
+	return &rootView{root: wk.below.root}, nil
+}
+
+// changed reports whether a directory that a command has touched is another
+// one now. That it had a file for a while does not count.
+func (wk *work) changed(hdr *tar.Header) bool {
+	before, err := wk.before()
+	if err != nil || before == nil {
+		return true
+	}
+	old, err := before.header("/" + hdr.Name)
+	if err != nil || old.Typeflag != tar.TypeDir {
+		return true
+	}
+	if err := readAttributes(filepath.Join(before.root, hdr.Name), old); err != nil {
+		return true
+	}
+	delete(old.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
+	return old.Mode&0o7777 != hdr.Mode&0o7777 || old.Uid != hdr.Uid || old.Gid != hdr.Gid || len(old.PAXRecords) != len(hdr.PAXRecords)
+}
+
+// unchanged reports whether a file is the one that was there before.
+func (wk *work) unchanged(name string) bool {
+	before, err := wk.before()
+	if err != nil || before == nil {
+		return false
+	}
+	old, err1 := os.Lstat(filepath.Join(before.root, name))
+	now, err2 := os.Lstat(filepath.Join(wk.root, name))
+	return err1 == nil && err2 == nil && old.ModTime().Equal(now.ModTime()) && old.Size() == now.Size()
+}
+
+// lower lists a directory as it was before the changes.
+func (wk *work) lower(dir string) ([]string, error) {
+	before, err := wk.before()
+	if err != nil || before == nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(before.root, dir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

@@ -87,6 +87,9 @@ type BuildOptions struct {
 	Tags []string
 	// Secrets are the values by id. The map is not kept.
 	Secrets map[string][]byte
+	// Env is set for commands unless the image sets it, and is neither part
+	// of keys nor of the image: http_proxy and its like.
+	Env map[string]string
 	// Isolation of run steps. Empty means IsolationAuto.
 	Isolation Isolation
 	// Jobs is how many stages run side by side. Zero means one per core.
@@ -107,8 +110,6 @@ const (
 	// EventStageStart and EventStageEnd bracket a stage.
 	EventStageStart EventKind = "stage-start"
 	EventStageEnd   EventKind = "stage-end"
-	// EventBase says that a stage's base image is being pulled or bootstrapped.
-	EventBase EventKind = "base"
 	// EventStepStart and EventStepEnd bracket a step that is executed.
 	EventStepStart EventKind = "step-start"
 	EventStepEnd   EventKind = "step-end"

@@ -58,6 +58,9 @@ func newPlan(r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error
 	if p.Platform == "" {
 		p.Platform = "linux/" + runtime.GOARCH
 	}
+	if n := strings.Count(p.Platform, "/"); n < 1 || n > 2 {
+		return nil, &InputError{Subject: "platform " + p.Platform, Err: errors.New("not a platform"), Hint: "it looks like linux/amd64 or linux/arm64"}
+	}
 	p.target = opt.Target
 	if p.target == "" {
 		p.target = sub.Stages[len(sub.Stages)-1].Name
@@ -65,11 +68,27 @@ func newPlan(r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error
 	if sub.Stage(p.target) == nil {
 		return nil, &InputError{Subject: "target", Err: fmt.Errorf("the recipe has no stage %q", p.target), Hint: "its stages are " + strings.Join(stageNames(sub), ", ")}
 	}
+	if err := supported(sub); err != nil {
+		return nil, err
+	}
 	p.epoch = sub.SourceDateEpoch
 	if p.epoch == 0 {
 		p.epoch = recipe.DefaultEpoch
 	}
 	return p, nil
+}
+
+// supported reports what the recipe format has and this version cannot do.
+func supported(r *recipe.Recipe) error {
+	for i := range r.Stages {
+		if e := r.Stages[i].Entrypoint; e != nil && e.Shell == "activate" {
+			return &InputError{
+				Subject: fmt.Sprintf("stage %q: entrypoint: activate", r.Stages[i].Name), Err: ErrUnsupported,
+				Hint: "write the entrypoint with a file step for now",
+			}
+		}
+	}
+	return nil
 }
 
 func stageNames(r *recipe.Recipe) []string {
@@ -149,6 +168,7 @@ func (b *Builder) planBase(ctx context.Context, p *Plan, st *recipe.Stage, state
 	if _, _, ok := bootstrapTool(st.From); ok {
 		s := emptyState(platform)
 		s.key = bootstrapKey(st.From, platform, st.Bootstrap, p.epoch)
+		s.record(step.Text, p.time(), true)
 		if rec, ok := b.lookup(s, s.key); ok && !p.noCache && p.pull != PullAlways {
 			s.layer, s.known = rec.Layer, true
 		}

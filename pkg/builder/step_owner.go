@@ -12,22 +12,19 @@ import (
 // diffOptions say who owns what a command has made. Where there is more than
 // one id, the file system knows. With a single id it is what the command
 // asked for (internal/ownership has recorded it), else whom it ran as.
-func (x *stepRun) diffOptions(s state, wk *work, report workerReport, req *workerRequest) (_ layer.Options, done func() error, err error) {
-	done = func() error { return nil }
+func (x *stepRun) diffOptions(wk *work, report workerReport, req *workerRequest) (_ layer.Options, err error) {
 	if !x.run.b.ids.single {
-		return layer.Options{}, done, nil
+		return layer.Options{}, nil
 	}
 	owners := map[inode]ownership.Entry{}
 	for _, e := range report.owners {
 		owners[inode{e.Dev, e.Ino}] = e
 	}
-	below := &rootView{root: ""}
+	var below *rootView
 	if req.UID != 0 || req.GID != 0 {
-		parent, err := x.run.b.works.create(s.layer)
-		if err != nil {
-			return layer.Options{}, done, err
+		if below, err = wk.before(); err != nil {
+			return layer.Options{}, err
 		}
-		below.root, done = parent.root, parent.release
 	}
 	owner := func(hdr *tar.Header) {
 		if info, err := os.Lstat(filepath.Join(wk.root, hdr.Name)); err == nil {
@@ -36,7 +33,7 @@ func (x *stepRun) diffOptions(s state, wk *work, report workerReport, req *worke
 				return
 			}
 		}
-		if below.root == "" || hdr.Uid != 0 || hdr.Gid != 0 {
+		if below == nil || hdr.Uid != 0 || hdr.Gid != 0 {
 			return
 		}
 		if old, err := below.header("/" + hdr.Name); err == nil {
@@ -45,5 +42,5 @@ func (x *stepRun) diffOptions(s state, wk *work, report workerReport, req *worke
 		}
 		hdr.Uid, hdr.Gid = int(req.UID), int(req.GID)
 	}
-	return layer.Options{Owner: owner}, done, nil
+	return layer.Options{Owner: owner}, nil
 }

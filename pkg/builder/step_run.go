@@ -47,12 +47,11 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (_ c
 	if err != nil {
 		return cache.Record{}, err
 	}
-	opt, done, err := x.diffOptions(s, wk, report, req)
+	opt, err := x.diffOptions(wk, report, req)
 	if err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := x.run.keepDiff(s.layer, wk, opt)
-	return rec, errors.Join(err, done())
+	return x.run.keepDiff(s.layer, wk, opt)
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
@@ -147,12 +146,15 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, rel
 	return req, release, err
 }
 
-// environment is the image's, then the arguments, then the command's own.
+// environment is the image's, then the arguments, then the host's, then the
+// command's own.
 func (x *stepRun) environment(s state, view *rootView, cmd command, user string) ([]string, error) {
 	c := s.clone()
-	for _, name := range slices.Sorted(maps.Keys(x.run.plan.args)) {
-		if _, ok := c.getenv(name); !ok {
-			c.setenv(name, x.run.plan.args[name])
+	for _, env := range []map[string]string{x.run.plan.args, x.run.opt.Env} {
+		for _, name := range slices.Sorted(maps.Keys(env)) {
+			if _, ok := c.getenv(name); !ok {
+				c.setenv(name, env[name])
+			}
 		}
 	}
 	if err := c.setenvs(cmd.env); err != nil {

@@ -23,6 +23,8 @@ func workerMain() {
 	runtime.LockOSThread()
 	answer := os.NewFile(3, "answer")
 	syscall.CloseOnExec(3)
+	// The modes of files must not depend on who builds.
+	syscall.Umask(0o022)
 	var req workerRequest
 	var res workerResult
 	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A buildVerb is one run of 'pdibuild build'.
+type buildVerb struct {
+	app      *app
+	plan     planFlags
+	store    storeFlags
+	progress progressFlags
+
+	tags, secrets, outputs []string
+	isolation, compression string
+	jobs                   int
+	push, httpProxy        bool
+	iidFile, metadataFile  string
+
+	// What check makes of the flags.
+	secretSources map[string]secretSource
+	destinations  []string
+}
+
+const buildLong = `Build an image as the recipe says and print its id.
+
+CONTEXT is the directory that the recipe copies files from, by default the
+current one. The recipe is CONTEXT/pdibuild.yaml unless --file names another.
+
+The result of every step is kept when the step ends: whatever stops a build, the
+next one goes on from there.`
+
+const buildExample = `  pdibuild build                                       # ./pdibuild.yaml
+  pdibuild build --tag HPCAsia2026                     # NAME:HPCAsia2026, NAME from the recipe
+  pdibuild build -t ghcr.io/site/app:1.2 --push examples/hello-mpi
+  pdibuild build --build-arg GCC=14 --secret id=token,env=CI_JOB_TOKEN
+  pdibuild build -o type=oci-archive,dest=app.tar --iidfile app.iid
+  pdibuild build --progress json 2>build.jsonl`
+
+func newBuild(a *app) *cobra.Command {
+	v := &buildVerb{app: a}
+	cmd := &cobra.Command{
+		Use:     "build [CONTEXT]",
+		Short:   "Build an image and print its id",
+		Long:    buildLong,
+		Example: buildExample,
+		Args:    arguments(0, 1, "one CONTEXT"),
+		RunE:    v.run,
+	}
+	v.plan.add(cmd)
+	v.addFlags(cmd)
+	v.store.addStore(cmd)
+	v.store.addRegistries(cmd)
+	return cmd
+}
+
+func (v *buildVerb) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&v.tags, "tag", "t", nil, "`name` of the image: a bare tag is added to the recipe's name, a full name stands for itself (repeatable)")
+	f.StringArrayVar(&v.secrets, "secret", nil, "`id=ID,env=VARIABLE` or id=ID,src=FILE gives a secret that the recipe declares (repeatable)")
+	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
+	f.BoolVar(&v.push, "push", false, "push the image under every tag")
+	f.StringVar(&v.compression, "compression", "gzip", "of pushed and written layers: gzip, zstd or none")
+	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
+	f.StringVar(&v.isolation, "isolation", "auto", "how run steps are kept apart from this host: auto, oci or chroot")
+	f.BoolVar(&v.httpProxy, "http-proxy", true, "run steps with this host's http_proxy, https_proxy, no_proxy and so on")
+	f.StringVar(&v.iidFile, "iidfile", "", "write the image's id to this `file`, as sha256:HEX")
+	f.StringVar(&v.metadataFile, "metadata-file", "", "write what is known of the result to this `file`, as JSON")
+	f.StringVar(&v.progress.mode, "progress", "auto", "auto, plain, json or tty")
+	f.BoolVarP(&v.progress.verbose, "verbose", "v", false, "explain choices, and show all output on a terminal, too")
+	f.BoolVarP(&v.progress.quiet, "quiet", "q", false, "show warnings and errors only")
+	f.StringVar(&v.store.logDir, "log-dir", "", "`directory` for the logs of steps (default: in the image store)")
+	complete(cmd, "progress", "auto", "plain", "json", "tty")
+	complete(cmd, "isolation", "auto", "oci", "chroot")
+	complete(cmd, "compression", "gzip", "zstd", "none")
+}
+
+// check finds what is wrong with the flags by themselves.
+func (v *buildVerb) check() (err error) {
+	if err := v.progress.check(); err != nil {
+		return err
+	}
+	v.app.jsonErrors = v.progress.mode == "json"
+	if err := v.plan.check(); err != nil {
+		return err
+	}
+	if err := oneOf("compression", v.compression, "gzip", "zstd", "none"); err != nil {
+		return err
+	}
+	if v.isolation == "rootless" { // Buildah's word for OCI without root
+		v.isolation = "oci"
+	}
+	if err := oneOf("isolation", v.isolation, "auto", "oci", "chroot"); err != nil {
+		return err
+	}
+	if v.jobs < 0 {
+		return usagef("--jobs 0 means one per core", "--jobs %d is negative", v.jobs)
+	}
+	for _, o := range v.outputs {
+		destination, err := parseOutput(o)
+		if err != nil {
+			return err
+		}
+		v.destinations = append(v.destinations, destination)
+	}
+	v.secretSources, err = secretFlags(v.secrets)
+	return err
+}
+
+func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	if err := v.plan.setContext(args); err != nil {
+		return err
+	}
+	if !v.plan.fromStdin() { // a bad recipe needs no namespace to be told so
+		if _, err := v.request(); err != nil {
+			return err
+		}
+	}
+	s := v.store.session(v.app)
+	s.interrupted = func() {} // the printer tells
+	return v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
+		p := v.app.newPrinter(v.progress)
+		defer p.Close()
+		stop := context.AfterFunc(ctx, func() {
+			p.Event(builder.Event{Kind: builder.EventWarning, Text: stoppingText})
+		})
+		defer stop()
+		return v.build(ctx, e, p)
+	})
+}
+
+// A buildRequest is everything that the recipe and the flags say.
+type buildRequest struct {
+	recipe *recipe.Recipe
+	plan   builder.PlanOptions
+	names  []string
+}
+
+func (v *buildVerb) request() (*buildRequest, error) {
+	r, err := v.plan.load(v.app)
+	if err != nil {
+		return nil, err
+	}
+	req := &buildRequest{recipe: r}
+	if req.plan, err = v.plan.options(v.app, r); err != nil {
+		return nil, err
+	}
+	sub, err := r.Substitute(req.plan.Args) // the name may have arguments
+	if err != nil {
+		return nil, err
+	}
+	if req.names, err = imageNames(sub.Name, v.tags); err != nil {
+		return nil, err
+	}
+	if v.push && len(req.names) == 0 {
+		return nil, usagef("give --tag NAME, or 'name:' in the recipe", "--push: the image has no name to push to")
+	}
+	return req, checkSecretFlags(r, v.secretSources)
+}
+
+// imageNames are the full names of the image. Without a tag it is NAME:latest
+// when the recipe has a name.
+func imageNames(recipeName string, tags []string) ([]string, error) {
+	if len(tags) == 0 && recipeName != "" {
+		tags = []string{"latest"}
+	}
+	var names []string
+	for _, tag := range tags {
+		name, err := recipe.FullName(recipeName, tag)
+		if err != nil {
+			return nil, usagef("a bare tag, such as 1.2, is added to the recipe's name; a full name looks like registry.example.org/group/name:1.2", "--tag: %w", err)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// build does the work, from the recipe to the printed id.
+func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
+	req, err := v.request()
+	if err != nil {
+		return err
+	}
+	secrets, err := v.readSecrets(req.recipe, p)
+	if err != nil {
+		return err
+	}
+	req.plan.Events = p.Event
+	plan, err := e.Plan(ctx, req.recipe, v.plan.contextDir, req.plan)
+	if err != nil {
+		return err
+	}
+	result, err := e.Build(ctx, plan, builder.BuildOptions{
+		Tags:      req.names,
+		Secrets:   secrets,
+		Env:       v.proxies(),
+		Isolation: builder.Isolation(v.isolation),
+		Jobs:      v.jobs,
+		Events:    p.Event,
+		Output:    p.Output,
+	})
+	if err != nil {
+		return err
+	}
+	p.Result(result)
+	pushed, err := v.send(ctx, e, result, p)
+	if err != nil {
+		return err
+	}
+	p.Close()
+	return v.deliver(result, pushed)
+}
+
+// proxies are the variables that docker and podman pass on, too.
+func (v *buildVerb) proxies() map[string]string {
+	env := map[string]string{}
+	if !v.httpProxy {
+		return env
+	}
+	for _, name := range []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"} {
+		for _, n := range []string{name, strings.ToUpper(name)} {
+			if value, ok := v.app.lookup(n); ok {
+				env[n] = value
+			}
+		}
+	}
+	return env
+}
+
+func (v *buildVerb) readSecrets(r *recipe.Recipe, p printer) (map[string][]byte, error) {
+	reader := secretReader{lookup: v.app.lookup, dir: v.plan.recipeDir()}
+	reader.absent = func(id string) {
+		p.Event(builder.Event{Kind: builder.EventWarning, Text: fmt.Sprintf("secret %q was not given: continuing without", id)})
+	}
+	return reader.read(r, v.secretSources)
+}
+
+// send exports and pushes the image as the flags say.
+func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, p printer) ([]pushedImage, error) {
+	for _, destination := range v.destinations {
+		if err := e.Export(ctx, result.ImageID, destination, v.pushOptions(p, "export")); err != nil {
+			return nil, kept(asUsage(err), result)
+		}
+	}
+	if !v.push {
+		return nil, nil
+	}
+	var pushed []pushedImage
+	for _, name := range result.Names {
+		digest, err := e.Push(ctx, name, "", v.pushOptions(p, "push"))
+		if err != nil {
+			return nil, kept(asUsage(err), result)
+		}
+		pushed = append(pushed, pushedImage{name, digest})
+	}
+	return pushed, nil
+}
+
+// pushOptions shows what the transfer reports as output of what it is.
+func (v *buildVerb) pushOptions(p printer, what string) builder.PushOptions {
+	report := &lineWriter{line: func(line []byte) { p.Output(what, 0, line) }}
+	return builder.PushOptions{Compression: v.compression, Report: report, Events: p.Event}
+}
+
+// kept adds to an error after the build that the image is there.
+func kept(err error, result *builder.Result) error {
+	return fmt.Errorf("the image sha256:%s was built and is kept, but: %w", result.ImageID, err)
+}
+
+// deliver writes the files and prints the id.
+func (v *buildVerb) deliver(result *builder.Result, pushed []pushedImage) error {
+	if v.iidFile != "" {
+		if err := os.WriteFile(v.iidFile, []byte("sha256:"+result.ImageID), 0o644); err != nil {
+			return kept(fmt.Errorf("write --iidfile: %w", err), result)
+		}
+	}
+	if v.metadataFile != "" {
+		if err := writeMetadata(v.metadataFile, result, pushed); err != nil {
+			return kept(fmt.Errorf("write --metadata-file: %w", err), result)
+		}
+	}
+	if _, err := fmt.Fprintln(v.app.stdout, result.ImageID); err != nil {
+		return fmt.Errorf("print the image's id: %w", err)
+	}
+	return nil
+}

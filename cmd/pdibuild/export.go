@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+const exportLong = `Write an image of the store to a file or directory. DESTINATION is one of
+
+  oci-archive:FILE[:NAME]     one file; Apptainer, podman and skopeo read it
+  oci:DIR[:NAME]              a directory in the OCI image layout
+  docker-archive:FILE[:NAME]  one file; 'docker load' reads it
+  dir:DIR                     a directory as skopeo's dir: transport has it`
+
+const exportExample = `  pdibuild export demo oci-archive:demo.tar
+  apptainer build demo.sif oci-archive://demo.tar
+  pdibuild export demo docker-archive:demo.tar:demo:latest && docker load -i demo.tar`
+
+func newExport(a *app) *cobra.Command {
+	var flags transferFlags
+	cmd := &cobra.Command{
+		Use:     "export IMAGE DESTINATION",
+		Short:   "Write an image to a file or directory",
+		Long:    exportLong,
+		Example: exportExample,
+		Args:    arguments(2, 2, "an IMAGE and a DESTINATION"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		image, destination := args[0], args[1]
+		if err := checkDestination("export", destination); err != nil {
+			return err
+		}
+		if err := flags.check(); err != nil {
+			return err
+		}
+		return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
+			if err := e.Export(ctx, image, destination, flags.options(a)); err != nil {
+				return asUsage(err)
+			}
+			if !flags.quiet {
+				a.note("wrote %s to %s", image, destination)
+			}
+			return nil
+		})
+	}
+	flags.add(cmd)
+	return cmd
+}

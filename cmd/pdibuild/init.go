@@ -1,0 +1,77 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// starter is the recipe that init writes.
+//
+//go:embed starter.yaml
+var starter []byte
+
+const initLong = `Write a commented recipe to start with, pdibuild.yaml, in DIR (by default the
+current directory). It builds as it is, on a Debian or Ubuntu host with
+mmdebstrap, and needs no registry.`
+
+func newInit(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "init [DIR]",
+		Short:   "Write a recipe to start with",
+		Long:    initLong,
+		Example: "  pdibuild init && pdibuild build --tag hello && podman run --rm localhost/hello",
+		Args:    arguments(0, 1, "one DIR"),
+	}
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		dir := "."
+		if len(args) > 0 {
+			dir = args[0]
+		}
+		path := filepath.Join(dir, recipe.FileName)
+		if err := writeStarter(path, force); err != nil {
+			return err
+		}
+		a.note("wrote %s; build it with 'pdibuild build --tag hello%s'", path, inDir(dir))
+		return nil
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite a recipe that is there")
+	return cmd
+}
+
+func inDir(dir string) string {
+	if dir == "." {
+		return ""
+	}
+	return " " + dir
+}
+
+// writeStarter writes the recipe, and leaves one that is there alone unless
+// forced.
+func writeStarter(path string, force bool) error {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o644)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return usagef("edit it, or overwrite it with --force", "%s is there already", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("make the directory first", "write %s: %w", path, err)
+	case err != nil:
+		return fmt.Errorf("write a recipe: %w", err)
+	}
+	if _, err := f.Write(starter); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
+	}
+	return f.Close()
+}

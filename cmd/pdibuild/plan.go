@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+const planLong = `Show what 'pdibuild build' with the same flags would do: every stage and step,
+whether its result is known already, and the key that the result is kept under.
+Nothing is run and nothing is fetched: the steps after a base image that is not
+here yet have no key.`
+
+const planExample = `  pdibuild plan
+  pdibuild plan --build-arg GCC=14
+  pdibuild plan --format json | jq '[.stages[].steps[] | select(.cached | not)] | length'`
+
+// keyWidth is how much of a key the table shows.
+const keyWidth = 12
+
+func newPlan(a *app) *cobra.Command {
+	var (
+		flags  planFlags
+		store  storeFlags
+		format string
+	)
+	cmd := &cobra.Command{
+		Use:     "plan [CONTEXT]",
+		Short:   "Show what a build would do",
+		Long:    planLong,
+		Example: planExample,
+		Args:    arguments(0, 1, "one CONTEXT"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := oneOf("format", format, "table", "json"); err != nil {
+			return err
+		}
+		if err := flags.check(); err != nil {
+			return err
+		}
+		if err := flags.setContext(args); err != nil {
+			return err
+		}
+		if !flags.fromStdin() { // a bad recipe needs no namespace to be told so
+			if _, err := flags.load(a); err != nil {
+				return err
+			}
+		}
+		return a.inStore(cmd, store.session(a), func(ctx context.Context, e engine) error {
+			plan, err := makePlan(ctx, a, e, &flags)
+			if err != nil {
+				return err
+			}
+			return printPlan(a.stdout, plan, format)
+		})
+	}
+	flags.add(cmd)
+	cmd.Flags().StringVar(&format, "format", "table", "table or json")
+	complete(cmd, "format", "table", "json")
+	store.addStore(cmd)
+	store.addRegistries(cmd)
+	return cmd
+}
+
+func makePlan(ctx context.Context, a *app, e engine, flags *planFlags) (*builder.Plan, error) {
+	r, err := flags.load(a)
+	if err != nil {
+		return nil, err
+	}
+	opt, err := flags.options(a, r)
+	if err != nil {
+		return nil, err
+	}
+	p := a.newPrinter(progressFlags{mode: "plain"})
+	defer p.Close()
+	opt.Events = p.Event
+	return e.Plan(ctx, r, flags.contextDir, opt)
+}
+
+func printPlan(w io.Writer, plan *builder.Plan, format string) error {
+	if format == "json" {
+		return printJSON(w, plan)
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "STAGE\tSTEP\tRESULT\tKEY\tWHAT")
+	for _, stage := range plan.Stages {
+		for i, step := range stage.Steps {
+			result, key := "to do", step.Key
+			if step.Cached {
+				result = "cached"
+			}
+			if key == "" {
+				key = "-"
+			}
+			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], firstLine(step.Text))
+		}
+	}
+	return tab.Flush()
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+// A printer shows the progress of a build. Its methods may be called from
+// several goroutines. Nothing is shown after Close.
+type printer interface {
+	Event(e builder.Event)
+	// Output shows one line that a step has printed. The line is not kept.
+	Output(stage string, step int, line []byte)
+	// Result shows the finished image.
+	Result(r *builder.Result)
+	Close()
+}
+
+// progressFlags say how progress is shown.
+type progressFlags struct {
+	mode           string
+	verbose, quiet bool
+}
+
+func (p *progressFlags) check() error {
+	return oneOf("progress", p.mode, "auto", "plain", "json", "tty")
+}
+
+// newPrinter returns the printer that the flags ask for. Auto is tty on a
+// terminal that can move its cursor and that nobody records.
+func (a *app) newPrinter(p progressFlags) printer {
+	switch {
+	case p.mode == "json":
+		return newJSONPrinter(a.stderr, p.quiet)
+	case p.quiet:
+		return &plainPrinter{w: a.stderr, quiet: true}
+	case p.mode == "tty", p.mode == "auto" && a.isLive():
+		return newTTYPrinter(a.stderr, a.terminal, p.verbose)
+	}
+	return &plainPrinter{w: a.stderr, verbose: p.verbose}
+}
+
+func (a *app) isLive() bool {
+	_, _, terminal := a.terminal()
+	dumb := a.env("TERM") == "dumb" || a.env("TERM") == ""
+	return terminal && !dumb && a.env("NO_COLOR") == "" && a.env("CI") == ""
+}
+
+// eventLine is an event as one line of text, or "" when it is not shown.
+func eventLine(e builder.Event, verbose bool) string {
+	text := firstLine(e.Text)
+	switch e.Kind {
+	case builder.EventStageStart:
+		if verbose {
+			return fmt.Sprintf("[%s] starts from %s", e.Stage, text)
+		}
+	case builder.EventStageEnd:
+		if verbose && !e.Failed {
+			return fmt.Sprintf("[%s] finished in %s", e.Stage, seconds(e.Duration))
+		}
+	case builder.EventStepStart:
+		return where(e) + text
+	case builder.EventStepCached:
+		return where(e) + "cached: " + text
+	case builder.EventStepEnd:
+		if e.Failed {
+			return where(e) + "failed after " + seconds(e.Duration) + ": " + text
+		}
+		return where(e) + "done in " + seconds(e.Duration)
+	case builder.EventCommit:
+		if text == "" {
+			text = "writing the image"
+		}
+		return text
+	case builder.EventWarning:
+		return "pdibuild: warning: " + text
+	case builder.EventInfo:
+		if verbose {
+			return "pdibuild: " + text
+		}
+	}
+	return ""
+}
+
+// where is "[stage 2/5] ", as far as it is known.
+func where(e builder.Event) string {
+	switch {
+	case e.Stage == "":
+		return ""
+	case e.Step == 0:
+		return fmt.Sprintf("[%s] ", e.Stage)
+	}
+	return fmt.Sprintf("[%s %d/%d] ", e.Stage, e.Step, e.Steps)
+}
+
+// transferText says how far a transfer is.
+func transferText(e builder.Event) string {
+	if e.Total > 0 {
+		return fmt.Sprintf("%s of %s", size(e.Done), size(e.Total))
+	}
+	return size(e.Done)
+}
+
+func firstLine(text string) string {
+	line, rest, more := bytes.Cut([]byte(text), []byte("\n"))
+	if more && len(bytes.TrimSpace(rest)) > 0 {
+		return string(line) + " …"
+	}
+	return string(line)
+}
+
+// seconds is a duration for humans.
+func seconds(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// size is a number of bytes for humans, in powers of 1000 as podman shows it.
+func size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for value >= 999.5 && unit < 3 {
+		value, unit = value/1000, unit+1
+	}
+	return fmt.Sprintf("%.3g %cB", value, "kMGT"[unit])
+}
+
+// summary is the finished image in a few lines.
+func summary(w io.Writer, r *builder.Result) {
+	fmt.Fprintf(w, "built sha256:%s in %s\n", r.ImageID, seconds(r.Duration))
+	for _, name := range r.Names {
+		fmt.Fprintf(w, "  name   %s\n", name)
+	}
+	fmt.Fprintf(w, "  size   %s in %s\n", size(r.Size), count(r.Layers, "layer"))
+	fmt.Fprintf(w, "  steps  %d executed, %d cached\n", r.Executed, r.Cached)
+	if r.LogDir != "" && r.Executed > 0 {
+		fmt.Fprintf(w, "  logs   %s\n", r.LogDir)
+	}
+}
+
+// count is "1 layer" or "2 layers".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// A lineWriter passes on what is written to it, line by line.
+type lineWriter struct {
+	line func([]byte)
+	rest []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		i := bytes.IndexByte(w.rest, '\n')
+		if i < 0 {
+			return len(p), nil
+		}
+		w.line(bytes.TrimRight(w.rest[:i], "\r"))
+		w.rest = w.rest[i+1:]
+	}
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+// transferInterval is how often a plain log mentions a running transfer.
+const transferInterval = 10 * time.Second
+
+// A plainPrinter writes one line per event and per line of output, for logs
+// and pipes.
+type plainPrinter struct {
+	w io.Writer
+	// verbose shows events that explain choices, quiet only warnings.
+	verbose, quiet bool
+
+	mu       sync.Mutex
+	transfer time.Time // of the last line about one
+}
+
+func (p *plainPrinter) Event(e builder.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.quiet && e.Kind != builder.EventWarning {
+		return
+	}
+	line := eventLine(e, p.verbose)
+	if e.Kind == builder.EventTransfer && e.Time.Sub(p.transfer) >= transferInterval {
+		p.transfer = e.Time
+		line = where(e) + firstLine(e.Text) + " " + transferText(e)
+	}
+	if line != "" {
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+func (p *plainPrinter) Output(stage string, _ int, line []byte) {
+	if p.quiet {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, "%s | %s\n", stage, line)
+}
+
+func (p *plainPrinter) Result(r *builder.Result) {
+	if p.quiet {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	summary(p.w, r)
+}
+
+func (p *plainPrinter) Close() {}

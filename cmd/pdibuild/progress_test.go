@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+var finished = builder.Result{
+	ImageID: strings.Repeat("ab", 32), Digest: "sha256:" + strings.Repeat("cd", 32),
+	Names: []string{"localhost/demo:latest"}, Size: 12_345_678, Layers: 2, Cached: 1, Executed: 1,
+	Duration: 75 * time.Second, LogDir: "/logs/1",
+}
+
+// shownBuild shows a build with one cached and one executed step.
+func shownBuild(p printer) {
+	for _, e := range []builder.Event{
+		{Kind: builder.EventInfo, Text: "isolation: chroot"},
+		{Kind: builder.EventStageStart, Stage: "final", Steps: 3, Text: "scratch"},
+		{Kind: builder.EventStepCached, Stage: "final", Step: 2, Steps: 3, Text: "copy a b"},
+		{Kind: builder.EventStepStart, Stage: "final", Step: 3, Steps: 3, Text: "run make\nmake install"},
+	} {
+		p.Event(e)
+	}
+	p.Output("final", 3, []byte("cc -o hello"))
+	for _, e := range []builder.Event{
+		{Kind: builder.EventWarning, Text: "secret x is short"},
+		{Kind: builder.EventStepEnd, Stage: "final", Step: 3, Steps: 3, Text: "run make\nmake install", Duration: 1500 * time.Millisecond},
+		{Kind: builder.EventStageEnd, Stage: "final", Steps: 3, Duration: 2 * time.Second},
+		{Kind: builder.EventCommit},
+	} {
+		p.Event(e)
+	}
+	p.Result(&finished)
+	p.Close()
+}
+
+func TestPlainProgress(t *testing.T) {
+	const want = `[final 2/3] cached: copy a b
+[final 3/3] run make …
+final | cc -o hello
+pdibuild: warning: secret x is short
+[final 3/3] done in 1.5s
+writing the image
+built sha256:abababababababababababababababababababababababababababababababab in 1m15s
+  name   localhost/demo:latest
+  size   12.3 MB in 2 layers
+  steps  1 executed, 1 cached
+  logs   /logs/1
+`
+	var out bytes.Buffer
+	shownBuild(&plainPrinter{w: &out})
+	if got := out.String(); got != want {
+		t.Errorf("progress is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestVerboseProgressExplains(t *testing.T) {
+	var out bytes.Buffer
+	shownBuild(&plainPrinter{w: &out, verbose: true})
+	if !strings.Contains(out.String(), "pdibuild: isolation: chroot\n") {
+		t.Errorf("-v does not show the choice of isolation:\n%s", out.String())
+	}
+}
+
+func TestQuietProgressWarns(t *testing.T) {
+	var out bytes.Buffer
+	shownBuild(&plainPrinter{w: &out, quiet: true})
+	if got, want := out.String(), "pdibuild: warning: secret x is short\n"; got != want {
+		t.Errorf("-q shows %q, want %q", got, want)
+	}
+}
+
+func TestJSONProgress(t *testing.T) {
+	var out bytes.Buffer
+	shownBuild(newJSONPrinter(&out, false))
+	var kinds []string
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		var e struct {
+			Event string    `json:"event"`
+			Time  time.Time `json:"time"`
+			Line  string    `json:"line"`
+			ID    string    `json:"image_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q is not JSON: %v", line, err)
+		}
+		if e.Time.IsZero() {
+			t.Errorf("%q has no time", line)
+		}
+		if e.Event == "output" && e.Line != "cc -o hello" {
+			t.Errorf("output line is %q", e.Line)
+		}
+		if e.Event == "result" && e.ID != finished.ImageID {
+			t.Errorf("result has the id %q", e.ID)
+		}
+		kinds = append(kinds, e.Event)
+	}
+	const want = "info stage-start step-cached step-start output warning step-end stage-end commit result"
+	if got := strings.Join(kinds, " "); got != want {
+		t.Errorf("events are %q, want %q", got, want)
+	}
+}
+
+// A liveScreen is a terminal of 40 by 24 whose clock stands still.
+func liveScreen(out *bytes.Buffer) *ttyPrinter {
+	return &ttyPrinter{
+		w:        out,
+		terminal: func() (int, int, bool) { return 40, 24, true },
+		now:      func() time.Time { return time.Unix(0, 0) },
+		stop:     make(chan struct{}), done: closedChannel(),
+	}
+}
+
+func closedChannel() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
+
+func TestLiveLinesFitTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	p := liveScreen(&out)
+	p.Event(builder.Event{Kind: builder.EventStageStart, Stage: "builder", Steps: 5, Text: "docker.io/library/debian:12"})
+	p.Event(builder.Event{Kind: builder.EventStepStart, Stage: "builder", Step: 2, Steps: 5, Text: "run " + strings.Repeat("語", 60)})
+	p.Event(builder.Event{Kind: builder.EventStageStart, Stage: "final", Steps: 2, Text: "scratch"})
+	p.Event(builder.Event{Kind: builder.EventStepStart, Stage: "final", Step: 2, Steps: 2, Text: "run x"})
+	p.Output("final", 2, []byte("\x1b[31mred\x1b[0m\tand "+strings.Repeat("long ", 20)))
+	p.mu.Lock()
+	lines := p.lines()
+	p.mu.Unlock()
+	if len(lines) != 2 {
+		t.Fatalf("there are %d live lines for two stages: %q", len(lines), lines)
+	}
+	for _, line := range lines {
+		if w := runewidth.StringWidth(escapes.ReplaceAllString(line, "")); w >= 40 {
+			t.Errorf("%q is %d cells wide, the terminal 40", line, w)
+		}
+	}
+	if !strings.Contains(lines[0], "[builder 2/5] run 語") {
+		t.Errorf("%q does not name the step", lines[0])
+	}
+	if !strings.Contains(lines[1], "red and") {
+		t.Errorf("%q does not show the last output line without its colours", lines[1])
+	}
+	p.Close()
+}
+
+func TestFinishedStepsScrollUp(t *testing.T) {
+	var out bytes.Buffer
+	p := liveScreen(&out)
+	shownBuild(p)
+	p.Event(builder.Event{Kind: builder.EventWarning, Text: "too late"})
+	text := escapes.ReplaceAllString(out.String(), "")
+	for _, want := range []string{"[final 2/3] cached: copy a b\n", "[final 3/3] run make …  1.5s\n", "warning: secret x is short\n", "built sha256:abab"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the screen lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "too late") {
+		t.Error("something is shown after Close")
+	}
+	if p.drawn != 0 {
+		t.Errorf("%d live lines are left", p.drawn)
+	}
+}
+
+func TestCleanRemovesControl(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":                        "plain",
+		"\x1b[1;31mred\x1b[0m":         "red",
+		"a\tb":                         "a b",
+		"bell\x07":                     "bell",
+		"\x1b]0;title\x07text":         "text",
+		"\x1b]8;;http://x\x1b\\link":   "link",
+		"up\x1b[2Aup":                  "upup",
+		"\x1b":                         "",
+		"umlaut ä\x00":                 "umlaut ä",
+		"not \xff utf-8 \x01 but \x02": "not \uFFFD utf-8  but ",
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestAutoProgress(t *testing.T) {
+	for name, test := range map[string]struct {
+		terminal bool
+		env      map[string]string
+		live     bool
+	}{
+		"terminal":      {true, map[string]string{"TERM": "xterm"}, true},
+		"pipe":          {false, map[string]string{"TERM": "xterm"}, false},
+		"dumb terminal": {true, map[string]string{"TERM": "dumb"}, false},
+		"CI":            {true, map[string]string{"TERM": "xterm", "CI": "true"}, false},
+	} {
+		a := &app{
+			stderr:   &bytes.Buffer{},
+			terminal: func() (int, int, bool) { return 80, 24, test.terminal },
+			lookup:   func(n string) (string, bool) { v, ok := test.env[n]; return v, ok },
+		}
+		p := a.newPrinter(progressFlags{mode: "auto"})
+		if _, live := p.(*ttyPrinter); live != test.live {
+			t.Errorf("%s: live is %v, want %v", name, live, test.live)
+		}
+		p.Close()
+	}
+}
+
+func TestHumanNumbers(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 12_345_678: "12.3 MB", 999_999: "1 MB", 5_000_000_000_000: "5 TB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0.0s", 1500 * time.Millisecond: "1.5s", 75 * time.Second: "1m15s", 3725 * time.Second: "1h02m"} {
+		if got := seconds(d); got != want {
+			t.Errorf("seconds(%v) = %q, want %q", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+// redrawInterval is how often the live lines are drawn.
+const redrawInterval = 100 * time.Millisecond
+
+// ANSI sequences, ECMA-48.
+const (
+	cursorUp   = "\x1b[%dA"
+	eraseBelow = "\x1b[J"
+	faint      = "\x1b[2m"
+	red        = "\x1b[31m"
+	yellow     = "\x1b[33m"
+	plain      = "\x1b[0m"
+)
+
+// A ttyPrinter shows one live line for each running stage at the bottom of a
+// terminal; what is finished scrolls up above them.
+type ttyPrinter struct {
+	w        io.Writer
+	terminal func() (width, height int, ok bool)
+	verbose  bool
+	now      func() time.Time
+
+	mu    sync.Mutex
+	rows  []*row
+	drawn int // live lines on the screen
+	frame int
+	// closed stops everything.
+	closed bool
+	stop   chan struct{}
+	done   chan struct{}
+}
+
+// A row is the live line of one stage, or of the transfer of the image when
+// it has no stage.
+type row struct {
+	stage string
+	// prefix is "[stage 2/5] ", text the step.
+	prefix, text string
+	start        time.Time
+	// last is the last line of output, or how far a transfer is.
+	last string
+}
+
+func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), verbose bool) *ttyPrinter {
+	p := &ttyPrinter{w: w, terminal: terminal, verbose: verbose, now: time.Now, stop: make(chan struct{}), done: make(chan struct{})}
+	go p.animate()
+	return p
+}
+
+func (p *ttyPrinter) animate() {
+	defer close(p.done)
+	tick := time.NewTicker(redrawInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+			p.mu.Lock()
+			p.frame++
+			p.draw("")
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *ttyPrinter) Event(e builder.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.track(e)
+	if line := p.scrolled(e); line != "" {
+		p.draw(line)
+	}
+}
+
+// track brings the live lines up to date.
+func (p *ttyPrinter) track(e builder.Event) {
+	switch e.Kind {
+	case builder.EventStageStart:
+		p.row(e).text = "from " + firstLine(e.Text)
+	case builder.EventStepStart, builder.EventCommit:
+		r := p.row(e)
+		r.text, r.last, r.start = firstLine(e.Text), "", p.now()
+		if r.text == "" {
+			r.text = "writing the image"
+		}
+	case builder.EventStepCached, builder.EventStepEnd:
+		r := p.row(e)
+		r.text, r.last, r.start = "", "", p.now()
+	case builder.EventTransfer:
+		r := p.row(e)
+		r.last = transferText(e)
+		if e.Text != "" {
+			r.text = firstLine(e.Text)
+		}
+	case builder.EventStageEnd:
+		p.rows = slices.DeleteFunc(p.rows, func(r *row) bool { return r.stage == e.Stage })
+	}
+}
+
+// row returns the live line that the event is about.
+func (p *ttyPrinter) row(e builder.Event) *row {
+	for _, r := range p.rows {
+		if r.stage == e.Stage {
+			if e.Step > 0 || r.prefix == "" {
+				r.prefix = where(e)
+			}
+			return r
+		}
+	}
+	r := &row{stage: e.Stage, prefix: where(e), start: p.now()}
+	p.rows = append(p.rows, r)
+	return r
+}
+
+// scrolled is what stays on the screen of an event, "" for nothing.
+func (p *ttyPrinter) scrolled(e builder.Event) string {
+	text := clean(firstLine(e.Text))
+	switch e.Kind {
+	case builder.EventStepCached:
+		return faint + where(e) + "cached: " + text + plain
+	case builder.EventStepEnd:
+		if e.Failed {
+			return red + where(e) + text + "  failed after " + seconds(e.Duration) + plain
+		}
+		return where(e) + text + "  " + seconds(e.Duration)
+	case builder.EventWarning:
+		return yellow + clean(eventLine(e, p.verbose)) + plain
+	case builder.EventInfo:
+		return clean(eventLine(e, p.verbose))
+	}
+	return ""
+}
+
+func (p *ttyPrinter) Output(stage string, step int, line []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	r := p.row(builder.Event{Stage: stage})
+	if text := strings.TrimSpace(clean(string(line))); text != "" {
+		r.last = text
+	}
+	if p.verbose {
+		p.draw(fmt.Sprintf("%s | %s", stage, clean(string(line))))
+	}
+}
+
+func (p *ttyPrinter) Result(r *builder.Result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rows = nil
+	p.draw("")
+	summary(p.w, r)
+}
+
+// Close removes the live lines, so that what follows starts on a line of its
+// own. It may be called twice.
+func (p *ttyPrinter) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed, p.rows = true, nil
+	p.draw("")
+	close(p.stop)
+	p.mu.Unlock()
+	<-p.done
+}
+
+// draw replaces the live lines; scroll, unless empty, stays above them. All of
+// it is one write, so that nothing flickers.
+func (p *ttyPrinter) draw(scroll string) {
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, cursorUp, p.drawn)
+		b.WriteString("\r" + eraseBelow)
+	}
+	if scroll != "" {
+		b.WriteString(scroll + "\n")
+	}
+	lines := p.lines()
+	for _, line := range lines {
+		b.WriteString(line + "\n")
+	}
+	p.drawn = len(lines)
+	if b.Len() > 0 {
+		_, _ = io.WriteString(p.w, b.String())
+	}
+}
+
+// lines are the live lines, none wider than the terminal and not more than
+// half of it.
+func (p *ttyPrinter) lines() []string {
+	width, height, ok := p.terminal()
+	if !ok {
+		width, height = 80, 24
+	}
+	rows := p.rows
+	most := max(height/2, 1)
+	var lines []string
+	for i, r := range rows {
+		if i == most-1 && len(rows) > most {
+			lines = append(lines, fmt.Sprintf("  and %s more", count(len(rows)-i, "stage")))
+			break
+		}
+		lines = append(lines, r.line(spinner(p.frame), p.now(), width))
+	}
+	return lines
+}
+
+func spinner(frame int) string { return string(`|/-\`[frame%4]) }
+
+// line is the row in at most width-1 cells: some terminals wrap when the last
+// one is used.
+func (r *row) line(spin string, now time.Time, width int) string {
+	elapsed := " " + seconds(now.Sub(r.start))
+	text := spin + " " + r.prefix + clean(r.text)
+	room := max(width-1-runewidth.StringWidth(elapsed), 1)
+	if runewidth.StringWidth(text) >= room || r.last == "" {
+		return runewidth.Truncate(text, room, "…") + elapsed
+	}
+	last := runewidth.Truncate("  "+r.last, room-runewidth.StringWidth(text), "…")
+	return text + elapsed + faint + last + plain
+}
+
+// clean removes what would move the cursor or change colours: escape
+// sequences and control characters. A tab becomes a space.
+func clean(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		if n := escapeLength(s[i:]); n > 0 {
+			i += n
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		i += n
+		switch {
+		case r == '\t':
+			b.WriteByte(' ')
+		case !unicode.IsControl(r):
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// escapeLength is the length of the escape sequence that s begins with: CSI
+// and OSC sequences and two-character ones.
+func escapeLength(s string) int {
+	if s[0] != 0x1b {
+		return 0
+	}
+	if len(s) == 1 {
+		return 1
+	}
+	end := func(from int, last func(c byte) bool) int {
+		for i := from; i < len(s); i++ {
+			if last(s[i]) {
+				return i + 1
+			}
+		}
+		return len(s)
+	}
+	switch s[1] {
+	case '[':
+		return end(2, func(c byte) bool { return c >= 0x40 && c <= 0x7e })
+	case ']':
+		return end(2, func(c byte) bool { return c == 0x07 || c == '\\' })
+	}
+	return 2
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+const pushLong = `Push an image of the store to a registry and print the digest of its manifest
+there. IMAGE is a name or an id; DESTINATION, by default the image's own name,
+is a name at a registry.
+
+Credentials are those of 'podman login' and 'docker login', or --creds.`
+
+const pushExample = `  pdibuild push ghcr.io/site/app:1.2
+  pdibuild push localhost/demo registry.example.org/site/demo:latest
+  pdibuild push --tls-verify=false demo 127.0.0.1:5000/demo`
+
+// transferFlags are those of the verbs that send one image away.
+type transferFlags struct {
+	store       storeFlags
+	compression string
+	quiet       bool
+}
+
+func (t *transferFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.compression, "compression", "gzip", "of the layers: gzip, zstd or none")
+	f.BoolVarP(&t.quiet, "quiet", "q", false, "show errors only")
+	complete(cmd, "compression", "gzip", "zstd", "none")
+	t.store.addStore(cmd)
+}
+
+func (t *transferFlags) check() error {
+	return oneOf("compression", t.compression, "gzip", "zstd", "none")
+}
+
+func (t *transferFlags) options(a *app) builder.PushOptions {
+	opt := builder.PushOptions{Compression: t.compression}
+	if !t.quiet {
+		opt.Report = a.stderr
+	}
+	return opt
+}
+
+func newPush(a *app) *cobra.Command {
+	var (
+		flags      transferFlags
+		digestFile string
+	)
+	cmd := &cobra.Command{
+		Use:     "push IMAGE [DESTINATION]",
+		Short:   "Push an image to a registry",
+		Long:    pushLong,
+		Example: pushExample,
+		Args:    arguments(1, 2, "an IMAGE and perhaps a DESTINATION"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := flags.check(); err != nil {
+			return err
+		}
+		image, destination := args[0], ""
+		if len(args) > 1 {
+			destination = args[1]
+		}
+		return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
+			digest, err := e.Push(ctx, image, destination, flags.options(a))
+			if err != nil {
+				return asUsage(err)
+			}
+			if digestFile != "" {
+				if err := os.WriteFile(digestFile, []byte(digest), 0o644); err != nil {
+					return fmt.Errorf("write --digestfile: %w", err)
+				}
+			}
+			_, err = fmt.Fprintln(a.stdout, digest)
+			return err
+		})
+	}
+	flags.add(cmd)
+	flags.store.addRegistries(cmd)
+	cmd.Flags().StringVar(&digestFile, "digestfile", "", "also write the digest to this `file`")
+	return cmd
+}
