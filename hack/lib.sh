@@ -110,19 +110,30 @@ need_packages() {
 }
 
 install_packages() {
-	local name names=() log
-	log=$(mktemp)
-	as_root apt-get -q update >"$log" 2>&1 || warn "apt-get update failed; trying with the package lists that are there"
+	local name names=()
+	apt_update
 	for name in "$@"; do
 		names+=("$(first_available "$name")")
 	done
-	if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${names[@]}" >>"$log" 2>&1; then
-		tail -n 20 "$log" >&2
+	apt_install "${names[@]}"
+}
+
+apt_update() {
+	as_root apt-get -q update >/dev/null 2>&1 || warn "apt-get update failed; trying with the package lists that are there"
+}
+
+# apt_install ARGUMENT…: quiet unless it fails.
+apt_install() {
+	local log
+	log=$(mktemp)
+	if as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >"$log" 2>&1; then
 		rm -f "$log"
-		warn "apt-get install ${names[*]} failed; its last lines are above"
-		return 1
+		return 0
 	fi
+	tail -n 20 "$log" >&2
 	rm -f "$log"
+	warn "apt-get install $* failed; its last lines are above"
+	return 1
 }
 
 # go_works GO: a Go new enough for go.mod, or new enough (1.21) to fetch the
@@ -161,25 +172,41 @@ find_go() {
 	note "$(go version)"
 }
 
-# install_go installs the newest Go that apt knows of, if that one will do.
-# Debian 12's own is too old; its backports have one that is not.
+# install_go installs the distribution's Go, or that of its backports where its
+# own is too old, as in Debian 12.
 install_go() {
 	have apt-cache && can_be_root || return 1
 	confirm "No Go that can build pdibuild was found. Install one now, as root, with apt-get?" || return 1
-	as_root apt-get -q update >/dev/null 2>&1 || warn "apt-get update failed; trying with the package lists that are there"
-	local candidate
-	candidate=$(newest_golang) || { add_backports && candidate=$(newest_golang); } || return 1
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ca-certificates \
-		"golang-go=$candidate" "golang-src=$candidate" "golang-${candidate%%~*}-go" 2>/dev/null >&2 ||
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends -t "$(backports_suite)" ca-certificates golang-go >&2 ||
-		return 1
-	go_works go
+	apt_update
+	if offers_go "$(apt-cache madison golang-go)"; then
+		apt_install golang-go ca-certificates && go_works go
+		return
+	fi
+	add_backports || return 1
+	apt_install -t "$(codename)-backports" golang-go ca-certificates && go_works go
 }
 
-newest_golang() {
+# offers_go MADISON: one of the versions can fetch the toolchain it needs.
+offers_go() {
 	local version
-	version=$(apt-cache madison golang-go 2>/dev/null | awk '{ print $3 }' | sort -V | tail -n 1)
-	[ -n "$version" ] && version_at_least "${version#*:}" 1.21 && printf '%s\n' "$version"
+	version=$(awk '{ print $3 }' <<<"$1" | sort -V | tail -n 1)
+	[ -n "$version" ] && version_at_least "${version#*:}" 1.21
+}
+
+codename() { (. /etc/os-release && printf '%s' "${VERSION_CODENAME-}"); }
+
+# add_backports adds the backports of this Debian release, from the mirror that
+# the host uses already. apt takes nothing from there unless it is told to.
+add_backports() {
+	local mirror suite
+	[ "$(. /etc/os-release && printf '%s' "$ID")" = debian ] || return 1
+	suite=$(codename)
+	mirror=$(apt-get indextargets --format '$(CODENAME) $(SITE)' | awk -v c="$suite" '$1 == c { print $2; exit }')
+	[ -n "$mirror" ] || return 1
+	note "adding /etc/apt/sources.list.d/pdibuild-backports.list ($mirror $suite-backports)"
+	echo "deb $mirror $suite-backports main" | as_root tee /etc/apt/sources.list.d/pdibuild-backports.list >/dev/null
+	apt_update
+	offers_go "$(apt-cache madison golang-go)"
 }
 
 # build_binary builds bin/pdibuild. cgo stays on where there is a C compiler:

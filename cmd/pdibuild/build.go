@@ -195,7 +195,8 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := v.readSecrets(req.recipe, p)
+	reader := secretReader{lookup: v.app.lookup, dir: v.plan.recipeDir()}
+	secrets, err := reader.read(req.recipe, v.secretSources)
 	if err != nil {
 		return err
 	}
@@ -204,9 +205,14 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	if err != nil {
 		return err
 	}
+	note := func(text string) { p.Event(builder.Event{Kind: builder.EventWarning, Text: text}) }
+	if err := secrets.check(plan, note); err != nil {
+		return err
+	}
 	result, err := e.Build(ctx, plan, builder.BuildOptions{
 		Tags:      req.names,
-		Secrets:   secrets,
+		Secrets:   secrets.values,
+		Env:       v.app.proxies(),
 		Env:       v.proxies(),
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,
@@ -239,14 +245,6 @@ func (v *buildVerb) proxies() map[string]string {
 		}
 	}
 	return env
-}
-
-func (v *buildVerb) readSecrets(r *recipe.Recipe, p printer) (map[string][]byte, error) {
-	reader := secretReader{lookup: v.app.lookup, dir: v.plan.recipeDir()}
-	reader.absent = func(id string) {
-		p.Event(builder.Event{Kind: builder.EventWarning, Text: fmt.Sprintf("secret %q was not given: continuing without", id)})
-	}
-	return reader.read(r, v.secretSources)
 }
 
 // send exports and pushes the image as the flags say.

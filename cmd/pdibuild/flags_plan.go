@@ -40,8 +40,10 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.Lookup("pull").NoOptDefVal = "always"
 	f.StringVar(&p.platform, "platform", "", "`os/arch[/variant]` of the image (default: this machine's)")
 	f.StringVar(&p.timestamp, "timestamp", "", "newest time in the image, in `seconds` since 1970 (default: $SOURCE_DATE_EPOCH, then the recipe's)")
-	complete(cmd, "pull", "always", "missing", "never")
+	complete(cmd, "pull", pullWords()...)
 }
+
+func pullWords() []string { return []string{"always", "missing", "never"} }
 
 // fromStdin says that the recipe is read from standard input.
 func (p *planFlags) fromStdin() bool { return p.file == "-" }
@@ -55,6 +57,8 @@ func (p *planFlags) setContext(args []string) error {
 	p.contextDir = args[0]
 	info, err := os.Stat(p.contextDir)
 	switch {
+	case err != nil && slices.Contains(pullWords(), args[0]):
+		return usagef(fmt.Sprintf("write --pull=%s, with an equals sign", args[0]), "build context: %w", err)
 	case err != nil:
 		return usagef("CONTEXT is the directory that the recipe copies files from", "build context: %w", err)
 	case !info.IsDir():
@@ -183,7 +187,7 @@ func (p *planFlags) pullPolicy() (builder.Pull, error) {
 	case "false", "":
 		return builder.PullMissing, nil
 	}
-	return builder.Pull(p.pull), oneOf("pull", p.pull, "always", "missing", "never")
+	return builder.Pull(p.pull), oneOf("pull", p.pull, pullWords()...)
 }
 
 // args are the build arguments as docker reads them: a name alone takes its

@@ -19,7 +19,7 @@ import (
 var starter []byte
 
 const initLong = `Write a commented recipe to start with, pdibuild.yaml, in DIR (by default the
-current directory). It builds as it is, on a Debian or Ubuntu host with
+current directory), which is made where it is missing. It builds as it is, on a Debian or Ubuntu host with
 mmdebstrap, and needs no registry.`
 
 func newInit(a *app) *cobra.Command {
@@ -35,6 +35,9 @@ func newInit(a *app) *cobra.Command {
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return usagef("choose another directory", "make the directory: %w", err)
 		}
 		path := filepath.Join(dir, recipe.FileName)
 		if err := writeStarter(path, force); err != nil {
@@ -65,8 +68,6 @@ func writeStarter(path string, force bool) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return usagef("edit it, or overwrite it with --force", "%s is there already", path)
-	case errors.Is(err, fs.ErrNotExist):
-		return usagef("make the directory first", "write %s: %w", path, err)
 	case err != nil:
 		return fmt.Errorf("write a recipe: %w", err)
 	}

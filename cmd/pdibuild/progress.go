@@ -33,21 +33,24 @@ func (p *progressFlags) check() error {
 // newPrinter returns the printer that the flags ask for. Auto is tty on a
 // terminal that can move its cursor and that nobody records.
 func (a *app) newPrinter(p progressFlags) printer {
+	a.outputShown = false
 	switch {
 	case p.mode == "json":
 		return newJSONPrinter(a.stderr, p.quiet)
 	case p.quiet:
 		return &plainPrinter{w: a.stderr, quiet: true}
 	case p.mode == "tty", p.mode == "auto" && a.isLive():
-		return newTTYPrinter(a.stderr, a.terminal, p.verbose)
+		a.outputShown = p.verbose
+		return newTTYPrinter(a.stderr, a.terminal, ttyStyle{verbose: p.verbose, colors: a.env("NO_COLOR") == ""})
 	}
+	a.outputShown = true
 	return &plainPrinter{w: a.stderr, verbose: p.verbose}
 }
 
 func (a *app) isLive() bool {
 	_, _, terminal := a.terminal()
 	dumb := a.env("TERM") == "dumb" || a.env("TERM") == ""
-	return terminal && !dumb && a.env("NO_COLOR") == "" && a.env("CI") == ""
+	return terminal && !dumb && a.env("CI") == ""
 }
 
 // eventLine is an event as one line of text, or "" when it is not shown.

@@ -33,8 +33,8 @@ const (
 type ttyPrinter struct {
 	w        io.Writer
 	terminal func() (width, height int, ok bool)
-	verbose  bool
-	now      func() time.Time
+	ttyStyle
+	now func() time.Time
 
 	mu    sync.Mutex
 	rows  []*row
@@ -44,6 +44,13 @@ type ttyPrinter struct {
 	closed bool
 	stop   chan struct{}
 	done   chan struct{}
+}
+
+// A ttyStyle says what a terminal gets to see.
+type ttyStyle struct {
+	// verbose lets the output of steps scroll by.
+	verbose bool
+	colors  bool
 }
 
 // A row is the live line of one stage, or of the transfer of the image when
@@ -57,8 +64,8 @@ type row struct {
 	last string
 }
 
-func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), verbose bool) *ttyPrinter {
-	p := &ttyPrinter{w: w, terminal: terminal, verbose: verbose, now: time.Now, stop: make(chan struct{}), done: make(chan struct{})}
+func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), style ttyStyle) *ttyPrinter {
+	p := &ttyPrinter{w: w, terminal: terminal, ttyStyle: style, now: time.Now, stop: make(chan struct{}), done: make(chan struct{})}
 	go p.animate()
 	return p
 }
@@ -206,7 +213,11 @@ func (p *ttyPrinter) draw(scroll string) {
 	}
 	p.drawn = len(lines)
 	if b.Len() > 0 {
-		_, _ = io.WriteString(p.w, b.String())
+		text := b.String()
+		if !p.colors {
+			text = strings.NewReplacer(faint, "", red, "", yellow, "", plain, "").Replace(text)
+		}
+		_, _ = io.WriteString(p.w, text)
 	}
 }
 

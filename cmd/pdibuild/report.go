@@ -63,7 +63,7 @@ func (a *app) reportText(f *failure) {
 	if f.snippet != "" {
 		fmt.Fprintln(a.stderr, f.snippet)
 	}
-	if len(f.Tail) > 0 {
+	if len(f.Tail) > 0 && !a.outputShown {
 		a.note("the last lines of its output:")
 		for _, line := range f.Tail {
 			fmt.Fprintf(a.stderr, "  | %s\n", line)

@@ -98,6 +98,10 @@ func foreignFlags() map[string]string {
 // explainFlagError makes a flag error short, with a suggestion.
 func explainFlagError(cmd *cobra.Command, err error) error {
 	hint := seeHelp(cmd)
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return usagef(hint, "--%s: %q is not %s", invalid.GetFlag().Name, invalid.GetValue(), typeName(invalid.GetFlag()))
+	}
 	var missing *pflag.NotExistError
 	if !errors.As(err, &missing) || missing.GetSpecifiedShortnames() != "" {
 		return &usageError{err: err, hint: hint}
@@ -116,6 +120,17 @@ func explainFlagError(cmd *cobra.Command, err error) error {
 		hint = fmt.Sprintf("did you mean --%s? %s", near, hint)
 	}
 	return &usageError{err: err, hint: hint}
+}
+
+// typeName is what a flag takes.
+func typeName(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "a whole number"
+	case "bool":
+		return "true or false"
+	}
+	return "a valid value"
 }
 
 // explainUnknownVerb replaces cobra's error about a verb that does not exist.

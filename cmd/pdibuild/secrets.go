@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -97,33 +98,99 @@ type secretReader struct {
 	lookup func(string) (string, bool)
 	// dir is where relative paths of the recipe start.
 	dir string
-	// absent is told about each optional secret that is not there.
-	absent func(id string)
 }
 
-// read returns the values by id. A flag wins over the recipe.
-func (s *secretReader) read(r *recipe.Recipe, flags map[string]secretSource) (map[string][]byte, error) {
-	values := map[string][]byte{}
+// hostSecrets are the secrets of a recipe on this host, by id.
+type hostSecrets struct {
+	values map[string][]byte
+	// missing says why there is no value.
+	missing map[string]error
+}
+
+// read looks for every secret that the recipe declares. A flag wins over the
+// recipe, and has to lead to a value; whether a secret that is missing matters
+// depends on the plan.
+func (s *secretReader) read(r *recipe.Recipe, flags map[string]secretSource) (*hostSecrets, error) {
+	found := &hostSecrets{values: map[string][]byte{}, missing: map[string]error{}}
 	for _, id := range slices.Sorted(maps.Keys(r.Secrets)) {
 		if flag, ok := flags[id]; ok {
 			value, err := s.fromFlag(flag)
 			if err != nil {
 				return nil, err
 			}
-			values[id] = value
+			found.values[id] = value
 			continue
 		}
 		value, err := s.fromRecipe(r.Secrets[id])
+		if err != nil {
+			found.missing[id] = err
+			continue
+		}
+		found.values[id] = value
+	}
+	return found, nil
+}
+
+// check compares what the host has with what the steps to be run need: a
+// required secret that is missing is an error; note is told about each
+// optional one.
+func (h *hostSecrets) check(p *builder.Plan, note func(text string)) error {
+	for _, id := range neededSecrets(p) {
+		err, missing := h.missing[id]
 		switch {
-		case errors.Is(err, errAbsent) && r.Secrets[id].Optional:
-			s.absent(id)
-		case err != nil:
-			return nil, usagef(fmt.Sprintf("give it with --secret id=%s,env=VARIABLE or --secret id=%s,src=FILE", id, id), "secret %q: %w", id, err)
+		case !missing:
+		case p.Recipe.Secrets[id].Optional && errors.Is(err, errAbsent):
+			note(fmt.Sprintf("the optional secret %q was not given: the steps that use it run without it", id))
 		default:
-			values[id] = value
+			return usagef(fmt.Sprintf("give it with --secret id=%s,env=VARIABLE or --secret id=%s,src=FILE", id, id), "secret %q: %w", id, err)
 		}
 	}
-	return values, nil
+	return nil
+}
+
+// neededSecrets are the ids that steps without a known result use.
+func neededSecrets(p *builder.Plan) []string {
+	var ids []string
+	for _, planned := range p.Stages {
+		users := secretUsers(p.Recipe.Stage(planned.Name))
+		for _, step := range planned.Steps {
+			if step.Verb != "run" && step.Verb != "spack" {
+				continue
+			}
+			if len(users) == 0 {
+				break
+			}
+			if !step.Cached {
+				ids = append(ids, users[0]...)
+			}
+			users = users[1:]
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// secretUsers are the secrets of each step that may have some, in the order in
+// which a plan has these steps, too.
+func secretUsers(st *recipe.Stage) [][]string {
+	var users [][]string
+	for _, step := range st.Steps {
+		switch step := step.(type) {
+		case recipe.Run:
+			ids := []string{}
+			for _, use := range step.Secrets {
+				ids = append(ids, use.ID)
+			}
+			users = append(users, ids)
+		case recipe.Spack:
+			ids := []string{}
+			if cache := step.Spack.Buildcache; cache != nil {
+				ids = slices.DeleteFunc([]string{cache.Username, cache.Password}, func(id string) bool { return id == "" })
+			}
+			users = append(users, ids)
+		}
+	}
+	return users
 }
 
 // errAbsent says that the host has no value, in contrast to one that cannot be

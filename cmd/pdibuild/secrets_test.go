@@ -1,12 +1,12 @@
 package main
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -73,7 +73,6 @@ func secretsHost(t *testing.T) *secretReader {
 	return &secretReader{
 		dir:    dir,
 		lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
-		absent: func(id string) { t.Errorf("%s is called absent", id) },
 	}
 }
 
@@ -99,34 +98,68 @@ func TestSecretsOfRecipeAndFlags(t *testing.T) {
 				flags["x"] = *test.flag
 			}
 			r := &recipe.Recipe{Secrets: map[string]recipe.Secret{"x": test.secret}}
-			values, err := host.read(r, flags)
+			found, err := host.read(r, flags)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := string(values["x"]); got != test.want {
+			if got := string(found.values["x"]); got != test.want {
 				t.Errorf("value is %q, want %q", got, test.want)
 			}
 		})
 	}
 }
 
-func TestAbsentSecrets(t *testing.T) {
+// planOf is a plan of one stage in which a cached step uses the secret old, and
+// two others new and maybe.
+func planOf(r *recipe.Recipe) *builder.Plan {
+	use := func(id string) recipe.Run {
+		return recipe.Run{Command: recipe.Script("true"), Secrets: []recipe.SecretUse{{ID: id}}}
+	}
+	r.Stages = []recipe.Stage{{Name: "final", From: "scratch", Steps: []recipe.Step{
+		recipe.Env{}, use("old"), recipe.Check{}, use("new"), use("maybe"), use("new"),
+	}}}
+	return &builder.Plan{Recipe: r, Stages: []builder.PlannedStage{{Name: "final", Steps: []builder.PlannedStep{
+		{Verb: "from", Cached: true}, {Verb: "env", Cached: true}, {Verb: "run", Cached: true},
+		{Verb: "run"}, {Verb: "run"}, {Verb: "run"}, {Verb: "check"},
+	}}}}
+}
+
+func TestMissingSecretsMatterWhereTheyAreUsed(t *testing.T) {
 	host := secretsHost(t)
-	var absent []string
-	host.absent = func(id string) { absent = append(absent, id) }
-	values, err := host.read(&recipe.Recipe{Secrets: map[string]recipe.Secret{
-		"none": {Optional: true}, "unset": {Env: "UNSET", Optional: true},
-		"empty": {Env: "EMPTY", Optional: true}, "there": {Env: "TOKEN", Optional: true},
-	}}, nil)
+	r := &recipe.Recipe{Secrets: map[string]recipe.Secret{
+		"old":    {Env: "UNSET"},
+		"new":    {Env: "TOKEN"},
+		"maybe":  {Env: "EMPTY", Optional: true},
+		"unused": {Env: "UNSET", Optional: true},
+	}}
+	plan := planOf(r)
+	found, err := host.read(r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"empty", "none", "unset"}; !slices.Equal(absent, want) {
-		t.Errorf("absent are %q, want %q", absent, want)
+	var notes []string
+	if err := found.check(plan, func(text string) { notes = append(notes, text) }); err != nil {
+		t.Errorf("a missing secret of a cached step matters: %v", err)
 	}
-	if got := slices.Sorted(maps.Keys(values)); !slices.Equal(got, []string{"there"}) {
-		t.Errorf("values for %q, want one for there", got)
+	if len(notes) != 1 || !strings.Contains(notes[0], `"maybe"`) {
+		t.Errorf("notes are %q, want one about maybe", notes)
 	}
+	r.Secrets["new"] = recipe.Secret{Env: "UNSET"}
+	if found, err = host.read(r, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantUsage(t, found.check(plan, func(string) {}), "variable UNSET is not set", "--secret id=new,env=VARIABLE or --secret id=new,src=FILE")
+}
+
+func TestUnreadableSecretIsNotAbsent(t *testing.T) {
+	host := secretsHost(t)
+	r := &recipe.Recipe{Secrets: map[string]recipe.Secret{"new": {File: ".", Optional: true}}}
+	plan := planOf(r)
+	found, err := host.read(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantUsage(t, found.check(plan, func(string) {}), "is a directory", "--secret id=new")
 }
 
 func TestSecretFlagThatLeadsNowhere(t *testing.T) {

@@ -124,14 +124,32 @@ func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerRepo
 	return report, nil
 }
 
-// singleIDBootstrap makes mmdebstrap do without a devpts of its own, whose
-// group a single-id host cannot map, and without cleaning up after apt as the
-// user _apt; notOfTheBase does that.
-var singleIDBootstrap = []string{
+// mmdebstrapOptions work the same for root, with subordinate ids and with a
+// single id. In our namespace we are root as far as mmdebstrap can tell, but
+// it cannot mount a devpts (its group may not be mapped), make device nodes or
+// clean up after apt as the user _apt; notOfTheBase does the last.
+var mmdebstrapOptions = []string{
+	"--mode=root", "--format=directory",
+	`--aptopt=APT::Sandbox::User "root"`, `--aptopt=APT::Install-Recommends "false"`, "--dpkgopt=force-unsafe-io",
 	"--skip=chroot/mount/dev,cleanup/apt",
-	`--setup-hook=set -e; mkdir -p "$1/dev"; for n in null zero full random urandom tty; do : >"$1/dev/$n"; mount --bind "/dev/$n" "$1/dev/$n"; done`,
+	`--setup-hook=set -e; mkdir -p "$1/dev"; for n in null zero full random urandom tty; do [ -e "$1/dev/$n" ] || : >"$1/dev/$n"; mount --bind "/dev/$n" "$1/dev/$n"; done`,
 	`--customize-hook=set -e; for n in null zero full random urandom tty; do umount "$1/dev/$n"; rm -f "$1/dev/$n"; done`,
 }
+
+// debootstrapScript runs debootstrap ($@ after the target, $1) where device
+// nodes cannot be made: they are bound from the host, and container=lxc keeps
+// debootstrap from trying. It takes one /proc off in the middle of its work,
+// so there are two.
+const debootstrapScript = `set -e
+target=$1; shift
+mkdir -p "$target/dev" "$target/proc"
+for n in null zero full random urandom tty console ptmx; do
+	[ -e "/dev/$n" ] || continue
+	: >"$target/dev/$n"; mount --bind "/dev/$n" "$target/dev/$n"
+done
+mount --rbind /proc "$target/proc"; mount --rbind /proc "$target/proc"
+container=lxc "$@"
+`
 
 func findTool(tool string) (string, error) {
 	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"} {
@@ -152,11 +170,9 @@ func (x *stepRun) bootstrapArgs(program, suite, target string) []string {
 	}
 	args := []string{program, "--variant=" + spec.Variant}
 	if path.Base(program) == "mmdebstrap" {
-		// Inside our namespace we are root as far as mmdebstrap can tell.
-		args = append(args, "--mode=root", "--format=directory", `--aptopt=APT::Sandbox::User "root"`, `--aptopt=APT::Install-Recommends "false"`)
-		if x.run.b.ids.single {
-			args = append(args, singleIDBootstrap...)
-		}
+		args = append(args, mmdebstrapOptions...)
+	} else {
+		args = append([]string{"/bin/sh", "-c", debootstrapScript, "debootstrap", target}, args...)
 	}
 	if arch := strings.Split(x.run.plan.platform(x.stage), "/")[1]; arch != runtime.GOARCH {
 		args = append(args, map[bool]string{true: "--architectures=", false: "--arch="}[path.Base(program) == "mmdebstrap"]+arch)
@@ -201,7 +217,7 @@ func notOfTheBase(name string) bool {
 	}
 	switch name {
 	case "etc/resolv.conf", "etc/hostname", "etc/machine-id", "var/lib/dbus/machine-id", "etc/.pwd.lock",
-		"var/cache/ldconfig/aux-cache", "etc/apt/apt.conf.d/99mmdebstrap", "debootstrap", "var/lib/systemd/random-seed", ".pdibuild":
+		"var/cache/ldconfig/aux-cache", "etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "debootstrap", "var/lib/systemd/random-seed", ".pdibuild":
 		return true
 	}
 	return false

@@ -71,6 +71,10 @@ type run struct {
 	mu               sync.Mutex // guards what follows
 	states           map[string]state
 	cached, executed int
+
+	// slots are held by working stages; done is closed when one is finished.
+	slots chan struct{}
+	done  map[string]chan struct{}
 }
 
 func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, error) {
@@ -104,42 +108,72 @@ func (r *run) emit(e Event) {
 	r.opt.Events(e)
 }
 
-// stages runs every planned stage as soon as those that it needs are done.
+// stages runs the planned stages side by side. A stage waits for another one
+// where it first needs it, and lets others work meanwhile.
 func (r *run) stages(ctx context.Context) error {
 	jobs := r.opt.Jobs
 	if jobs <= 0 {
 		jobs = runtime.NumCPU()
 	}
-	slots := make(chan struct{}, jobs)
-	done := map[string]chan struct{}{}
+	r.slots = make(chan struct{}, jobs)
+	r.done = map[string]chan struct{}{}
 	for _, s := range r.plan.Stages {
-		done[s.Name] = make(chan struct{})
+		r.done[s.Name] = make(chan struct{})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range r.plan.Stages {
 		ps := &r.plan.Stages[i]
 		g.Go(func() error {
-			for _, need := range ps.Needs {
-				select {
-				case <-done[need]:
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				}
+			if err := r.acquire(ctx); err != nil {
+				return err
 			}
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			defer func() { <-slots }()
+			defer func() { <-r.slots }()
 			if err := r.stage(ctx, ps); err != nil {
 				return err
 			}
-			close(done[ps.Name])
+			close(r.done[ps.Name])
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+func (r *run) acquire(ctx context.Context) error {
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// await waits until the stages are finished; names that are no stages count
+// as finished. It is called with a slot, which is free while it waits.
+func (r *run) await(ctx context.Context, stages ...string) error {
+	for _, name := range stages {
+		done, ok := r.done[name]
+		if !ok {
+			continue
+		}
+		select {
+		case <-done:
+			continue
+		default:
+		}
+		<-r.slots
+		var err error
+		select {
+		case <-done:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		// A slot is always taken again: our caller gives it back.
+		r.slots <- struct{}{}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stage runs the steps of one stage that are not known.
@@ -150,6 +184,9 @@ func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 		r.emit(Event{Kind: EventStageEnd, Stage: ps.Name, Steps: len(ps.Steps), Duration: time.Since(start), Failed: err != nil})
 	}()
 	st := r.plan.Recipe.Stage(ps.Name)
+	if err := r.await(ctx, st.From); err != nil {
+		return err
+	}
 	s, err := r.base(ctx, ps, st)
 	if err != nil {
 		return err
@@ -204,6 +241,9 @@ func (x *stepRun) event(kind EventKind) Event {
 
 // step brings s past one step: from the cache, or by doing it.
 func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
+	if err := r.await(ctx, stepNeeds(x.planned.step)...); err != nil {
+		return s, err
+	}
 	planned, next, err := r.b.planStep(r.plan, x.stage, s, x.planned.step, r.finished())
 	if err != nil {
 		return s, stepContext(x.stage.Name, x.n, x.planned.step, err)
@@ -231,6 +271,22 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	next.known = true
 	next.record(planned.Text, r.plan.time(), added)
 	return next, nil
+}
+
+// stepNeeds names the stages that a step takes something from.
+func stepNeeds(step recipe.Step) []string {
+	var needs []string
+	switch step := step.(type) {
+	case recipe.Copy:
+		needs = append(needs, step.From)
+	case recipe.Environment:
+		needs = append(needs, step.From)
+	case recipe.Run:
+		for _, m := range step.Mounts {
+			needs = append(needs, m.From)
+		}
+	}
+	return needs
 }
 
 // execute does the step and keeps its result.

@@ -133,7 +133,7 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, rel
 		return nil, nil, err
 	}
 	if r.b.ids.single {
-		req.Groups = nil
+		req.Groups, req.SingleID = nil, true
 		req.MapUser = uid != 0 || gid != 0
 	}
 	if req.Env, err = x.environment(s, view, cmd, name); err != nil {
@@ -159,6 +159,9 @@ func (x *stepRun) environment(s state, view *rootView, cmd command, user string)
 	}
 	if err := c.setenvs(cmd.env); err != nil {
 		return nil, &InputError{Err: err}
+	}
+	if _, ok := c.getenv("APT_CONFIG"); !ok && x.run.b.ids.single {
+		c.setenv("APT_CONFIG", aptConfig)
 	}
 	if _, ok := c.getenv("HOME"); !ok {
 		home, err := view.home(user)

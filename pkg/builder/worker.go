@@ -35,11 +35,13 @@ type workerRequest struct {
 	// PIDNamespace says that the worker is process 1 of its own namespace.
 	PIDNamespace bool
 
-	Args, Env    []string
-	Cwd          string
-	UID, GID     uint32
-	Groups       []uint32
-	MapUser      bool
+	Args, Env []string
+	Cwd       string
+	UID, GID  uint32
+	Groups    []uint32
+	MapUser   bool
+	// SingleID says that there is no other user than root.
+	SingleID     bool
 	NoNetwork    bool
 	Mounts       []workerMount
 	Secrets      []workerSecret

@@ -42,7 +42,7 @@ func (r *root) bind(layer string) error {
 
 func (r *root) arrange(req *workerRequest) error {
 	arrangements := []func(*workerRequest) error{
-		r.arrangeProc, r.arrangeSys, r.arrangeDev, r.arrangeNames, r.arrangeMounts, r.arrangeSecrets, r.arrangeCwd,
+		r.arrangeProc, r.arrangeSys, r.arrangeDev, r.arrangeNames, r.arrangeApt, r.arrangeMounts, r.arrangeSecrets, r.arrangeCwd,
 	}
 	for _, a := range arrangements {
 		if err := a(req); err != nil {
@@ -158,6 +158,18 @@ func (r *root) arrangeNames(req *workerRequest) error {
 		resolv = []byte("# no network\n")
 	}
 	return r.bindContent("resolv.conf", "/etc/resolv.conf", resolv)
+}
+
+// aptConfig is where arrangeApt puts its file; APT_CONFIG names it.
+const aptConfig = "/run/pdibuild-apt.conf"
+
+// arrangeApt keeps apt from becoming the user _apt, where there is no other
+// user than root. The file is not part of the image.
+func (r *root) arrangeApt(req *workerRequest) error {
+	if !req.SingleID {
+		return nil
+	}
+	return r.bindContent("apt.conf", aptConfig, []byte("APT::Sandbox::User \"root\";\n"))
 }
 
 func (r *root) bindContent(name, path string, content []byte) error {

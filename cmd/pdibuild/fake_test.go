@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// A fakeEngine is a store in which everything goes as a test says.
+type fakeEngine struct {
+	// build, push and so on are called when they are not nil.
+	build  func(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error)
+	plan   func(r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error)
+	push   func(image, destination string) (string, error)
+	export func(image, destination string) error
+	remove func(name string) error
+	images []builder.Image
+	closed int
+}
+
+func (f *fakeEngine) Plan(_ context.Context, r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error) {
+	if f.plan != nil {
+		return f.plan(r, contextDir, opt)
+	}
+	return &builder.Plan{Recipe: r, Context: contextDir}, nil
+}
+
+const fakeID = "3e89496cc80542994b8c5f164cd057cae11da415260ff6dc0c2d9dadfda2dd75"
+
+func (f *fakeEngine) Build(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error) {
+	if f.build != nil {
+		return f.build(ctx, p, opt)
+	}
+	return &builder.Result{ImageID: fakeID, Digest: "sha256:aa", Names: opt.Tags, Size: 4096, Layers: 2, Executed: 2}, nil
+}
+
+func (f *fakeEngine) Push(_ context.Context, image, destination string, _ builder.PushOptions) (string, error) {
+	if f.push != nil {
+		return f.push(image, destination)
+	}
+	return "sha256:bb", nil
+}
+
+func (f *fakeEngine) Export(_ context.Context, image, destination string, _ builder.PushOptions) error {
+	if f.export != nil {
+		return f.export(image, destination)
+	}
+	return nil
+}
+
+func (f *fakeEngine) Images(context.Context) ([]builder.Image, error) { return f.images, nil }
+
+func (f *fakeEngine) Remove(_ context.Context, name string) error {
+	if f.remove != nil {
+		return f.remove(name)
+	}
+	return nil
+}
+
+func (f *fakeEngine) Close() error {
+	f.closed++
+	return nil
+}
+
+// A testApp is the program with a fake world around it.
+type testApp struct {
+	app
+	out, err bytes.Buffer
+	env      map[string]string
+	opened   []builder.StoreOptions
+	entered  int
+}
+
+func newTestApp(e engine) *testApp {
+	t := &testApp{env: map[string]string{}}
+	t.app = app{
+		stdin: strings.NewReader(""), stdout: &t.out, stderr: &t.err,
+		lookup:   func(name string) (string, bool) { v, ok := t.env[name]; return v, ok },
+		enter:    func() error { t.entered++; return nil },
+		open:     func(o builder.StoreOptions) (engine, error) { t.opened = append(t.opened, o); return e, nil },
+		terminal: func() (int, int, bool) { return 0, 0, false },
+		password: func(string) (string, error) { return "typed", nil },
+	}
+	return t
+}
+
+// writeRecipe makes a build context with a recipe and goes there.
+func writeRecipe(t *testing.T, text string) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(recipe.FileName, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const smallRecipe = `version: 1
+name: example.org/group/app
+args: {GCC: "15"}
+secrets:
+  token: {env: TOKEN, optional: true}
+stages:
+  - name: base
+    from: scratch
+    steps:
+      - file: /hello
+        content: hello
+  - name: final
+    from: base
+`
