@@ -193,10 +193,12 @@ offers_go() {
 	[ -n "$version" ] && version_at_least "${version#*:}" 1.21
 }
 
+# shellcheck source=/dev/null
 codename() { (. /etc/os-release && printf '%s' "${VERSION_CODENAME-}"); }
 
 # add_backports adds the backports of this Debian release, from the mirror that
 # the host uses already. apt takes nothing from there unless it is told to.
+# shellcheck source=/dev/null disable=SC2016
 add_backports() {
 	local mirror suite
 	[ "$(. /etc/os-release && printf '%s' "$ID")" = debian ] || return 1

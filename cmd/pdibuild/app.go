@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -138,20 +137,6 @@ func (a *app) note(format string, args ...any) {
 func (a *app) env(name string) string {
 	value, _ := a.lookup(name)
 	return value
-}
-
-// proxies are the variables that lead commands to the network, under the names
-// that podman passes on, too.
-func (a *app) proxies() map[string]string {
-	proxies := map[string]string{}
-	for _, name := range []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"} {
-		for _, n := range []string{name, strings.ToUpper(name)} {
-			if value, ok := a.lookup(n); ok && value != "" {
-				proxies[n] = value
-			}
-		}
-	}
-	return proxies
 }
 
 func openStore(opt builder.StoreOptions) (engine, error) {

@@ -69,13 +69,13 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.StringArrayVar(&v.secrets, "secret", nil, "`id=ID,env=VARIABLE` or id=ID,src=FILE gives a secret that the recipe declares (repeatable)")
 	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
-	f.StringVar(&v.compression, "compression", "gzip", "of pushed and written layers: gzip, zstd or none")
+	f.StringVar(&v.compression, "compression", "gzip", "`method` for pushed and written layers: gzip, zstd or none")
 	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
-	f.StringVar(&v.isolation, "isolation", "auto", "how run steps are kept apart from this host: auto, oci or chroot")
+	f.StringVar(&v.isolation, "isolation", "auto", "`kind` of wall between run steps and this host: auto, oci or chroot")
 	f.BoolVar(&v.httpProxy, "http-proxy", true, "run steps with this host's http_proxy, https_proxy, no_proxy and so on")
 	f.StringVar(&v.iidFile, "iidfile", "", "write the image's id to this `file`, as sha256:HEX")
 	f.StringVar(&v.metadataFile, "metadata-file", "", "write what is known of the result to this `file`, as JSON")
-	f.StringVar(&v.progress.mode, "progress", "auto", "auto, plain, json or tty")
+	f.StringVar(&v.progress.mode, "progress", "auto", "`style` of progress: auto, plain, json or tty")
 	f.BoolVarP(&v.progress.verbose, "verbose", "v", false, "explain choices, and show all output on a terminal, too")
 	f.BoolVarP(&v.progress.quiet, "quiet", "q", false, "show warnings and errors only")
 	f.StringVar(&v.store.logDir, "log-dir", "", "`directory` for the logs of steps (default: in the image store)")
@@ -133,10 +133,16 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 	return v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
 		p := v.app.newPrinter(v.progress)
 		defer p.Close()
+		told := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
+			defer close(told)
 			p.Event(builder.Event{Kind: builder.EventWarning, Text: stoppingText})
 		})
-		defer stop()
+		defer func() {
+			if !stop() {
+				<-told
+			}
+		}()
 		return v.build(ctx, e, p)
 	})
 }
@@ -212,7 +218,6 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	result, err := e.Build(ctx, plan, builder.BuildOptions{
 		Tags:      req.names,
 		Secrets:   secrets.values,
-		Env:       v.app.proxies(),
 		Env:       v.proxies(),
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,

@@ -36,7 +36,7 @@ func (p *planFlags) add(cmd *cobra.Command) {
 	f.StringArrayVar(&p.buildArgs, "build-arg", nil, "`NAME=VALUE` of an argument of the recipe; NAME alone takes the value from the environment (repeatable)")
 	f.StringVar(&p.target, "target", "", "`stage` to build (default: the last)")
 	f.BoolVar(&p.noCache, "no-cache", false, "run every step, even if its result is known")
-	f.StringVar(&p.pull, "pull", "missing", "when to ask registries for base images: always, missing or never; --pull alone means always")
+	f.StringVar(&p.pull, "pull", "missing", "`when` to ask registries for base images: always, missing or never; --pull alone means always")
 	f.Lookup("pull").NoOptDefVal = "always"
 	f.StringVar(&p.platform, "platform", "", "`os/arch[/variant]` of the image (default: this machine's)")
 	f.StringVar(&p.timestamp, "timestamp", "", "newest time in the image, in `seconds` since 1970 (default: $SOURCE_DATE_EPOCH, then the recipe's)")

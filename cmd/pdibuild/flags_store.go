@@ -26,7 +26,7 @@ func (s *storeFlags) addStore(cmd *cobra.Command) {
 	s.flags = f
 	f.StringVar(&s.root, "storage-root", "", "`directory` of the image store (default: the one that podman uses)")
 	f.StringVar(&s.runRoot, "runroot", "", "`directory` for state that does not survive a reboot")
-	f.StringVar(&s.driver, "storage-driver", "", "overlay or vfs (default: the best one that works here)")
+	f.StringVar(&s.driver, "storage-driver", "", "`name`: overlay or vfs (default: the best one that works here)")
 	hide(cmd, "runroot")
 	complete(cmd, "storage-driver", "overlay", "vfs")
 }
@@ -42,6 +42,11 @@ func (s *storeFlags) addRegistries(cmd *cobra.Command) {
 
 // options makes the builder's options; it may ask for a password.
 func (s *storeFlags) options(a *app) (builder.StoreOptions, error) {
+	if s.driver != "" {
+		if err := oneOf("storage-driver", s.driver, "overlay", "vfs"); err != nil {
+			return builder.StoreOptions{}, err
+		}
+	}
 	opt := builder.StoreOptions{Root: s.root, RunRoot: s.runRoot, Driver: s.driver, LogDir: s.logDir}
 	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir}
 	if s.authFile == "" {

@@ -47,7 +47,7 @@ func newImages(a *app) *cobra.Command {
 			return printImages(a.stdout, images)
 		})
 	}
-	cmd.Flags().StringVar(&format, "format", "table", "table or json")
+	cmd.Flags().StringVar(&format, "format", "table", "`form` of the output: table or json")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids alone, in full")
 	complete(cmd, "format", "table", "json")
 	store.addStore(cmd)

@@ -33,8 +33,9 @@ func interruptible(parent context.Context, first func()) (ctx context.Context, s
 			signal.Notify(signals, s)
 		}
 	}
-	done := make(chan struct{})
+	done, finished := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(finished)
 		var since time.Time
 		for {
 			select {
@@ -54,6 +55,7 @@ func interruptible(parent context.Context, first func()) (ctx context.Context, s
 	return ctx, func() {
 		signal.Stop(signals)
 		close(done)
+		<-finished
 		cancel(nil)
 	}
 }

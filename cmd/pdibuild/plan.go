@@ -61,7 +61,7 @@ func newPlan(a *app) *cobra.Command {
 		})
 	}
 	flags.add(cmd)
-	cmd.Flags().StringVar(&format, "format", "table", "table or json")
+	cmd.Flags().StringVar(&format, "format", "table", "`form` of the output: table or json")
 	complete(cmd, "format", "table", "json")
 	store.addStore(cmd)
 	store.addRegistries(cmd)

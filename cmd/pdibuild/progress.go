@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
@@ -53,9 +54,11 @@ func (a *app) isLive() bool {
 	return terminal && !dumb && a.env("CI") == ""
 }
 
-// eventLine is an event as one line of text, or "" when it is not shown.
+// eventLine is an event as text, or "" when it is not shown. It is one line,
+// but for messages, of which no part may get lost.
 func eventLine(e builder.Event, verbose bool) string {
 	text := firstLine(e.Text)
+	whole := strings.ReplaceAll(strings.TrimSpace(e.Text), "\n", "\n  ")
 	switch e.Kind {
 	case builder.EventStageStart:
 		if verbose {
@@ -80,10 +83,10 @@ func eventLine(e builder.Event, verbose bool) string {
 		}
 		return text
 	case builder.EventWarning:
-		return "pdibuild: warning: " + text
+		return "pdibuild: warning: " + whole
 	case builder.EventInfo:
 		if verbose {
-			return "pdibuild: " + text
+			return "pdibuild: " + whole
 		}
 	}
 	return ""

@@ -229,3 +229,23 @@ func TestHumanNumbers(t *testing.T) {
 		}
 	}
 }
+
+func TestMessagesAreShownInFull(t *testing.T) {
+	for _, kind := range []builder.EventKind{builder.EventInfo, builder.EventWarning} {
+		var plainOut, liveOut bytes.Buffer
+		for _, p := range []printer{&plainPrinter{w: &plainOut, verbose: true}, func() printer {
+			p := liveScreen(&liveOut)
+			p.verbose = true
+			return p
+		}()} {
+			p.Event(builder.Event{Kind: kind, Text: "isolation: chroot\nbecause runc failed\x07"})
+			p.Close()
+		}
+		if !strings.Contains(plainOut.String(), "isolation: chroot\n  because runc failed") {
+			t.Errorf("%s: plain shows %q", kind, &plainOut)
+		}
+		if !strings.Contains(liveOut.String(), "isolation: chroot\n  because runc failed") || strings.Contains(liveOut.String(), "\x07") {
+			t.Errorf("%s: the terminal shows %q", kind, &liveOut)
+		}
+	}
+}

@@ -151,9 +151,9 @@ func (p *ttyPrinter) scrolled(e builder.Event) string {
 		}
 		return where(e) + text + "  " + seconds(e.Duration)
 	case builder.EventWarning:
-		return yellow + clean(eventLine(e, p.verbose)) + plain
+		return yellow + cleanLines(eventLine(e, p.verbose)) + plain
 	case builder.EventInfo:
-		return clean(eventLine(e, p.verbose))
+		return cleanLines(eventLine(e, p.verbose))
 	}
 	return ""
 }
@@ -226,14 +226,23 @@ func (p *ttyPrinter) draw(scroll string) {
 func (p *ttyPrinter) lines() []string {
 	width, height, ok := p.terminal()
 	if !ok {
-		width, height = 80, 24
+		width = 80
 	}
-	rows := p.rows
+	if height <= 0 { // a terminal that nobody has told its height
+		height = 24
+	}
+	// Between two steps there is nothing to tell.
+	var rows []*row
+	for _, r := range p.rows {
+		if r.text != "" || r.last != "" {
+			rows = append(rows, r)
+		}
+	}
 	most := max(height/2, 1)
 	var lines []string
 	for i, r := range rows {
 		if i == most-1 && len(rows) > most {
-			lines = append(lines, fmt.Sprintf("  and %s more", count(len(rows)-i, "stage")))
+			lines = append(lines, fmt.Sprintf("  and %d more", len(rows)-i))
 			break
 		}
 		lines = append(lines, r.line(spinner(p.frame), p.now(), width))
@@ -249,11 +258,22 @@ func (r *row) line(spin string, now time.Time, width int) string {
 	elapsed := " " + seconds(now.Sub(r.start))
 	text := spin + " " + r.prefix + clean(r.text)
 	room := max(width-1-runewidth.StringWidth(elapsed), 1)
-	if runewidth.StringWidth(text) >= room || r.last == "" {
+	if r.last == "" {
 		return runewidth.Truncate(text, room, "…") + elapsed
 	}
+	// A long step leaves room for its output.
+	text = runewidth.Truncate(text, max(room/2, 1), "…")
 	last := runewidth.Truncate("  "+r.last, room-runewidth.StringWidth(text), "…")
 	return text + elapsed + faint + last + plain
+}
+
+// cleanLines cleans each line.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 // clean removes what would move the cursor or change colours: escape

@@ -29,7 +29,7 @@ type transferFlags struct {
 
 func (t *transferFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.compression, "compression", "gzip", "of the layers: gzip, zstd or none")
+	f.StringVar(&t.compression, "compression", "gzip", "`method` for the layers: gzip, zstd or none")
 	f.BoolVarP(&t.quiet, "quiet", "q", false, "show errors only")
 	complete(cmd, "compression", "gzip", "zstd", "none")
 	t.store.addStore(cmd)

@@ -44,7 +44,7 @@ func newValidate(a *app) *cobra.Command {
 		return err
 	}
 	cmd.Flags().StringVarP(&flags.file, "file", "f", "", "recipe `file`, or - for standard input (default: pdibuild.yaml in CONTEXT)")
-	cmd.Flags().StringVar(&format, "format", "text", "text or canonical")
+	cmd.Flags().StringVar(&format, "format", "text", "`form` of the output: text or canonical")
 	complete(cmd, "format", "text", "canonical")
 	return cmd
 }

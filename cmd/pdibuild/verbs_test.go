@@ -138,7 +138,7 @@ func TestBuildFails(t *testing.T) {
 			"step",
 			&builder.StepError{Stage: "base", Step: 2, Text: "run make", Tail: []string{"make: *** no rule"}, LogFile: "/log/base-02", Err: why},
 			codeStep,
-			[]string{`stage "base", step 2 (run make): exit status 2`, "make: *** no rule", "/log/base-02", "hint:"},
+			[]string{`stage "base", step 2 (run make): exit status 2`, "/log/base-02", "hint:"},
 		},
 		{"host", &builder.HostError{Op: "mount", Hint: "use vfs", Err: why}, codeHost, []string{"mount: exit status 2", "hint: use vfs"}},
 		{"leak", &builder.LeakError{Stage: "base", Step: 2, SecretID: "token", Where: "/etc/x", Form: "base64"}, codeLeak, []string{"/etc/x", "/run/secrets/token"}},
@@ -155,7 +155,7 @@ func TestBuildFails(t *testing.T) {
 				return nil, tt.err
 			}
 			a := newTestApp(e)
-			if code := a.main([]string{"build"}); code != tt.code {
+			if code := a.main([]string{"build", "--quiet"}); code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
 			for _, w := range tt.words {
@@ -371,31 +371,55 @@ func TestRecipeFromStandardInputIsReadInTheNamespace(t *testing.T) {
 	}
 }
 
-func TestBuildWithoutItsSecret(t *testing.T) {
-	writeRecipe(t, strings.Replace(smallRecipe, ", optional: true", "", 1))
-	a := newTestApp(&fakeEngine{})
-	if code := a.main([]string{"build"}); code != codeUsage {
-		t.Errorf("exit code %d", code)
-	}
-	for _, want := range []string{`secret "token"`, "TOKEN is not set", "--secret id=token,env=VARIABLE"} {
-		if !strings.Contains(a.err.String(), want) {
-			t.Errorf("no %q in:\n%s", want, &a.err)
-		}
-	}
-	a = newTestApp(&fakeEngine{})
-	writeRecipe(t, smallRecipe)
-	if code := a.main([]string{"build"}); code != 0 || !strings.Contains(a.err.String(), `secret "token" was not given: continuing without`) {
-		t.Errorf("optional: exit code %d\n%s", code, &a.err)
-	}
+// secretPlan is a plan in which one step of the stage final uses the secret.
+func secretPlan(r *recipe.Recipe, _ string, _ builder.PlanOptions) (*builder.Plan, error) {
+	return &builder.Plan{Recipe: r, Stages: []builder.PlannedStage{
+		{Name: "final", Steps: []builder.PlannedStep{{Verb: "from", Cached: true}, {Verb: "run"}}},
+	}}, nil
 }
 
-func TestNoColorMeansNoLiveLines(t *testing.T) {
-	a := newTestApp(nil)
-	a.env = map[string]string{"TERM": "xterm", "NO_COLOR": "1"}
-	a.terminal = func() (int, int, bool) { return 80, 24, true }
-	p := a.newPrinter(progressFlags{mode: "auto"})
-	defer p.Close()
-	if _, live := p.(*ttyPrinter); live {
-		t.Error("the display is live with NO_COLOR")
+const secretStep = "    steps: [{run: 'true', secrets: [token]}]\n"
+
+func TestBuildWithoutItsSecret(t *testing.T) {
+	const steps = `
+  - name: user
+    from: scratch
+    steps:
+      - run: fetch
+        secrets: [token]
+`
+	plan := func(cached bool) *fakeEngine {
+		return &fakeEngine{plan: func(r *recipe.Recipe, _ string, _ builder.PlanOptions) (*builder.Plan, error) {
+			run := builder.PlannedStep{Verb: "run", Text: "run fetch", Cached: cached}
+			return &builder.Plan{Recipe: r, Stages: []builder.PlannedStage{{Name: "user", Steps: []builder.PlannedStep{{Verb: "from"}, run}}}}, nil
+		}}
+	}
+	required := strings.Replace(smallRecipe, ", optional: true", "", 1)
+	tests := []struct {
+		name, recipe string
+		cached       bool
+		code         int
+		words        []string
+	}{
+		{"required", required, false, codeUsage, []string{`secret "token"`, "TOKEN is not set", "--secret id=token,env=VARIABLE"}},
+		{"optional", smallRecipe, false, codeOK, []string{`the optional secret "token" was not given`}},
+		{"required by a step whose result is known", required, true, codeOK, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			writeRecipe(t, tt.recipe+steps[1:])
+			a := newTestApp(plan(tt.cached))
+			if code := a.main([]string{"build"}); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			for _, w := range tt.words {
+				if !strings.Contains(a.err.String(), w) {
+					t.Errorf("no %q in:\n%s", w, &a.err)
+				}
+			}
+			if tt.words == nil && strings.Contains(a.err.String(), "secret") {
+				t.Errorf("the secret is mentioned:\n%s", &a.err)
+			}
+		})
 	}
 }

@@ -39,7 +39,7 @@ func newVersion(a *app) *cobra.Command {
 			info.Version, info.Go, info.Platform, info.Buildah, info.Storage, info.Image)
 		return err
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().StringVar(&format, "format", "text", "`form` of the output: text or json")
 	complete(cmd, "format", "text", "json")
 	return cmd
 }

@@ -19,20 +19,29 @@ type decoder struct {
 	errs  Errors
 	// nodes remembers where each value came from, by its path.
 	nodes map[string]*yaml.Node
+	// broken are the paths whose values could not be decoded. What validation
+	// has to say about them would only repeat that.
+	broken map[string]bool
 }
 
-func (d *decoder) fail(n *yaml.Node, format string, args ...any) *Error {
+// fail reports that the value at path, written at n, is wrong.
+func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) *Error {
+	d.broken[path] = true
 	e := d.at(n.Line, n.Column, fmt.Sprintf(format, args...))
-	d.errs = append(d.errs, e)
+	e.Path = path
+	d.errs.add(e)
 	return e
 }
 
-// steps are the verbs, in the order in which messages name them.
-var steps = []Step{Run{}, Copy{}, File{}, Env{}, Workdir{}, User{}, Check{}, Spack{}, Environment{}}
+// allSteps has one step of each kind, in the order in which messages name
+// the verbs.
+func allSteps() []Step {
+	return []Step{Run{}, Copy{}, File{}, Env{}, Workdir{}, User{}, Check{}, Spack{}, Environment{}}
+}
 
 func verbs() []string {
 	var v []string
-	for _, s := range steps {
+	for _, s := range allSteps() {
 		v = append(v, s.Verb())
 	}
 	return v
@@ -49,29 +58,20 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// The types that have a form of their own in YAML.
-var (
-	commandType   = reflect.TypeFor[Command]()
-	stepType      = reflect.TypeFor[Step]()
-	secretUseType = reflect.TypeFor[SecretUse]()
-	userSpecType  = reflect.TypeFor[UserSpec]()
-	installType   = reflect.TypeFor[SpackInstall]()
-)
-
 // value decodes n into v, whose path in the recipe is path.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	n = resolve(n)
 	d.nodes[path] = n
 	switch v.Type() {
-	case commandType:
+	case reflect.TypeFor[Command]():
 		d.command(n, v, path)
 		return
-	case stepType:
+	case reflect.TypeFor[Step]():
 		d.step(n, v, path)
 		return
-	case secretUseType, userSpecType:
+	case reflect.TypeFor[SecretUse](), reflect.TypeFor[UserSpec]():
 		if n.Kind == yaml.ScalarNode {
-			d.scalar(n, v.Field(0))
+			d.scalar(n, v.Field(0), path)
 			return
 		}
 	}
@@ -87,7 +87,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Map:
 		d.mapping(n, v, path)
 	default:
-		d.scalar(n, v)
+		d.scalar(n, v, path)
 	}
 }
 
@@ -95,25 +95,25 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) command(n *yaml.Node, v reflect.Value, path string) {
 	switch n.Kind {
 	case yaml.ScalarNode:
-		d.scalar(n, v.FieldByName("Shell"))
+		d.scalar(n, v.FieldByName("Shell"), path)
 	case yaml.SequenceNode:
 		d.list(n, v.FieldByName("Argv"), path)
 	default:
-		d.fail(n, "must be a command: a string for the shell or a list of strings")
+		d.fail(n, path, "must be a command: a string for the shell or a list of strings")
 	}
 }
 
 // step finds the verb of a step and decodes the rest as that verb's fields.
 func (d *decoder) step(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "must be a step such as 'run: make'; the verbs are %s", strings.Join(verbs(), ", "))
+		d.fail(n, path, "must be a step such as 'run: make', not %s; the verbs are %s", kindOf(n), strings.Join(verbs(), ", "))
 		return
 	}
 	if len(n.Content) == 0 {
-		d.fail(n, "is an empty step; the verbs are %s", strings.Join(verbs(), ", "))
+		d.fail(n, path, "is an empty step; the verbs are %s", strings.Join(verbs(), ", "))
 		return
 	}
-	s := d.verb(n)
+	s := d.verb(n, path)
 	if s == nil {
 		return
 	}
@@ -122,31 +122,37 @@ func (d *decoder) step(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(p)
 }
 
-// verb finds the step's kind. The first key decides where several would do:
-// "env" is a verb and a field of run, "environment" and "user" likewise.
-func (d *decoder) verb(n *yaml.Node) Step {
-	var found Step
-	var names []string
+// verb finds the step's kind: the verb among the keys to which all other
+// verbs are fields, for "env", "user" and "workdir" are steps and fields of
+// run, too.
+func (d *decoder) verb(n *yaml.Node, path string) Step {
+	var found []Step
+	var keys []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := n.Content[i].Value
-		j := slices.IndexFunc(steps, func(s Step) bool { return s.Verb() == key })
-		if j < 0 || (found != nil && slices.Contains(fieldNames(reflect.TypeOf(found)), key)) {
+		key := resolve(n.Content[i])
+		j := slices.Index(verbs(), key.Value)
+		if j < 0 || key.Kind != yaml.ScalarNode || slices.ContainsFunc(keys, func(k *yaml.Node) bool { return k.Value == key.Value }) {
 			continue
 		}
-		names = append(names, key)
-		if found == nil || slices.Contains(fieldNames(reflect.TypeOf(steps[j])), found.Verb()) {
-			found = steps[j]
-			continue
+		found, keys = append(found, allSteps()[j]), append(keys, key)
+	}
+	for _, s := range found {
+		fields := fieldNames(reflect.TypeOf(s))
+		if !slices.ContainsFunc(keys, func(k *yaml.Node) bool { return !slices.Contains(fields, k.Value) }) {
+			return s
 		}
-		d.fail(n.Content[i], "a step has one verb, and this one has %s; write two steps", strings.Join(names, " and "))
+	}
+	if len(found) > 0 {
+		e := d.fail(keys[1], path, "a step has one verb, and this one has %s and %s; write two steps", keys[0].Value, keys[1].Value)
+		e.Path = join(path, keys[1].Value)
 		return nil
 	}
-	if found == nil {
-		first := n.Content[0]
-		e := d.fail(first, "%q is not a step; the verbs are %s", first.Value, strings.Join(verbs(), ", "))
-		e.Suggestion = closest(first.Value, verbs())
+	first := resolve(n.Content[0])
+	e := d.fail(first, path, "%q is not a step; the verbs are %s", first.Value, strings.Join(verbs(), ", "))
+	for i := 0; i+1 < len(n.Content) && e.Suggestion == ""; i += 2 {
+		e.Suggestion = closest(resolve(n.Content[i]).Value, verbs())
 	}
-	return found
+	return nil
 }
 
 func fieldNames(t reflect.Type) []string {
@@ -156,7 +162,7 @@ func fieldNames(t reflect.Type) []string {
 			names = append(names, name)
 		}
 	}
-	if t == installType {
+	if t == reflect.TypeFor[SpackInstall]() {
 		names = append([]string{"environment"}, names...)
 	}
 	return names
@@ -178,43 +184,25 @@ func fieldByName(v reflect.Value, name string) (reflect.Value, bool) {
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "must be a map with the keys %s, not %s", strings.Join(fieldNames(v.Type()), ", "), kindOf(n))
+		d.fail(n, path, "must be a map with the keys %s, not %s", strings.Join(fieldNames(v.Type()), ", "), kindOf(n))
 		return
 	}
 	d.keys(n, path, func(key, value *yaml.Node, sub string) {
-		if v.Type() == installType && key.Value == "environment" {
-			d.inlineEnvironment(value, v, sub)
+		if v.Type() == reflect.TypeFor[SpackInstall]() && key.Value == "environment" {
+			d.spackEnvironment(value, v, sub)
 			return
 		}
 		field, ok := fieldByName(v, key.Value)
 		if !ok {
 			names := fieldNames(v.Type())
-			e := d.fail(key, "unknown key %q; the keys here are %s", key.Value, strings.Join(names, ", "))
-			e.Suggestion = closest(key.Value, names)
+			e := d.fail(key, sub, "unknown key %q; the keys here are %s", key.Value, strings.Join(names, ", "))
+			if e.Suggestion = closest(key.Value, names); e.Suggestion != "" {
+				d.broken[join(path, e.Suggestion)] = true
+			}
 			return
 		}
 		d.value(value, field, sub)
 	})
-}
-
-// inlineEnvironment takes a path or the environment itself.
-func (d *decoder) inlineEnvironment(n *yaml.Node, v reflect.Value, path string) {
-	n = resolve(n)
-	d.nodes[path] = n
-	if n.Kind == yaml.ScalarNode {
-		d.scalar(n, v.FieldByName("Environment"))
-		return
-	}
-	if n.Kind != yaml.MappingNode {
-		d.fail(n, "must be the path of a spack.yaml or an environment, not %s", kindOf(n))
-		return
-	}
-	var inline map[string]any
-	if err := n.Decode(&inline); err != nil {
-		d.fail(n, "must be a Spack environment: %v", err)
-		return
-	}
-	v.FieldByName("Inline").Set(reflect.ValueOf(inline))
 }
 
 // keys calls f for each key of a map, and reports keys that are there twice.
@@ -223,15 +211,15 @@ func (d *decoder) keys(n *yaml.Node, path string, f func(key, value *yaml.Node, 
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := resolve(n.Content[i]), n.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
-			d.fail(key, "a key must be a word")
+			d.fail(key, path, "a key must be a word, not %s; quote it if it begins with { or [", kindOf(key))
 			continue
 		}
-		if key.Value == "<<" && key.Tag == "!!merge" {
-			d.fail(key, "merge keys (<<) are not supported; repeat the values")
+		if key.Tag == "!!merge" {
+			d.fail(key, path, "merge keys (<<) are not supported; repeat the values")
 			continue
 		}
 		if first, ok := seen[key.Value]; ok {
-			d.fail(key, "the key %q is there already, on line %d", key.Value, first.Line)
+			d.fail(key, join(path, key.Value), "the key %q is there already, on line %d", key.Value, first.Line)
 			continue
 		}
 		seen[key.Value] = key
@@ -247,28 +235,34 @@ func join(path, key string) string {
 }
 
 // list takes a list; a single value stands for a list of one where strings
-// are wanted.
+// are wanted. An empty list is no list, so that there is one form for both;
+// only a command keeps it, to be told that it is empty.
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	items := n.Content
 	if n.Kind != yaml.SequenceNode {
 		if v.Type().Elem().Kind() != reflect.String || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-			d.fail(n, "must be a list, not %s", kindOf(n))
+			d.fail(n, path, "must be a list, not %s", kindOf(n))
 			return
 		}
 		items = []*yaml.Node{n}
 	}
-	out := reflect.MakeSlice(v.Type(), 0, len(items))
+	if len(items) == 0 {
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
-		e := reflect.New(v.Type().Elem()).Elem()
-		d.value(item, e, fmt.Sprintf("%s[%d]", path, i))
-		out = reflect.Append(out, e)
+		d.value(item, out.Index(i), fmt.Sprintf("%s[%d]", path, i))
 	}
 	v.Set(out)
 }
 
+// mapping takes a map; an empty one is no map.
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "must be a map, not %s", kindOf(n))
+		d.fail(n, path, "must be a map, not %s", kindOf(n))
+		return
+	}
+	if len(n.Content) == 0 {
 		return
 	}
 	out := reflect.MakeMap(v.Type())
@@ -282,13 +276,13 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 
 // scalar takes a single value. Where text is wanted, a number or a truth
 // value is taken as it is written: a port 8080, a label 1.0, a mode 0755.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, "must be %s, not %s", wanted(v), kindOf(n))
+		d.fail(n, path, "must be %s, not %s", wanted(v), kindOf(n))
 		return
 	}
 	if n.Tag == "!!null" {
-		d.fail(n, "must be %s, but nothing is here; write \"\" for an empty text", wanted(v))
+		d.fail(n, path, "must be %s, but nothing is here%s", wanted(v), emptyHint(v))
 		return
 	}
 	switch v.Kind() {
@@ -297,20 +291,27 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) {
 	case reflect.Bool:
 		var b bool
 		if n.Tag != "!!bool" || n.Decode(&b) != nil {
-			d.fail(n, "must be true or false, not %q", n.Value)
+			d.fail(n, path, "must be true or false, not %q", n.Value)
 			return
 		}
 		v.SetBool(b)
 	case reflect.Int, reflect.Int64:
 		i, err := strconv.ParseInt(n.Value, 10, 64)
 		if n.Tag != "!!int" || err != nil {
-			d.fail(n, "must be a whole number, not %q", n.Value)
+			d.fail(n, path, "must be a whole number, not %q", n.Value)
 			return
 		}
 		v.SetInt(i)
 	default:
-		d.fail(n, "cannot be decoded")
+		d.fail(n, path, "cannot be decoded")
 	}
+}
+
+func emptyHint(v reflect.Value) string {
+	if v.Kind() == reflect.String {
+		return `; write "" for an empty text`
+	}
+	return ""
 }
 
 func wanted(v reflect.Value) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // An Error is one thing that is wrong with a recipe.
@@ -44,7 +45,7 @@ func (e *Error) Snippet() string {
 	if e.Source == "" || e.Column < 1 {
 		return ""
 	}
-	runes := []rune(strings.ReplaceAll(e.Source, "\t", " "))
+	runes := []rune(strings.Map(printable, e.Source))
 	const width = 100
 	start := 0
 	if len(runes) > width && e.Column > width/2 {
@@ -54,6 +55,18 @@ func (e *Error) Snippet() string {
 	gutter := fmt.Sprintf("%5d | ", e.Line)
 	return gutter + line + "\n" + strings.Repeat(" ", len(gutter)-2) + "| " + strings.Repeat(" ", max(e.Column-1-start, 0)) + "^"
 }
+
+// printable keeps a line one line and a terminal as it is.
+func printable(r rune) rune {
+	if r == '\t' || !unicode.IsPrint(r) {
+		return ' '
+	}
+	return r
+}
+
+// maxErrors is the most that is reported at once. A file with more is no
+// recipe but something else.
+const maxErrors = 100
 
 // Errors are all that is wrong with a recipe, in the order of the file.
 type Errors []*Error
@@ -76,49 +89,29 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
+// add appends err unless there are too many already.
+func (e *Errors) add(err *Error) {
+	if len(*e) <= maxErrors {
+		*e = append(*e, err)
+	}
+}
+
 // orNil sorts the errors and removes repetitions; no errors are nil.
 func (e Errors) orNil() error {
 	if len(e) == 0 {
 		return nil
 	}
+	e = e.sorted()
+	if len(e) > maxErrors {
+		e = append(e[:maxErrors:maxErrors], &Error{File: e[0].File, Message: "there are more errors; correct these first"})
+	}
+	return e
+}
+
+func (e Errors) sorted() Errors {
 	slices.SortStableFunc(e, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
 	})
 	return slices.CompactFunc(e, func(a, b *Error) bool { return a.Error() == b.Error() })
-}
-
-// closest returns the candidate that word is most likely a misspelling of.
-func closest(word string, candidates []string) string {
-	best, bestDistance := "", max(1, len(word)/3)+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance && c != word {
-			best, bestDistance = c, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's. Words are short; a long one is not a misspelling.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := previous
-			if a[i] != b[j] {
-				cost++
-			}
-			previous = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -8,10 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -23,7 +19,7 @@ const FileName = "pdibuild.yaml"
 // keep a hostile file from using up memory or time.
 const (
 	maxSize  = 1 << 20
-	maxNodes = 100_000
+	maxNodes = 1 << 19 // with all aliases followed; a plain file of maxSize has no more
 	maxDepth = 64
 )
 
@@ -32,9 +28,12 @@ const (
 func Load(dir string) (*Recipe, error) {
 	for _, name := range []string{FileName, "pdibuild.yml"} {
 		path := filepath.Join(dir, name)
-		if _, err := os.Stat(path); err == nil {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			return LoadFile(path)
 		}
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, Errors{{File: dir, Message: "there is no such directory"}}
 	}
 	message := fmt.Sprintf("no %s in %s; 'pdibuild init' writes one to start with, --file names another", FileName, dir)
 	if _, err := os.Stat(filepath.Join(dir, "spack.yaml")); err == nil {
@@ -53,6 +52,9 @@ func LoadFile(path string) (*Recipe, error) {
 		return nil, fmt.Errorf("read recipe: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, Errors{{File: path, Message: "is a directory; name the recipe in it"}}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read recipe: %w", err)
@@ -61,18 +63,19 @@ func LoadFile(path string) (*Recipe, error) {
 }
 
 // Parse reads a recipe from YAML. Name stands for the file in messages. All
-// problems are reported at once, as Errors.
+// problems are reported at once, as Errors. Beside what Validate checks, a
+// recipe must be one UTF-8 document of at most 1 MiB without keys that are
+// unknown or there twice; anchors and aliases may be used, merge keys and tags
+// of one's own may not.
 func Parse(name string, data []byte) (*Recipe, error) {
-	d := &decoder{file: name, lines: strings.Split(string(data[:min(len(data), maxSize)]), "\n"), nodes: map[string]*yaml.Node{}}
+	d := &decoder{file: name, nodes: map[string]*yaml.Node{}, broken: map[string]bool{}}
 	root, err := d.parse(data)
 	if err != nil {
 		return nil, err
 	}
 	r := &Recipe{}
 	d.recipe(root, r)
-	if len(d.errs) == 0 {
-		d.validate(r)
-	}
+	d.validate(r)
 	if err := d.errs.orNil(); err != nil {
 		return nil, err
 	}
@@ -85,31 +88,41 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 		return nil, Errors{{File: d.file, Message: fmt.Sprintf("is larger than %d bytes; a recipe is a small file", maxSize)}}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if i := invalidUTF8(data); i >= 0 {
-		line := bytes.Count(data[:i], []byte("\n")) + 1
-		return nil, Errors{d.at(line, 1, "is not UTF-8 text")}
+	d.lines = splitLines(string(data))
+	if err := d.checkText(data); err != nil {
+		return nil, err
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	root, err := decodeNode(dec)
-	if errors.Is(err, io.EOF) {
+	root, more, err := documents(data)
+	switch {
+	case errors.Is(err, io.EOF) || (err == nil && isNothing(root)):
 		return nil, Errors{{File: d.file, Message: "is empty; 'pdibuild init' writes a recipe to start with"}}
-	}
-	if err != nil {
-		return nil, d.syntaxErrors(err)
-	}
-	if more, err := decodeNode(dec); err == nil {
+	case err != nil:
+		return nil, d.syntaxError(data, err)
+	case more != nil:
 		return nil, Errors{d.at(more.Line, more.Column, "a second document begins here; a recipe is one document")}
-	} else if !errors.Is(err, io.EOF) {
-		return nil, d.syntaxErrors(err)
 	}
-	count := 0
-	if n, message := tooMuch(root, 0, &count, map[*yaml.Node]bool{}); n != nil {
+	w := &treeWalk{open: map[*yaml.Node]bool{}}
+	if n, message := w.tooMuch(root, 0); n != nil {
 		return nil, Errors{d.at(n.Line, n.Column, message)}
 	}
-	if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
-		return root.Content[0], nil
+	return root.Content[0], nil
+}
+
+func isNothing(root *yaml.Node) bool {
+	return len(root.Content) != 1 || (root.Content[0].Kind == yaml.ScalarNode && root.Content[0].Tag == "!!null")
+}
+
+// documents decodes the first document, and the second if there is one.
+func documents(data []byte) (first, second *yaml.Node, err error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if first, err = decodeNode(dec); err != nil {
+		return nil, nil, err
 	}
-	return nil, Errors{{File: d.file, Message: "is empty; 'pdibuild init' writes a recipe to start with"}}
+	second, err = decodeNode(dec)
+	if errors.Is(err, io.EOF) {
+		return first, nil, nil
+	}
+	return first, second, err
 }
 
 // decodeNode decodes one document. The YAML library panics on some inputs.
@@ -123,62 +136,46 @@ func decodeNode(dec *yaml.Decoder) (n *yaml.Node, err error) {
 	return n, dec.Decode(n)
 }
 
-func invalidUTF8(data []byte) int {
-	for i := 0; i < len(data); {
-		r, size := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
-	}
-	return -1
+// A treeWalk looks at a tree as it is with all aliases followed.
+type treeWalk struct {
+	count int
+	open  map[*yaml.Node]bool // anchors that we are in
 }
 
-// tooMuch walks the tree as it is with all aliases followed.
-func tooMuch(n *yaml.Node, depth int, count *int, open map[*yaml.Node]bool) (*yaml.Node, string) {
-	*count++
+// tooMuch returns the first node that a recipe cannot have.
+func (w *treeWalk) tooMuch(n *yaml.Node, depth int) (*yaml.Node, string) {
+	w.count++
 	switch {
-	case *count > maxNodes:
+	case w.count > maxNodes:
 		return n, "too many values; aliases may repeat one another"
 	case depth > maxDepth:
 		return n, "nested too deeply"
-	case open[n]:
-		return n, "an alias contains itself"
+	case n.Kind == yaml.AliasNode && w.open[n.Alias]:
+		return n, fmt.Sprintf("the alias *%s is inside of what it stands for", n.Value)
+	case n.Style&yaml.TaggedStyle != 0 && !plainTag(n.ShortTag()):
+		return n, fmt.Sprintf("the tag %s is not supported", n.Tag)
 	}
-	open[n] = true
-	defer delete(open, n)
+	if n.Anchor != "" {
+		w.open[n] = true
+		defer delete(w.open, n)
+	}
 	if n.Kind == yaml.AliasNode {
-		return tooMuch(n.Alias, depth+1, count, open)
+		return w.tooMuch(n.Alias, depth+1)
 	}
 	for _, c := range n.Content {
-		if bad, message := tooMuch(c, depth+1, count, open); bad != nil {
+		if bad, message := w.tooMuch(c, depth+1); bad != nil {
 			return bad, message
 		}
 	}
 	return nil, ""
 }
 
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
-
-// syntaxErrors gives the library's message a place.
-func (d *decoder) syntaxErrors(err error) error {
-	text := err.Error()
-	m := yamlLine.FindStringSubmatch(text)
-	if m == nil {
-		return Errors{{File: d.file, Line: 1, Column: 1, Source: d.source(1), Message: strings.TrimPrefix(text, "yaml: ")}}
+func plainTag(tag string) bool {
+	switch tag {
+	case "!!str", "!!int", "!!bool", "!!float", "!!null", "!!map", "!!seq":
+		return true
 	}
-	line, convErr := strconv.Atoi(m[1])
-	if convErr != nil {
-		line = 1
-	}
-	e := d.at(line, 1, strings.TrimPrefix(text, m[0]))
-	if trimmed := strings.TrimLeft(e.Source, " \t"); trimmed != "" {
-		e.Column = len(e.Source) - len(trimmed) + 1
-	}
-	if strings.Contains(e.Source, "\t") {
-		e.Message += "; YAML does not allow tabs for indentation"
-	}
-	return Errors{e}
+	return false
 }
 
 func (d *decoder) at(line, column int, message string) *Error {
@@ -189,5 +186,5 @@ func (d *decoder) source(line int) string {
 	if line < 1 || line > len(d.lines) {
 		return ""
 	}
-	return strings.TrimRight(d.lines[line-1], "\r")
+	return d.lines[line-1]
 }

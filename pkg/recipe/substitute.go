@@ -74,107 +74,87 @@ func scan(s string, plain func(string), ref func(reference) error) error {
 	return nil
 }
 
-func referenceNames(s string) []string {
-	var names []string
-	_ = scan(s, func(string) {}, func(r reference) error {
-		if r.name != "" {
-			names = append(names, r.name)
-		}
-		return nil
-	})
-	return names
-}
-
-func hasReference(s string) bool { return strings.Contains(s, "${") }
-
-func checkReferences(s string) error {
-	return scan(s, func(string) {}, func(reference) error { return nil })
-}
-
-// references reports references to arguments that the recipe does not have.
-func (v *validator) references(path, s string) {
-	err := scan(s, func(string) {}, func(r reference) error {
-		if _, ok := v.r.Args[r.name]; ok || r.name == "" || r.hasDefault {
-			return nil
-		}
-		if _, ok := v.secretOf(r.name); ok {
-			return nil // said by stored
-		}
-		e := v.fail(path, "there is no argument %q; declare it under args: or give it a default, ${%s:-default}", r.name, r.name)
-		e.Suggestion = closest(r.name, slices.Sorted(maps.Keys(v.r.Args)))
-		return nil
-	})
-	if err != nil {
-		v.fail(path, "%v", err)
-	}
-}
-
-// Substitute returns a copy of the recipe in which the arguments are
-// replaced: in names, from, bootstrap, platform, paths, owners, URLs, labels,
-// annotations, ports and env, as Recipe.Args says. In env, references to
-// anything else stay, because they may mean variables of the image. Commands
-// and the contents of files are never touched. Given overrides the recipe's
-// values; a name that the recipe does not have is an error.
+// Substitute returns a deep copy of the recipe in which ${NAME} and
+// ${NAME:-default} are replaced by the arguments wherever Recipe.Args says so.
+// In env, references to anything else stay for Expand, because they may mean
+// variables of the image; elsewhere they are errors. What replaces a reference
+// is not searched for references itself.
+//
+// Given overrides the recipe's values; a name that the recipe does not have is
+// an error. The result is checked as Validate does, so that an argument which
+// makes an impossible image name or path is reported as such. Problems are
+// Errors.
 func (r *Recipe) Substitute(given map[string]string) (*Recipe, error) {
-	var errs Errors
-	names := slices.Sorted(maps.Keys(r.Args))
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if _, ok := r.Args[name]; !ok {
-			e := &Error{Message: fmt.Sprintf("the recipe has no argument %q", name), Suggestion: closest(name, names)}
-			if _, ok := r.Secrets[name]; ok {
-				e.Message = fmt.Sprintf("%q is a secret; give it with --secret id=%s, or it would be stored in the image", name, name)
-				e.Suggestion = ""
-			}
-			errs = append(errs, e)
-		}
-	}
-	if err := errs.orNil(); err != nil {
+	if err := r.checkGiven(given); err != nil {
 		return nil, err
 	}
-	c := *r
-	c.Args = merge(r.Args, given)
+	c := clone(r)
+	if c.Args == nil {
+		c.Args = map[string]string{}
+	}
+	maps.Copy(c.Args, given)
 	s := &substitution{args: c.Args}
-	c.Name = s.text(r.Name)
-	c.Stages = make([]Stage, len(r.Stages))
-	for i := range r.Stages {
-		c.Stages[i] = s.stage(r.Stages[i])
+	walker{s.replace}.recipe(c)
+	if err := s.errs.orNil(); err != nil {
+		return nil, err
 	}
-	if s.err != nil {
-		return nil, s.err
-	}
-	return &c, nil
+	v := newValidator(c)
+	v.literal = true
+	v.recipe()
+	return c, v.errs.orNil()
 }
 
-func merge(a, b map[string]string) map[string]string {
-	m := maps.Clone(a)
-	if m == nil {
-		m = map[string]string{}
+// checkGiven reports values for arguments that the recipe does not have.
+func (r *Recipe) checkGiven(given map[string]string) error {
+	var errs Errors
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if _, ok := r.Args[name]; ok {
+			continue
+		}
+		if _, ok := r.Secrets[name]; ok {
+			errs.add(&Error{Message: fmt.Sprintf("%q is a secret; give it with --secret id=%s, or it would be stored in the image", name, name)})
+			continue
+		}
+		errs.add(&Error{
+			Message:    fmt.Sprintf("the recipe has no argument %q%s", name, known(slices.Sorted(maps.Keys(r.Args)))),
+			Suggestion: closest(name, slices.Collect(maps.Keys(r.Args))),
+		})
 	}
-	maps.Copy(m, b)
-	return m
+	return errs.orNil()
 }
 
+func known(names []string) string {
+	if len(names) == 0 {
+		return "; it has none"
+	}
+	return "; it has " + strings.Join(names, ", ")
+}
+
+// A substitution replaces references by arguments.
 type substitution struct {
 	args map[string]string
-	err  error
+	errs Errors
 }
 
-func (s *substitution) text(t string) string {
-	out, err := Expand(t, func(name string) (string, bool) {
+func (s *substitution) replace(path, text string, kind place) string {
+	if kind != inText {
+		return s.variable(path, text)
+	}
+	out, err := Expand(text, func(name string) (string, bool) {
 		value, ok := s.args[name]
 		return value, ok
 	})
-	if err != nil && s.err == nil {
-		s.err = Errors{{Message: fmt.Sprintf("in %q: %v", t, err)}}
+	if err != nil {
+		s.errs.add(&Error{Path: path, Message: err.Error()})
 	}
 	return out
 }
 
 // variable replaces arguments in the value of an environment variable and
 // leaves the rest to Expand.
-func (s *substitution) variable(t string) string {
+func (s *substitution) variable(path, text string) string {
 	var out strings.Builder
-	err := scan(t, func(text string) { out.WriteString(text) }, func(r reference) error {
+	err := scan(text, func(plain string) { out.WriteString(plain) }, func(r reference) error {
 		value, ok := s.args[r.name]
 		switch {
 		case !ok:
@@ -186,83 +166,8 @@ func (s *substitution) variable(t string) string {
 		}
 		return nil
 	})
-	if err != nil && s.err == nil {
-		s.err = Errors{{Message: fmt.Sprintf("in %q: %v", t, err)}}
+	if err != nil {
+		s.errs.add(&Error{Path: path, Message: err.Error()})
 	}
 	return out.String()
-}
-
-func (s *substitution) texts(t []string) []string {
-	out := slices.Clone(t)
-	for i := range out {
-		out[i] = s.text(out[i])
-	}
-	return out
-}
-
-func (s *substitution) values(m map[string]string, f func(string) string) map[string]string {
-	out := maps.Clone(m)
-	for k := range out {
-		out[k] = f(out[k])
-	}
-	return out
-}
-
-func (s *substitution) stage(st Stage) Stage {
-	st.From, st.Platform, st.Workdir = s.text(st.From), s.text(st.Platform), s.text(st.Workdir)
-	if st.Bootstrap != nil {
-		b := *st.Bootstrap
-		b.Mirror, b.Variant, b.Keyring = s.text(b.Mirror), s.text(b.Variant), s.text(b.Keyring)
-		b.Packages, b.Components = s.texts(b.Packages), s.texts(b.Components)
-		st.Bootstrap = &b
-	}
-	if st.Compiler != nil {
-		c := *st.Compiler
-		c.CC, c.CXX, c.FC = s.text(c.CC), s.text(c.CXX), s.text(c.FC)
-		st.Compiler = &c
-	}
-	st.Env = s.values(st.Env, s.variable)
-	st.Labels, st.Annotations = s.values(st.Labels, s.text), s.values(st.Annotations, s.text)
-	st.Expose, st.Volumes = s.texts(st.Expose), s.texts(st.Volumes)
-	steps := make([]Step, len(st.Steps))
-	for i := range st.Steps {
-		steps[i] = s.step(st.Steps[i])
-	}
-	st.Steps = steps
-	return st
-}
-
-func (s *substitution) step(step Step) Step {
-	switch step := step.(type) {
-	case Run:
-		step.Env = s.values(step.Env, s.variable)
-		step.User, step.Workdir = s.text(step.User), s.text(step.Workdir)
-		step.Mounts = slices.Clone(step.Mounts)
-		for i := range step.Mounts {
-			m := &step.Mounts[i]
-			m.Source, m.Target, m.ID = s.text(m.Source), s.text(m.Target), s.text(m.ID)
-		}
-		return step
-	case Copy:
-		step.Sources, step.To, step.Owner = s.texts(step.Sources), s.text(step.To), s.text(step.Owner)
-		step.Checksum = s.text(step.Checksum)
-		return step
-	case File:
-		step.Path, step.Owner = s.text(step.Path), s.text(step.Owner)
-		return step
-	case Env:
-		step.Env = s.values(step.Env, s.variable)
-		return step
-	case Workdir:
-		step.Workdir = s.text(step.Workdir)
-		return step
-	case User:
-		step.User.Name, step.User.Home, step.User.Shell = s.text(step.User.Name), s.text(step.User.Home), s.text(step.User.Shell)
-		return step
-	case Check:
-		step.Env = s.values(step.Env, s.variable)
-		step.User, step.Workdir = s.text(step.User), s.text(step.Workdir)
-		return step
-	}
-	return step
 }

@@ -1,0 +1,175 @@
+//go:build integration
+
+package integration
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// An ociImage is an image read back from an OCI directory with uncompressed
+// layers, by nothing but the Go standard library.
+type ociImage struct {
+	t      *testing.T
+	config struct {
+		Config struct {
+			User       string
+			Env        []string
+			WorkingDir string
+			Entrypoint []string
+			Cmd        []string
+		} `json:"config"`
+		RootFS struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
+		History []struct {
+			CreatedBy string `json:"created_by"`
+		} `json:"history"`
+	}
+	layers []map[string]entry
+}
+
+// An entry is one file of a layer.
+type entry struct {
+	tar.Header
+	content string
+}
+
+// perm are the permissions with setuid, setgid and sticky bits.
+func (e entry) perm() int64 { return e.Mode & 0o7777 }
+
+func readOCI(t *testing.T, dir string) *ociImage {
+	t.Helper()
+	type descriptor struct{ Digest string }
+	var index struct{ Manifests []descriptor }
+	var manifest struct {
+		Config descriptor
+		Layers []descriptor
+	}
+	blob := func(d string) string { return filepath.Join(dir, "blobs", strings.Replace(d, ":", "/", 1)) }
+	decode(t, filepath.Join(dir, "index.json"), &index)
+	if len(index.Manifests) != 1 {
+		t.Fatalf("%s has %d manifests, want 1", dir, len(index.Manifests))
+	}
+	decode(t, blob(index.Manifests[0].Digest), &manifest)
+	img := &ociImage{t: t}
+	decode(t, blob(manifest.Config.Digest), &img.config)
+	for _, l := range manifest.Layers {
+		img.layers = append(img.layers, readLayer(t, blob(l.Digest)))
+	}
+	return img
+}
+
+func decode(t *testing.T, file string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+func readLayer(t *testing.T, file string) map[string]entry {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	entries := map[string]entry{}
+	for r := tar.NewReader(f); ; {
+		hdr, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return entries
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		e := entry{Header: *hdr}
+		if hdr.Size < 1<<20 {
+			content, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			e.content = string(content)
+		}
+		entries[path.Join("/", hdr.Name)] = e
+	}
+}
+
+// top is the layer that the last step has made.
+func (i *ociImage) top() map[string]entry {
+	i.t.Helper()
+	if len(i.layers) == 0 {
+		i.t.Fatal("the image has no layers")
+	}
+	return i.layers[len(i.layers)-1]
+}
+
+// files are the files of the image: what the layers make of each other.
+func (i *ociImage) files() map[string]entry {
+	all := map[string]entry{}
+	for _, l := range i.layers {
+		for name := range l {
+			dir, file := path.Split(name)
+			if hidden, ok := strings.CutPrefix(file, ".wh."); ok {
+				if hidden == ".wh..opq" {
+					hidden = ""
+				}
+				remove(all, path.Join(dir, hidden), hidden != "")
+			}
+		}
+		for name, e := range l {
+			if !strings.HasPrefix(path.Base(name), ".wh.") {
+				all[name] = e
+			}
+		}
+	}
+	return all
+}
+
+// remove removes what is below name, and name itself.
+func remove(all map[string]entry, name string, itself bool) {
+	for other := range all {
+		if strings.HasPrefix(other, strings.TrimSuffix(name, "/")+"/") || itself && other == name {
+			delete(all, other)
+		}
+	}
+}
+
+// file returns one file of the image.
+func (i *ociImage) file(name string) entry {
+	i.t.Helper()
+	e, ok := i.files()[name]
+	if !ok {
+		i.t.Fatalf("the image has no %s", name)
+	}
+	return e
+}
+
+// wantFiles compares names and content of files; a content of "" means that
+// there must be no such file.
+func (i *ociImage) wantFiles(want map[string]string) {
+	i.t.Helper()
+	files := i.files()
+	for name, content := range want {
+		e, ok := files[name]
+		switch {
+		case content == "" && ok:
+			i.t.Errorf("the image has %s, and should not", name)
+		case content != "" && !ok:
+			i.t.Errorf("the image has no %s", name)
+		case content != e.content:
+			i.t.Errorf("%s holds %q, want %q", name, e.content, content)
+		}
+	}
+}
