@@ -18,6 +18,7 @@ import (
 	"go.podman.io/storage/pkg/unshare"
 	"golang.org/x/sys/unix"
 
+	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 

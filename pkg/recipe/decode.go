@@ -203,6 +203,23 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		}
 		d.value(value, field, sub)
 	})
+	d.required(n, v.Type(), path)
+}
+
+// required reports keys that are missing. For recipes and stages, validation
+// says it with more words.
+func (d *decoder) required(n *yaml.Node, t reflect.Type, path string) {
+	if t == reflect.TypeFor[Recipe]() || t == reflect.TypeFor[Stage]() {
+		return
+	}
+	for i := range t.NumField() {
+		name := fieldName(t.Field(i))
+		optional := name == "" || strings.HasSuffix(t.Field(i).Tag.Get("yaml"), ",omitempty")
+		if _, ok := d.nodes[join(path, name)]; optional || ok || d.broken[join(path, name)] {
+			continue
+		}
+		d.fail(n, join(path, name), "the key %q is missing", name)
+	}
 }
 
 // keys calls f for each key of a map, and reports keys that are there twice.

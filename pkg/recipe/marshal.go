@@ -45,6 +45,9 @@ func text(s string) *yaml.Node {
 
 // node is the inverse of decoder.value.
 func node(v reflect.Value) *yaml.Node {
+	if !v.IsValid() {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+	}
 	switch x := v.Interface().(type) {
 	case Command:
 		if len(x.Argv) > 0 {

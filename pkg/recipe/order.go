@@ -67,13 +67,16 @@ func (r *Recipe) Order(target string) ([]string, error) {
 		order = append(order, name)
 		return nil
 	}
-	return order, visit(target)
+	if err := visit(target); err != nil {
+		return nil, err
+	}
+	return order, nil
 }
 
 // FullName returns the image name that a --tag means. A bare tag
 // (HPCAsia2026) goes behind name; without a name it is an image of that name
-// in lower case on this host (localhost/WORD:latest), as podman has it.
-// Anything with a slash or a colon is a full name and stands for itself.
+// on this host (localhost/WORD:latest), as podman has it, which has to be in
+// lower case. Anything with a slash or a colon is a full name and stands for itself.
 func FullName(name, tag string) (string, error) {
 	if strings.ContainsAny(tag, "/:@") {
 		if !imageName.MatchString(tag) || strings.Contains(tag, "@") {

@@ -62,6 +62,9 @@ func scan(s string, plain func(string), ref func(reference) error) error {
 			if !identifier.MatchString(r.name) {
 				return fmt.Errorf("%q is not a reference; it looks like ${NAME} or ${NAME:-default}", r.text)
 			}
+			if strings.Contains(r.fallback, "${") {
+				return fmt.Errorf("%q has a reference in its default, which is not possible", r.text+"}")
+			}
 			if err := ref(r); err != nil {
 				return err
 			}

@@ -16,21 +16,39 @@ import (
 // It returns Errors. Parse has done it already; a Recipe that was made in Go
 // is validated when it is built.
 func (r *Recipe) Validate() error {
-	v := &validator{r: r}
+	v := newValidator(r)
 	v.recipe()
 	return v.errs.orNil()
 }
 
 // validate places the validator's errors in the file.
 func (d *decoder) validate(r *Recipe) {
-	v := &validator{r: r}
+	v := newValidator(r)
 	v.recipe()
 	for _, e := range v.errs {
+		if d.isBroken(e.Path) {
+			continue
+		}
 		n := d.nearest(e.Path)
 		placed := d.at(n.Line, n.Column, e.Message)
 		placed.Path, placed.Suggestion = e.Path, e.Suggestion
-		d.errs = append(d.errs, placed)
+		d.errs.add(placed)
 	}
+}
+
+// isBroken says whether something at, in or around path was not decoded.
+func (d *decoder) isBroken(path string) bool {
+	for b := range d.broken {
+		if b == path || within(b, path) || within(path, b) {
+			return true
+		}
+	}
+	return false
+}
+
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && outer != "" && rest != "" && (rest[0] == '.' || rest[0] == '[')
 }
 
 // nearest is the node at path, or the one around it.
@@ -50,11 +68,16 @@ func (d *decoder) nearest(path string) *yaml.Node {
 type validator struct {
 	r    *Recipe
 	errs Errors
+	// literal is set when the arguments are replaced already: then ${ is
+	// text like any other.
+	literal bool
 }
+
+func newValidator(r *Recipe) *validator { return &validator{r: r} }
 
 func (v *validator) fail(path, format string, args ...any) *Error {
 	e := &Error{Path: path, Message: fmt.Sprintf(format, args...)}
-	v.errs = append(v.errs, e)
+	v.errs.add(e)
 	return e
 }
 
@@ -67,9 +90,9 @@ var (
 func (v *validator) recipe() {
 	r := v.r
 	if r.Version != Version {
-		v.fail("version", "must be %d, the recipe version that this pdibuild reads", Version)
+		v.fail("version", "the version must be %d, the one that this pdibuild reads", Version)
 	}
-	if r.Name != "" && !repository.MatchString(r.Name) {
+	if r.Name != "" && !v.hasReference(r.Name) && !repository.MatchString(r.Name) {
 		v.fail("name", "%q is not an image name without a tag; it looks like registry.example.org/group/name, in lower case", r.Name)
 	}
 	if r.SourceDateEpoch < 0 {
@@ -103,6 +126,9 @@ func (v *validator) recipe() {
 		v.stage(path, &r.Stages[i])
 	}
 	v.cycles()
+	if !v.literal {
+		walker{v.argument}.recipe(clone(r))
+	}
 }
 
 func (v *validator) secrets() {
@@ -123,12 +149,12 @@ func (v *validator) secrets() {
 func (v *validator) stage(path string, st *Stage) {
 	v.from(path, st)
 	v.bootstrap(path+".bootstrap", st)
-	if st.Platform != "" && !platform.MatchString(st.Platform) && !hasReference(st.Platform) {
+	if st.Platform != "" && !platform.MatchString(st.Platform) && !v.hasReference(st.Platform) {
 		v.fail(path+".platform", "%q is not a platform; it looks like linux/amd64 or linux/arm64", st.Platform)
 	}
 	v.env(path+".env", st.Env)
-	if st.Shell != nil && len(st.Shell) == 0 {
-		v.fail(path+".shell", "must not be empty; the default is [/bin/sh, -c]")
+	if len(st.Shell) > 0 && st.Shell[0] == "" {
+		v.fail(path+".shell[0]", "must be a program such as /bin/sh")
 	}
 	for i, s := range st.Steps {
 		if s == nil {
@@ -162,19 +188,14 @@ func (v *validator) image(path string, st *Stage) {
 		}
 	}
 	for key, m := range map[string]map[string]string{"labels": st.Labels, "annotations": st.Annotations} {
-		for _, k := range slices.Sorted(maps.Keys(m)) {
-			if k == "" {
-				v.fail(path+"."+key, "a key must not be empty")
-			}
-			v.stored(path+"."+key+"."+k, m[k])
-			v.references(path+"."+key+"."+k, m[k])
+		if _, ok := m[""]; ok {
+			v.fail(path+"."+key, "a key must not be empty")
 		}
 	}
 	for i, p := range st.Expose {
-		if !hasReference(p) && !validPort(p) {
+		if !v.hasReference(p) && !validPort(p) {
 			v.fail(fmt.Sprintf("%s.expose[%d]", path, i), "%q is not a port; it looks like 8080 or 53/udp", p)
 		}
-		v.references(fmt.Sprintf("%s.expose[%d]", path, i), p)
 	}
 	for i, p := range st.Volumes {
 		v.absolute(fmt.Sprintf("%s.volumes[%d]", path, i), p)
@@ -196,7 +217,8 @@ func validPort(s string) bool {
 // https://github.com/distribution/reference.
 const (
 	component = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
-	host      = `(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?/)?`
+	domain    = `[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?`
+	host      = `(?:(?:localhost|` + domain + `(?:\.` + domain + `)+|` + domain + `:[0-9]+)(?::[0-9]+)?/)?`
 	repoName  = host + component + `(?:/` + component + `)*`
 )
 
@@ -204,7 +226,7 @@ var (
 	repository = regexp.MustCompile(`^` + repoName + `$`)
 	imageName  = regexp.MustCompile(`^` + repoName + `(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$`)
 	imageTag   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	platform   = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
+	platform   = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?$`)
 )
 
 // transports with which from may begin.
@@ -212,13 +234,11 @@ var transports = []string{"docker", "oci", "oci-archive", "docker-archive", "dir
 
 func (v *validator) from(path string, st *Stage) {
 	path += ".from"
-	v.references(path, st.From)
-	v.stored(path, st.From)
 	transport, rest, ok := strings.Cut(st.From, ":")
 	switch {
 	case st.From == "":
 		v.fail(strings.TrimSuffix(path, ".from"), "the stage needs a from: an image, a stage, scratch or mmdebstrap:SUITE")
-	case st.From == "scratch", v.r.Stage(st.From) != nil, hasReference(st.From):
+	case st.From == "scratch", v.r.Stage(st.From) != nil, v.hasReference(st.From):
 	case ok && slices.Contains(transports, transport):
 		if rest == "" || (transport == "docker" && !imageName.MatchString(strings.TrimPrefix(rest, "//"))) {
 			v.fail(path, "%q says not what to take from %s", st.From, transport)
@@ -259,7 +279,6 @@ func (v *validator) bootstrap(path string, st *Stage) {
 		if strings.HasPrefix(s, "-") {
 			v.fail(path+"."+key, "must not begin with -")
 		}
-		v.references(path+"."+key, s)
 	}
 }
 
@@ -268,21 +287,20 @@ func (v *validator) env(path string, env map[string]string) {
 		if !identifier.MatchString(name) {
 			v.fail(path+"."+name, "%q cannot be the name of an environment variable", name)
 		}
-		v.stored(path+"."+name, env[name])
-		if err := checkReferences(env[name]); err != nil {
-			v.fail(path+"."+name, "%v", err)
+		if strings.ContainsRune(env[name], 0) {
+			v.fail(path+"."+name, "must not contain a zero byte")
 		}
 	}
 }
 
 func (v *validator) absolute(path, name string) {
-	v.references(path, name)
-	v.stored(path, name)
-	if !strings.HasPrefix(name, "/") && !hasReference(name) {
-		v.fail(path, "%q must be an absolute path", name)
-	}
-	if strings.ContainsRune(name, 0) {
+	switch {
+	case name == "":
+		v.fail(path, "%q must be an absolute path, and is empty", path[strings.LastIndexByte(path, '.')+1:])
+	case strings.ContainsRune(name, 0):
 		v.fail(path, "must not contain a zero byte")
+	case !strings.HasPrefix(name, "/") && !v.hasReference(name):
+		v.fail(path, "%q must be an absolute path", name)
 	}
 }
 

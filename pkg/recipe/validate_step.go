@@ -17,7 +17,6 @@ func (v *validator) step(path string, st *Stage, s Step) {
 		v.copyStep(path, st, s)
 	case File:
 		v.absolute(path+".file", s.Path)
-		v.stored(path+".content", s.Content)
 		v.mode(path+".mode", s.Mode)
 		v.owner(path+".owner", s.Owner)
 	case Env:
@@ -26,8 +25,6 @@ func (v *validator) step(path string, st *Stage, s Step) {
 		}
 		v.env(path+".env", s.Env)
 	case Workdir:
-		v.references(path+".workdir", s.Workdir)
-		v.stored(path+".workdir", s.Workdir)
 		if s.Workdir == "" {
 			v.fail(path+".workdir", "must not be empty")
 		}
@@ -51,7 +48,6 @@ func (v *validator) run(path string, st *Stage, s Run) {
 	v.command(path+".run", s.Command)
 	v.env(path+".env", s.Env)
 	v.owner(path+".user", s.User)
-	v.references(path+".workdir", s.Workdir)
 	if !slices.Contains([]string{"", "host", "none"}, s.Network) {
 		v.fail(path+".network", "must be host or none, not %q", s.Network)
 	}
@@ -80,7 +76,6 @@ var size = regexp.MustCompile(`^[0-9]+[kKmMgG%]?$`)
 
 func (v *validator) mount(path string, st *Stage, m Mount) {
 	v.absolute(path+".target", m.Target)
-	v.references(path+".source", m.Source)
 	wrong := func(key, value string) {
 		if value != "" {
 			v.fail(path+"."+key, "does not go with a mount of type %s", m.Type)
@@ -105,7 +100,7 @@ func (v *validator) mount(path string, st *Stage, m Mount) {
 			v.fail(path+".size", "%q is not a size; it looks like 64m or 2g", m.Size)
 		}
 	default:
-		v.fail(path+".type", "must be bind, cache or tmpfs, not %q", m.Type).Suggestion = closest(m.Type, []string{"bind", "cache", "tmpfs"})
+		v.fail(path+".type", "the type must be bind, cache or tmpfs, not %q", m.Type).Suggestion = closest(m.Type, []string{"bind", "cache", "tmpfs"})
 	}
 }
 
@@ -124,8 +119,6 @@ func (v *validator) copyStep(path string, st *Stage, s Copy) {
 	urls := 0
 	for i, source := range s.Sources {
 		p := fmt.Sprintf("%s.copy[%d]", path, i)
-		v.references(p, source)
-		v.stored(p, source)
 		if source == "" {
 			v.fail(p, "a source must not be empty")
 		}
@@ -134,7 +127,7 @@ func (v *validator) copyStep(path string, st *Stage, s Copy) {
 		}
 	}
 	switch {
-	case s.Checksum != "" && !checksum.MatchString(s.Checksum) && !hasReference(s.Checksum):
+	case s.Checksum != "" && !checksum.MatchString(s.Checksum) && !v.hasReference(s.Checksum):
 		v.fail(path+".checksum", "must be sha256: and 64 hexadecimal digits")
 	case urls == 0 && s.Checksum != "":
 		v.fail(path+".checksum", "is for sources from the web")
@@ -158,8 +151,7 @@ func (v *validator) mode(path, mode string) {
 var ownerSpec = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?$`)
 
 func (v *validator) owner(path, owner string) {
-	v.references(path, owner)
-	if owner != "" && !ownerSpec.MatchString(owner) && !hasReference(owner) {
+	if owner != "" && !ownerSpec.MatchString(owner) && !v.hasReference(owner) {
 		v.fail(path, "%q is not an owner; it looks like pdi, pdi:pdi or 1001:1001", owner)
 	}
 }
@@ -238,51 +230,6 @@ func (v *validator) spack(path string, s SpackInstall) {
 		}
 		if set != 1 {
 			v.fail(path+".spack", "must have exactly one of version, path and git")
-		}
-	}
-}
-
-// stored reports secrets in texts that become part of the image.
-func (v *validator) stored(path string, texts ...string) {
-	for _, text := range texts {
-		for _, name := range referenceNames(text) {
-			if id, ok := v.secretOf(name); ok {
-				v.fail(path, "${%s} would store the secret %q in the image; give it to a run step with 'secrets: [%s]'", name, id, id)
-			}
-		}
-		for id := range v.r.Secrets {
-			if mentionsSecret(text, id) {
-				v.fail(path, "/run/secrets/%s would be stored in the image, and is only there while a run step has 'secrets: [%s]'", id, id)
-			}
-		}
-	}
-}
-
-// secretOf finds the secret that a variable name stands for.
-func (v *validator) secretOf(name string) (string, bool) {
-	if _, arg := v.r.Args[name]; arg {
-		return "", false
-	}
-	for _, id := range slices.Sorted(maps.Keys(v.r.Secrets)) {
-		if id == name || v.r.Secrets[id].Env == name {
-			return id, true
-		}
-	}
-	return "", false
-}
-
-func mentionsSecret(text, id string) bool {
-	_, after, ok := strings.Cut(text, "/run/secrets/"+id)
-	return ok && (after == "" || !secretID.MatchString(after[:1]))
-}
-
-// mentions reports secrets that a command reads without having them.
-func (v *validator) mentions(path string, c Command, uses []SecretUse) {
-	text := strings.Join(append([]string{c.Shell}, c.Argv...), " ")
-	for _, id := range slices.Sorted(maps.Keys(v.r.Secrets)) {
-		has := slices.ContainsFunc(uses, func(u SecretUse) bool { return u.ID == id })
-		if !has && mentionsSecret(text, id) {
-			v.fail(path, "reads /run/secrets/%s, which is there only with 'secrets: [%s]' on a run step", id, id)
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 type place int
 
 const (
-	inText  place = iota // replaced whole: paths, names, labels, …
-	inEnv                // a variable of the image
-	inRunEnv             // a variable of one command
+	inText   place = iota // replaced whole: paths, names, labels, …
+	inEnv                 // a variable of the image
+	inRunEnv              // a variable of one command
 )
 
 // A walker visits every text of a recipe in which arguments are replaced, and
@@ -77,6 +77,9 @@ func (w walker) step(path string, step Step) Step {
 	switch s := step.(type) {
 	case Run:
 		w.command(path, s.Env, &s.User, &s.Workdir)
+		for i := range s.Secrets {
+			w.text(fmt.Sprintf("%s.secrets[%d].target", path, i), &s.Secrets[i].Target)
+		}
 		for i := range s.Mounts {
 			p, m := fmt.Sprintf("%s.mounts[%d]", path, i), &s.Mounts[i]
 			w.text(p+".source", &m.Source)
