@@ -64,7 +64,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
 	}
-	if b.works, err = openWorks(b.store, filepath.Join(dir, "work")); err != nil {
+	if b.works, err = openWorks(b.store, filepath.Join(dir, "work"), b.ids.single); err != nil {
 		return storeError(dir, err)
 	}
 	if b.policyPath, err = b.ensurePolicy(dir); err != nil {

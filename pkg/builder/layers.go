@@ -25,7 +25,10 @@ type layerWriter func(dst io.Writer) error
 
 // keepTree makes a layer of a tree.
 func (r *run) keepTree(parent string, tree *layer.Tree) (cache.Record, error) {
-	in := r.inspector()
+	in, err := r.inspector(parent)
+	if err != nil {
+		return cache.Record{}, err
+	}
 	rec, err := r.keep(parent, func(dst io.Writer) error {
 		_, err := tree.Encode(dst, layer.Options{Epoch: r.plan.time(), Inspect: in})
 		return err
@@ -35,7 +38,10 @@ func (r *run) keepTree(parent string, tree *layer.Tree) (cache.Record, error) {
 
 // keepDiff makes a layer of what a command has changed in a working layer.
 func (r *run) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
-	in := r.inspector()
+	in, err := r.inspector(parent)
+	if err != nil {
+		return cache.Record{}, err
+	}
 	opt.Epoch, opt.Inspect = r.plan.time(), in
 	rec, err := r.keep(parent, func(dst io.Writer) error { return wk.encodeDiff(dst, opt) })
 	return r.noteOwners(rec, in, err)
@@ -94,8 +100,16 @@ func (r *run) forget(rec cache.Record) error {
 }
 
 // inspector looks at what goes into a layer.
-func (r *run) inspector() *inspector {
-	return &inspector{scanner: r.secrets.Scanner(), single: r.b.ids.single}
+func (r *run) inspector(parent string) (*inspector, error) {
+	in := &inspector{scanner: r.secrets.Scanner(), single: r.b.ids.single, below: map[string]bool{}}
+	if !in.single {
+		return in, nil
+	}
+	owners, err := ownersOf(r.b.store, parent)
+	for _, o := range owners {
+		in.below[o.Name] = true
+	}
+	return in, err
 }
 
 // An inspector searches a layer for the values of secrets and, on a host with
@@ -105,13 +119,15 @@ type inspector struct {
 	name    string
 	single  bool
 	owners  []fileOwner
+	// below are the files that others own in the layers below.
+	below map[string]bool
 }
 
 // Entry searches the names and attributes of the next file.
 func (l *inspector) Entry(hdr *tar.Header) error {
 	l.name = filepath.Join("/", hdr.Name)
 	if l.single {
-		l.owners = appendOwner(l.owners, hdr)
+		l.owners = appendOwner(l.owners, hdr, l.below)
 	}
 	texts := []string{hdr.Name, hdr.Linkname}
 	for k, v := range hdr.PAXRecords {

@@ -2,11 +2,14 @@ package builder
 
 import (
 	"archive/tar"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
@@ -19,16 +22,24 @@ import (
 // On a host with a single id every file in the store belongs to its user. The
 // tar headers that the store keeps beside a layer say whose the file really
 // is, but a command in a working layer sees the files. So the owner is noted
-// at the file, too, where internal/ownership finds it.
+// at the file, too, where internal/ownership finds it, and beside the layer
+// for drivers that copy files without their attributes (vfs).
 
-// A fileOwner is a file that does not belong to root.
+// ownersKey is under which a layer's owners are kept in the store.
+const ownersKey = "pdibuild-owners"
+
+// A fileOwner is a file that does not belong to root, or no longer does.
 type fileOwner struct {
-	name     string
-	uid, gid int
+	Name string
+	UID  int
+	GID  int
 }
 
-func appendOwner(owners []fileOwner, hdr *tar.Header) []fileOwner {
-	if hdr.Uid == 0 && hdr.Gid == 0 || (hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir) {
+// appendOwner notes the owner of an entry. Below are the files that others
+// own in the layers below.
+func appendOwner(owners []fileOwner, hdr *tar.Header, below map[string]bool) []fileOwner {
+	root := hdr.Uid == 0 && hdr.Gid == 0
+	if (root && !below[hdr.Name]) || (hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir) {
 		return owners
 	}
 	return append(owners, fileOwner{hdr.Name, hdr.Uid, hdr.Gid})
@@ -40,51 +51,111 @@ func (r *run) noteOwners(rec cache.Record, in *inspector, err error) (cache.Reco
 	if err != nil || !rec.Added || !r.b.ids.single {
 		return rec, err
 	}
-	return rec, r.b.noteOwners(rec.Layer, in.owners)
+	return rec, noteOwners(r.b.store, rec.Layer, in.owners)
 }
 
-func (b *Builder) noteOwners(id string, owners []fileOwner) error {
-	driver, err := b.store.GraphDriver()
+func noteOwners(store storage.Store, id string, owners []fileOwner) error {
+	data, err := json.Marshal(owners)
 	if err != nil {
 		return fmt.Errorf("note owners: %w", err)
+	}
+	if err := store.SetLayerBigData(id, ownersKey, bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("note owners: %w", err)
+	}
+	dir, err := layerDir(store, id)
+	if err != nil || dir == "" {
+		return err
+	}
+	return setOwners(dir, owners)
+}
+
+// layerDir is where the driver keeps the files of one layer alone; "" where
+// it has no such place.
+func layerDir(store storage.Store, id string) (string, error) {
+	driver, err := store.GraphDriver()
+	if err != nil {
+		return "", fmt.Errorf("note owners: %w", err)
 	}
 	meta, err := driver.Metadata(id)
 	if err != nil {
-		return fmt.Errorf("note owners: %w", err)
+		return "", fmt.Errorf("note owners: %w", err)
 	}
-	dir := meta["UpperDir"]
-	if dir == "" {
-		return nil // vfs copies files without attributes; see docs/rootless.md
-	}
+	return meta["UpperDir"], nil
+}
+
+func setOwners(dir string, owners []fileOwner) error {
 	for _, o := range owners {
-		err := ownership.Set(filepath.Join(dir, o.name), o.uid, o.gid)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTSUP) {
+		err := ownership.Set(filepath.Join(dir, o.Name), o.UID, o.GID)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ENOTSUP) {
 			return fmt.Errorf("note owners: %w", err)
 		}
 	}
 	return nil
 }
 
+// ownersOf returns the noted owners in the chain that ends in top, the lowest
+// layer first.
+func ownersOf(store storage.Store, top string) ([]fileOwner, error) {
+	var all []fileOwner
+	for id := top; id != ""; {
+		l, err := store.Layer(id)
+		if err != nil {
+			return nil, fmt.Errorf("read owners: %w", err)
+		}
+		owners, err := layerOwners(store, l)
+		if err != nil {
+			return nil, err
+		}
+		all = append(owners, all...)
+		id = l.Parent
+	}
+	return all, nil
+}
+
+// layerOwners returns the noted owners of one layer; none were noted where
+// there is no note.
+func layerOwners(store storage.Store, l *storage.Layer) (owners []fileOwner, err error) {
+	if !slices.Contains(l.BigDataNames, ownersKey) {
+		return nil, nil
+	}
+	data, err := store.LayerBigData(l.ID, ownersKey)
+	if err != nil {
+		return nil, fmt.Errorf("read owners: %w", err)
+	}
+	defer func() { err = errors.Join(err, data.Close()) }()
+	if err := json.NewDecoder(data).Decode(&owners); err != nil {
+		return nil, fmt.Errorf("read owners: %w", err)
+	}
+	return owners, nil
+}
+
+// showOwners makes the owners visible in a working layer of a driver that
+// copies files without their attributes.
+func (wk *work) showOwners() error {
+	if dir, err := layerDir(wk.owner.store, wk.id); err != nil || dir != "" {
+		return err
+	}
+	owners, err := ownersOf(wk.owner.store, wk.parent)
+	if err != nil {
+		return err
+	}
+	return setOwners(wk.root, owners)
+}
+
 // noteImageOwners notes the owners in all layers of an image that came from
 // elsewhere, once.
 func (b *Builder) noteImageOwners(top string) error {
-	const done = "pdibuild-owners"
-	for id := top; id != ""; {
-		l, err := b.store.Layer(id)
-		if err != nil {
-			return fmt.Errorf("note owners: %w", err)
+	layers, err := b.layers(top)
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		if slices.Contains(l.BigDataNames, ownersKey) {
+			continue
 		}
-		if data, err := b.store.LayerBigData(id, done); err == nil {
-			_ = data.Close()
-			return nil
-		}
-		if err := b.noteLayerOwners(id); err != nil {
+		if err := b.noteLayerOwners(l.ID); err != nil {
 			return err
 		}
-		if err := b.store.SetLayerBigData(id, done, emptyReader{}); err != nil {
-			return fmt.Errorf("note owners: %w", err)
-		}
-		id = l.Parent
 	}
 	return nil
 }
@@ -100,15 +171,11 @@ func (b *Builder) noteLayerOwners(id string) (err error) {
 	for tr := tar.NewReader(diff); ; {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return b.noteOwners(id, owners)
+			return noteOwners(b.store, id, owners)
 		}
 		if err != nil {
 			return fmt.Errorf("note owners: %w", err)
 		}
-		owners = appendOwner(owners, hdr)
+		owners = appendOwner(owners, hdr, nil)
 	}
 }
-
-type emptyReader struct{}
-
-func (emptyReader) Read([]byte) (int, error) { return 0, io.EOF }

@@ -19,6 +19,8 @@ type works struct {
 	store storage.Store
 	dir   string
 	once  sync.Once
+	// single is set on a host with a single id.
+	single bool
 }
 
 // A work is one mounted working layer.
@@ -36,11 +38,11 @@ type work struct {
 	below  *work
 }
 
-func openWorks(store storage.Store, dir string) (*works, error) {
+func openWorks(store storage.Store, dir string, single bool) (*works, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &works{store: store, dir: dir}, nil
+	return &works{store: store, dir: dir, single: single}, nil
 }
 
 // create makes and mounts a working layer on parent ("" for an empty root).
@@ -65,6 +67,9 @@ func (w *works) create(parent string) (_ *work, err error) {
 	}
 	if wk.root, err = w.store.Mount(wk.id, ""); err != nil {
 		return nil, fmt.Errorf("mount the working layer: %w", err)
+	}
+	if w.single {
+		return wk, wk.showOwners()
 	}
 	return wk, nil
 }

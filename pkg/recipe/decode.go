@@ -27,7 +27,7 @@ type decoder struct {
 // fail reports that the value at path, written at n, is wrong.
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) *Error {
 	d.broken[path] = true
-	e := d.at(n.Line, n.Column, fmt.Sprintf(format, args...))
+	e := d.at(n.Line, n.Column, subject(path, fmt.Sprintf(format, args...)))
 	e.Path = path
 	d.errs.add(e)
 	return e
@@ -315,7 +315,11 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Int, reflect.Int64:
 		i, err := strconv.ParseInt(n.Value, 10, 64)
 		if n.Tag != "!!int" || err != nil {
-			d.fail(n, path, "must be a whole number, not %q", n.Value)
+			hint := ""
+			if err == nil {
+				hint = " as text; remove the quotes"
+			}
+			d.fail(n, path, "must be a whole number, not %q%s", n.Value, hint)
 			return
 		}
 		v.SetInt(i)

@@ -68,6 +68,20 @@ func printable(r rune) rune {
 // recipe but something else.
 const maxErrors = 100
 
+// subject puts the key in front of a message that begins with its verb.
+func subject(path, message string) string {
+	verb, _, _ := strings.Cut(message, " ")
+	switch verb {
+	case "must", "is", "names", "does", "reads", "needs", "cannot":
+	default:
+		return message
+	}
+	if path == "" {
+		return "the recipe " + message
+	}
+	return path[strings.LastIndexByte(path, '.')+1:] + ": " + message
+}
+
 // Errors are all that is wrong with a recipe, in the order of the file.
 type Errors []*Error
 

@@ -9,6 +9,8 @@
 // reads no environment variable; only Load touches the file system.
 package recipe
 
+//go:generate go run ./schemagen
+
 // Version is the recipe format that this package reads and writes.
 const Version = 1
 
@@ -29,9 +31,10 @@ type Recipe struct {
 	// https://reproducible-builds.org/specs/source-date-epoch/.
 	SourceDateEpoch int64 `yaml:"source_date_epoch,omitempty"`
 	// Args are the build arguments and their default values. ${NAME} and
-	// ${NAME:-default} are replaced by them in from, env, labels,
-	// annotations, paths and URLs, and in bootstrap; run commands see them
-	// as environment variables while the image is built.
+	// ${NAME:-default} are replaced by them in name, from, platform, env,
+	// labels, annotations, ports, users, paths and URLs, and in bootstrap;
+	// run commands see them as environment variables while the image is
+	// built. $$ is a dollar sign.
 	Args map[string]string `yaml:"args,omitempty"`
 	// Secrets that steps may use by their id. Values are given on the host
 	// and never become part of the image, of a key or of a log.
@@ -119,9 +122,12 @@ type Bootstrap struct {
 
 // Compiler names the compilers that the image must offer, as absolute paths.
 type Compiler struct {
-	CC  string `yaml:"cc,omitempty"`
+	// CC is the C compiler.
+	CC string `yaml:"cc,omitempty"`
+	// CXX is the C++ compiler.
 	CXX string `yaml:"cxx,omitempty"`
-	FC  string `yaml:"fc,omitempty"`
+	// FC is the Fortran compiler.
+	FC string `yaml:"fc,omitempty"`
 }
 
 // A Command is either one string for the stage's shell or an argument vector.
@@ -230,18 +236,21 @@ type File struct {
 // Env sets variables for the following steps and in the image. A value may
 // refer to arguments and to variables already set.
 type Env struct {
+	// Env has the variables and their values.
 	Env map[string]string `yaml:"env"`
 }
 
 // Workdir sets the working directory of the following steps and of the image,
 // and creates it where it is missing.
 type Workdir struct {
+	// Workdir is absolute, or starts at the working directory so far.
 	Workdir string `yaml:"workdir"`
 }
 
 // User makes the following steps and the image run as this user. In YAML it
 // is the name of an existing user or a map that creates one.
 type User struct {
+	// User is a name, or a map that creates one.
 	User UserSpec `yaml:"user"`
 }
 
@@ -249,8 +258,10 @@ type User struct {
 // :group) the user is taken as it is; otherwise it is created, with its group
 // and home directory, unless it exists with the same ids.
 type UserSpec struct {
+	// Name of the user, or a uid; with :group for a user that exists.
 	Name string `yaml:"name"`
-	UID  int    `yaml:"uid,omitempty"`
+	// UID of a new user. Must not be 0.
+	UID int `yaml:"uid,omitempty"`
 	// GID defaults to UID.
 	GID int `yaml:"gid,omitempty"`
 	// Home defaults to /home/NAME and is created.
@@ -262,6 +273,7 @@ type UserSpec struct {
 // Check runs a command in the finished root, as the final user. A failure
 // fails the build; whatever the command writes is thrown away.
 type Check struct {
+	// Command to run. A non-zero exit status fails the build.
 	Command Command `yaml:"check"`
 	// Env is set for this command alone.
 	Env map[string]string `yaml:"env,omitempty"`
@@ -273,6 +285,7 @@ type Check struct {
 
 // Spack installs a Spack environment.
 type Spack struct {
+	// Spack says what to install and how.
 	Spack SpackInstall `yaml:"spack"`
 }
 
@@ -305,17 +318,21 @@ type SpackInstall struct {
 
 // SpackSource says where Spack itself comes from. Exactly one field is set.
 type SpackSource struct {
+	// Version is a release of Spack.
 	Version string `yaml:"version,omitempty"`
-	Path    string `yaml:"path,omitempty"`
-	Git     string `yaml:"git,omitempty"`
+	// Path is a directory in the context.
+	Path string `yaml:"path,omitempty"`
+	// Git is a repository's URL.
+	Git string `yaml:"git,omitempty"`
 }
 
 // Buildcache says how the remote Spack binary cache is used.
 type Buildcache struct {
 	// Push names the mirrors that get the installed packages.
 	Push []string `yaml:"push,omitempty"`
-	// Username and Password are ids of secrets.
+	// Username is the id of the secret with the user's name.
 	Username string `yaml:"username,omitempty"`
+	// Password is the id of the secret with the password.
 	Password string `yaml:"password,omitempty"`
 	// Required makes an unreachable cache an error.
 	Required bool `yaml:"required,omitempty"`

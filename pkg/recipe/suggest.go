@@ -44,26 +44,31 @@ func closest(word string, candidates []string) string {
 	return best
 }
 
-// distance is Levenshtein's. Words are short; a long one is not a misspelling.
+// distance counts the letters to insert, remove, change or swap with the next
+// (Damerau's and Levenshtein's "optimal string alignment"). Words are short; a
+// long one is not a misspelling.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	var rows [3][65]int // the row before last, the last one and this one
+	for j := range len(b) + 1 {
+		rows[2][j] = j
 	}
-	for i := range a {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := previous
-			if a[i] != b[j] {
-				cost++
+	for i := 1; i <= len(a); i++ {
+		rows[0], rows[1] = rows[1], rows[2]
+		rows[2][0] = i
+		for j := 1; j <= len(b); j++ {
+			change := rows[1][j-1]
+			if a[i-1] != b[j-1] {
+				change++
 			}
-			previous = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			best := min(change, rows[1][j]+1, rows[2][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				best = min(best, rows[0][j-2]+1)
+			}
+			rows[2][j] = best
 		}
 	}
-	return row[len(b)]
+	return rows[2][len(b)]
 }

@@ -72,6 +72,9 @@ func (d *decoder) syntaxError(data []byte, err error) error {
 		column, text = i+1, "a tab cannot indent in YAML; use spaces"
 	} else {
 		text = explainSyntax(text)
+		if i := strings.IndexAny(source, `"'`); i >= 0 && strings.HasPrefix(text, "a quote is opened") {
+			column = utf8.RuneCountInString(source[:i]) + 1
+		}
 	}
 	return Errors{d.at(line, column, text)}
 }

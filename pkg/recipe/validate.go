@@ -24,6 +24,11 @@ func (r *Recipe) Validate() error {
 // validate places the validator's errors in the file.
 func (d *decoder) validate(r *Recipe) {
 	v := newValidator(r)
+	for b := range d.broken {
+		v.unsureStages = v.unsureStages || stageNamePath.MatchString(b)
+		v.unsureSecrets = v.unsureSecrets || b == "secrets"
+		v.unsureArgs = v.unsureArgs || b == "args"
+	}
 	v.recipe()
 	for _, e := range v.errs {
 		if d.isBroken(e.Path) {
@@ -36,8 +41,16 @@ func (d *decoder) validate(r *Recipe) {
 	}
 }
 
+var stageNamePath = regexp.MustCompile(`^stages(\[[0-9]+\](\.name)?)?$`)
+
 // isBroken says whether something at, in or around path was not decoded.
 func (d *decoder) isBroken(path string) bool {
+	if d.broken[""] {
+		return true
+	}
+	if d.broken[""] {
+		return true
+	}
 	for b := range d.broken {
 		if b == path || within(b, path) || within(path, b) {
 			return true
@@ -71,15 +84,39 @@ type validator struct {
 	// literal is set when the arguments are replaced already: then ${ is
 	// text like any other.
 	literal bool
+	// Not all stages, secrets or arguments could be decoded, so that one
+	// which is not there may be one of these.
+	unsureStages, unsureSecrets, unsureArgs bool
+	// secretNames has the secret for each id and each host variable.
+	secretNames map[string]string
 }
 
-func newValidator(r *Recipe) *validator { return &validator{r: r} }
+func newValidator(r *Recipe) *validator {
+	v := &validator{r: r, secretNames: map[string]string{}}
+	ids := slices.Sorted(maps.Keys(r.Secrets))
+	for _, id := range ids {
+		v.secretNames[id] = id
+	}
+	for _, id := range ids {
+		if env := r.Secrets[id].Env; env != "" && v.secretNames[env] == "" {
+			v.secretNames[env] = id
+		}
+	}
+	return v
+}
 
 func (v *validator) fail(path, format string, args ...any) *Error {
-	e := &Error{Path: path, Message: fmt.Sprintf(format, args...)}
+	e := &Error{Path: path, Message: subject(path, fmt.Sprintf(format, args...))}
 	v.errs.add(e)
 	return e
 }
+
+// Limits on what one recipe has. They are far above what anybody writes.
+const (
+	maxStages  = 1000
+	maxSecrets = 1000
+	maxEpoch   = 253402300799 // the last second of the year 9999
+)
 
 var (
 	stageName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -95,39 +132,58 @@ func (v *validator) recipe() {
 	if r.Name != "" && !v.hasReference(r.Name) && !repository.MatchString(r.Name) {
 		v.fail("name", "%q is not an image name without a tag; it looks like registry.example.org/group/name, in lower case", r.Name)
 	}
-	if r.SourceDateEpoch < 0 {
-		v.fail("source_date_epoch", "must be seconds since 1970")
+	if r.SourceDateEpoch < 0 || r.SourceDateEpoch > maxEpoch {
+		v.fail("source_date_epoch", "must be seconds since 1970, and before the year 10000")
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Args)) {
-		if !identifier.MatchString(name) {
-			v.fail("args."+name, "%q cannot be the name of an argument; use letters, digits and _", name)
-		}
-		if _, ok := r.Secrets[name]; ok {
-			v.fail("args."+name, "%q is a secret, too; an argument is stored in the image's history, so give it another name", name)
-		}
-	}
+	v.args()
 	v.secrets()
-	if len(r.Stages) == 0 {
+	switch {
+	case len(r.Stages) == 0:
 		v.fail("stages", "a recipe needs at least one stage")
+	case len(r.Stages) > maxStages, len(r.Secrets) > maxSecrets:
+		v.fail("", "a recipe has at most %d stages and %d secrets", maxStages, maxSecrets)
+		return
 	}
 	seen := map[string]bool{}
 	for i := range r.Stages {
 		path := fmt.Sprintf("stages[%d]", i)
-		name := r.Stages[i].Name
-		switch {
-		case name == "":
-			v.fail(path, "the stage needs a name")
-		case !stageName.MatchString(name) || name == "scratch":
-			v.fail(path+".name", "%q cannot be the name of a stage; use letters, digits, . _ and -", name)
-		case seen[name]:
-			v.fail(path+".name", "there is a stage %q already", name)
-		}
-		seen[name] = true
+		v.stageName(path, r.Stages[i].Name, seen)
 		v.stage(path, &r.Stages[i])
 	}
 	v.cycles()
 	if !v.literal {
 		walker{v.argument}.recipe(clone(r))
+	}
+}
+
+func (v *validator) stageName(path, name string, seen map[string]bool) {
+	switch {
+	case name == "":
+		v.fail(path+".name", "the stage needs a name")
+	case name == "scratch":
+		v.fail(path+".name", "%q is the empty image; give the stage another name", name)
+	case !stageName.MatchString(name):
+		v.fail(path+".name", "%q cannot be the name of a stage; use letters, digits, . _ and -", name)
+	case seen[name]:
+		v.fail(path+".name", "there is a stage %q already", name)
+	}
+	seen[name] = true
+}
+
+func (v *validator) args() {
+	for _, name := range slices.Sorted(maps.Keys(v.r.Args)) {
+		path := "args." + name
+		if !identifier.MatchString(name) {
+			v.fail(path, "%q cannot be the name of an argument; use letters, digits and _", name)
+		}
+		if strings.ContainsRune(v.r.Args[name], 0) {
+			v.fail(path, "must not contain a zero byte")
+		}
+		if id, ok := v.secretNames[name]; ok && id == name {
+			v.fail(path, "%q is a secret, too; an argument is stored in the image's history, so give it another name", name)
+		} else if ok {
+			v.fail(path, "%q is the host variable of the secret %q, too; an argument is stored in the image's history, so give it another name", name, id)
+		}
 	}
 }
 
@@ -153,17 +209,48 @@ func (v *validator) stage(path string, st *Stage) {
 		v.fail(path+".platform", "%q is not a platform; it looks like linux/amd64 or linux/arm64", st.Platform)
 	}
 	v.env(path+".env", st.Env)
-	if len(st.Shell) > 0 && st.Shell[0] == "" {
+	switch {
+	case len(st.Shell) > 0 && st.Shell[0] == "":
 		v.fail(path+".shell[0]", "must be a program such as /bin/sh")
+	case len(st.Shell) == 1:
+		v.fail(path+".shell", "needs the option that runs a string, too; it looks like [%s, -c]", st.Shell[0])
 	}
 	for i, s := range st.Steps {
+		p := fmt.Sprintf("%s.steps[%d]", path, i)
 		if s == nil {
-			v.fail(fmt.Sprintf("%s.steps[%d]", path, i), "the step is missing")
+			v.fail(p, "the step is missing")
 			continue
 		}
-		v.step(fmt.Sprintf("%s.steps[%d]", path, i), st, s)
+		v.step(p, st, s)
 	}
+	v.workdirs(path, st)
+	v.spackNames(path, st)
 	v.image(path, st)
+}
+
+// workdirs reports relative directories that have nothing to start from, for
+// what a base image has there is for others to change.
+func (v *validator) workdirs(path string, st *Stage) {
+	known := false
+	check := func(path, dir string) {
+		if dir != "" && !strings.HasPrefix(dir, "/") && !known && !v.hasReference(dir) {
+			v.fail(path, "%q must be an absolute path, as no workdir step is before it", dir)
+		}
+	}
+	for i, s := range st.Steps {
+		p := fmt.Sprintf("%s.steps[%d].workdir", path, i)
+		switch s := s.(type) {
+		case Workdir:
+			check(p, s.Workdir)
+			known = true
+		case Run:
+			check(p, s.Workdir)
+		case Check:
+			if st.Workdir == "" {
+				check(p, s.Workdir)
+			}
+		}
+	}
 }
 
 // image checks what a stage says about its image.
@@ -209,8 +296,8 @@ var signalName = regexp.MustCompile(`^(SIG(HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KI
 
 func validPort(s string) bool {
 	number, protocol, ok := strings.Cut(s, "/")
-	n, err := strconv.Atoi(number)
-	return err == nil && n >= 1 && n <= 65535 && (!ok || slices.Contains([]string{"tcp", "udp", "sctp"}, protocol))
+	n, err := strconv.ParseUint(number, 10, 16)
+	return err == nil && n >= 1 && (!ok || slices.Contains([]string{"tcp", "udp", "sctp"}, protocol))
 }
 
 // The forms of image names, after the grammar of OCI references:
@@ -230,26 +317,54 @@ var (
 )
 
 // transports with which from may begin.
-var transports = []string{"docker", "oci", "oci-archive", "docker-archive", "dir", "containers-storage", "debootstrap", "mmdebstrap"}
+func transports() []string {
+	return []string{"docker", "oci", "oci-archive", "docker-archive", "dir", "containers-storage", "debootstrap", "mmdebstrap"}
+}
+
+var suite = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+_/-]*$`)
 
 func (v *validator) from(path string, st *Stage) {
 	path += ".from"
 	transport, rest, ok := strings.Cut(st.From, ":")
 	switch {
 	case st.From == "":
-		v.fail(strings.TrimSuffix(path, ".from"), "the stage needs a from: an image, a stage, scratch or mmdebstrap:SUITE")
+		v.fail(path, "the stage needs a from: an image, a stage, scratch or mmdebstrap:SUITE")
 	case st.From == "scratch", v.r.Stage(st.From) != nil, v.hasReference(st.From):
-	case ok && slices.Contains(transports, transport):
-		if rest == "" || (transport == "docker" && !imageName.MatchString(strings.TrimPrefix(rest, "//"))) {
-			v.fail(path, "%q says not what to take from %s", st.From, transport)
-		}
+	case ok && slices.Contains(transports(), transport):
+		v.transport(path, st.From, transport, rest)
+	case strings.Contains(st.From, "://"):
+		e := v.fail(path, "%q is not a kind of image that is known; these are %s", transport, strings.Join(transports(), ", "))
+		e.Suggestion = closest(transport, transports())
 	case !imageName.MatchString(st.From):
 		e := v.fail(path, "%q is neither a stage nor an image name", st.From)
 		e.Suggestion = closest(st.From, v.stageNames())
-	case !strings.ContainsAny(st.From, "/:@"):
+		if lower := strings.ToLower(st.From); e.Suggestion == "" && imageName.MatchString(lower) {
+			e.Suggestion = lower
+		}
+	case !strings.ContainsAny(st.From, "/:@") && !v.unsureStages:
 		// A bare word may be a short image name; close to a stage it is a slip.
 		if s := closest(st.From, v.stageNames()); s != "" {
 			v.fail(path, "there is no stage %q", st.From).Suggestion = s
+		}
+	case ok && len(transport) > len("docker") && closest(transport, transports()) != "":
+		// An image of such a name is less likely than a slip.
+		v.fail(path, "there is no kind of image %q", transport).Suggestion = closest(transport, transports())
+	}
+}
+
+// transport checks what follows the transport of a from.
+func (v *validator) transport(path, from, transport, rest string) {
+	image, slashes := strings.CutPrefix(rest, "//")
+	switch {
+	case rest == "":
+		v.fail(path, "%q does not say what to take; it looks like %s:NAME", from, transport)
+	case transport == "docker" && !slashes:
+		v.fail(path, "%q needs two slashes, docker://IMAGE; the image named docker is docker.io/library/%s", from, from)
+	case transport == "docker" && !imageName.MatchString(image):
+		v.fail(path, "%q is not an image name", image)
+	case strings.HasSuffix(transport, "debootstrap") || transport == "mmdebstrap":
+		if !suite.MatchString(rest) {
+			v.fail(path, "%q is not the name of a distribution's release; it looks like %s:bookworm", rest, transport)
 		}
 	}
 }
@@ -267,7 +382,7 @@ func (v *validator) bootstrap(path string, st *Stage) {
 	if b == nil {
 		return
 	}
-	if !strings.HasPrefix(st.From, "debootstrap:") && !strings.HasPrefix(st.From, "mmdebstrap:") {
+	if !strings.HasPrefix(st.From, "debootstrap:") && !strings.HasPrefix(st.From, "mmdebstrap:") && !v.hasReference(st.From) {
 		v.fail(path, "is for stages that start from debootstrap:SUITE or mmdebstrap:SUITE")
 	}
 	for i, p := range b.Packages {
@@ -306,7 +421,7 @@ func (v *validator) absolute(path, name string) {
 
 func (v *validator) command(path string, c Command) {
 	switch {
-	case c.Shell == "" && len(c.Argv) == 0, len(c.Argv) > 0 && c.Argv[0] == "":
+	case strings.TrimSpace(c.Shell) == "" && len(c.Argv) == 0, len(c.Argv) > 0 && c.Argv[0] == "":
 		v.fail(path, "the command is empty")
 	case c.Shell != "" && len(c.Argv) > 0:
 		v.fail(path, "a command is a string or a list, not both")
@@ -324,6 +439,9 @@ func (v *validator) cycles() {
 	visit = func(name string) bool {
 		if i := slices.Index(trail, name); i >= 0 {
 			loop := append(slices.Clone(trail[i:]), name)
+			if len(loop) == 2 && v.r.Stage(name).From != name {
+				return true // said of the step already
+			}
 			index := slices.IndexFunc(v.r.Stages, func(s Stage) bool { return s.Name == name })
 			v.fail(fmt.Sprintf("stages[%d]", index), "stages need one another in a circle: %s", strings.Join(loop, " → "))
 			return true

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -200,36 +199,4 @@ func (v *validator) secretReference(path, id string) {
 	ids := slices.Sorted(maps.Keys(v.r.Secrets))
 	e := v.fail(path, "there is no secret %q; declare it under secrets:", id)
 	e.Suggestion = closest(id, ids)
-}
-
-func (v *validator) spack(path string, s SpackInstall) {
-	if (s.Environment == "") == (s.Inline == nil) {
-		v.fail(path+".environment", "must be the path of a spack.yaml or an environment")
-	}
-	if s.Jobs != "" && s.Jobs != "auto" {
-		if n, err := strconv.Atoi(s.Jobs); err != nil || n < 1 {
-			v.fail(path+".jobs", "must be auto or a number above 0, not %q", s.Jobs)
-		}
-	}
-	if !slices.Contains([]string{"", "reuse", "fresh"}, s.Concretize) {
-		v.fail(path+".concretize", "must be reuse or fresh, not %q", s.Concretize)
-	}
-	if b := s.Buildcache; b != nil {
-		for key, id := range map[string]string{"username": b.Username, "password": b.Password} {
-			if id != "" {
-				v.secretReference(path+".buildcache."+key, id)
-			}
-		}
-	}
-	if src := s.Spack; src != nil {
-		set := 0
-		for _, f := range []string{src.Version, src.Path, src.Git} {
-			if f != "" {
-				set++
-			}
-		}
-		if set != 1 {
-			v.fail(path+".spack", "must have exactly one of version, path and git")
-		}
-	}
 }

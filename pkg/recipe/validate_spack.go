@@ -1,0 +1,94 @@
+package recipe
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+func (v *validator) spack(path string, s SpackInstall) {
+	switch {
+	case s.Environment == "" && s.Inline == nil:
+		v.fail(path+".environment", "must be the path of a spack.yaml or an environment")
+	case s.Environment != "" && s.Inline != nil:
+		v.fail(path+".environment", "is a path or an environment, not both")
+	}
+	if s.Jobs != "" && s.Jobs != "auto" {
+		if n, err := strconv.Atoi(s.Jobs); err != nil || n < 1 {
+			v.fail(path+".jobs", "must be auto or a number above 0, not %q", s.Jobs)
+		}
+	}
+	if !slices.Contains([]string{"", "reuse", "fresh"}, s.Concretize) {
+		v.fail(path+".concretize", "must be reuse or fresh, not %q", s.Concretize)
+	}
+	if b := s.Buildcache; b != nil {
+		for key, id := range map[string]string{"username": b.Username, "password": b.Password} {
+			if id != "" {
+				v.secretReference(path+".buildcache."+key, id)
+			}
+		}
+	}
+	if src := s.Spack; src != nil {
+		set := 0
+		for _, f := range []string{src.Version, src.Path, src.Git} {
+			if f != "" {
+				set++
+			}
+		}
+		if set != 1 {
+			v.fail(path+".spack", "must have exactly one of version, path and git")
+		}
+	}
+}
+
+// spackNames reports environments of one stage that cannot be told apart.
+func (v *validator) spackNames(path string, st *Stage) {
+	seen := map[string]bool{}
+	for i, s := range st.Steps {
+		install, ok := s.(Spack)
+		if !ok {
+			continue
+		}
+		name := install.Spack.Name
+		if seen[name] {
+			v.fail(fmt.Sprintf("%s.steps[%d].spack.name", path, i), "this stage has a spack environment with the name %q already; give each its own name:", name)
+		}
+		seen[name] = true
+	}
+}
+
+// environment checks that a step takes an environment which its stage has.
+func (v *validator) environment(path string, st *Stage, s Environment) {
+	v.stageReference(path+".environment", st, s.From)
+	source := v.r.Stage(s.From)
+	if source == nil || source == st || v.unsureStages {
+		return
+	}
+	names, complete := v.spackOf(source)
+	switch {
+	case !complete || slices.Contains(names, s.Name) && (s.Name != "" || len(names) == 1):
+	case len(names) == 0:
+		v.fail(path+".environment", "the stage %q installs no spack environment; give it a spack step", s.From)
+	case s.Name == "" && len(names) > 1:
+		v.fail(path+".environment", "the stage %q has several spack environments; add name: to say which", s.From)
+	case s.Name != "":
+		v.fail(path+".name", "the stage %q has no spack environment with the name %q", s.From, s.Name).Suggestion = closest(s.Name, names)
+	}
+}
+
+// spackOf names the environments that a stage has, also from the stages that
+// it starts from. It is not complete when it starts from an image, which may
+// bring its own.
+func (v *validator) spackOf(st *Stage) (names []string, complete bool) {
+	for range len(v.r.Stages) {
+		for _, s := range st.Steps {
+			if install, ok := s.(Spack); ok {
+				names = append(names, install.Spack.Name)
+			}
+		}
+		if st = v.r.Stage(st.From); st == nil {
+			break
+		}
+	}
+	return names, true
+}

@@ -1,4 +1,0 @@
-package recipe
-
-// Schema is being generated.
-func Schema() []byte { return []byte("{}") }
