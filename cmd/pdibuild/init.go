@@ -19,8 +19,8 @@ import (
 var starter []byte
 
 const initLong = `Write a commented recipe to start with, pdibuild.yaml, in DIR (by default the
-current directory), which is made where it is missing. It builds as it is, on a Debian or Ubuntu host with
-mmdebstrap, and needs no registry.`
+current directory), which is made where it is missing. The recipe builds as it
+is, on a Debian or Ubuntu host with mmdebstrap, and needs no registry.`
 
 func newInit(a *app) *cobra.Command {
 	var force bool

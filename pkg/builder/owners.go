@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
 	"golang.org/x/sys/unix"
 
@@ -63,9 +64,32 @@ func noteOwners(store storage.Store, id string, owners []fileOwner) error {
 		return fmt.Errorf("note owners: %w", err)
 	}
 	dir, err := layerDir(store, id)
-	if err != nil || dir == "" {
+	if err != nil {
 		return err
 	}
+	if dir == "" {
+		return noteCopiedOwners(store, id)
+	}
+	return setOwners(dir, owners)
+}
+
+// noteCopiedOwners notes all owners of a chain in its top layer, which a
+// driver such as vfs keeps as a full copy of the layers below. It would find
+// the attributes of a working layer to be changes if they were not there.
+func noteCopiedOwners(store storage.Store, id string) (err error) {
+	owners, err := ownersOf(store, id)
+	if err != nil {
+		return err
+	}
+	driver, err := store.GraphDriver()
+	if err != nil {
+		return fmt.Errorf("note owners: %w", err)
+	}
+	dir, err := driver.Get(id, graphdriver.MountOpts{})
+	if err != nil {
+		return fmt.Errorf("note owners: %w", err)
+	}
+	defer func() { err = errors.Join(err, driver.Put(id)) }()
 	return setOwners(dir, owners)
 }
 

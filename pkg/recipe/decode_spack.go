@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 
 	"gopkg.in/yaml.v3"
 )
@@ -24,7 +25,8 @@ func (d *decoder) spackEnvironment(n *yaml.Node, v reflect.Value, path string) {
 
 // free decodes values whose form is Spack's and not ours: maps, lists, texts,
 // truth values, int64, float64 and nil. Anything else that YAML 1.1 may see,
-// such as a date, stays the text that it is.
+// such as a date, stays the text that it is, and so does a number with a
+// fraction that would be written differently, such as the version 1.10.
 func (d *decoder) free(n *yaml.Node, path string) any {
 	n = resolve(n)
 	switch n.Kind {
@@ -64,6 +66,9 @@ func (d *decoder) freeScalar(n *yaml.Node, path string) any {
 	case "!!float":
 		var f float64
 		if n.Decode(&f) == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
+			if strconv.FormatFloat(f, 'g', -1, 64) != n.Value {
+				return n.Value
+			}
 			return f
 		}
 		d.fail(n, path, "%q is not a number that can be kept; quote it if it is a text", n.Value)

@@ -79,7 +79,8 @@ func subject(path, message string) string {
 	if path == "" {
 		return "the recipe " + message
 	}
-	return path[strings.LastIndexByte(path, '.')+1:] + ": " + message
+	key, _, _ := strings.Cut(path[strings.LastIndexByte(path, '.')+1:], "[")
+	return key + ": " + message
 }
 
 // Errors are all that is wrong with a recipe, in the order of the file.

@@ -86,11 +86,11 @@ func TestErrorsOfARecipeMadeInGo(t *testing.T) {
 	err := r.Validate()
 	want := `stages[0].steps[0]: the step is missing
 stages[0].steps[1]: *recipe.Workdir is not a step of package recipe (use the value, not a pointer)
-stages[0].steps[2].from: there is no stage "b" (did you mean "a"?)
+stages[0].steps[2].from: there is no stage "b"
 stages[0].steps[2].to: "x" must be an absolute path
 stages[0].steps[3].run: a command is a string or a list, not both
-stages[0].steps[4].spack.environment: must be the path of a spack.yaml or an environment
-stages[1]: the stage needs a name`
+stages[0].steps[4].spack.environment: environment: is a path or an environment, not both
+stages[1].name: the stage needs a name`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -27,7 +27,7 @@ type Recipe struct {
 	// tag given to the build, such as HPCAsia2026, is appended to it.
 	Name string `yaml:"name,omitempty"`
 	// SourceDateEpoch bounds every time stored in the image, in seconds
-	// since 1970 UTC. Zero means DefaultEpoch. See
+	// since 1970 UTC. Zero means DefaultEpoch, 2026-01-01. See
 	// https://reproducible-builds.org/specs/source-date-epoch/.
 	SourceDateEpoch int64 `yaml:"source_date_epoch,omitempty"`
 	// Args are the build arguments and their default values. ${NAME} and

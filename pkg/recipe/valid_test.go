@@ -108,3 +108,23 @@ func TestByteOrderMarkAndLineEnds(t *testing.T) {
 		}
 	}
 }
+
+// What Spack would read as another version, or we as another type, stays the
+// text that it is.
+func TestInlineEnvironmentKeepsValues(t *testing.T) {
+	r, err := recipe.LoadFile("testdata/valid/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spack := r.Stage("spack").Steps[0].(recipe.Spack).Spack.Inline["spack"].(map[string]any)
+	want := map[string]any{
+		"connect_timeout": "1e3", "ratio": "2.0", "when": "2026-01-01", "big": int64(16), "none": nil, "yes": "no",
+	}
+	if got := spack["config"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("config is %#v, want %#v", got, want)
+	}
+	version := spack["packages"].(map[string]any)["hdf5"].(map[string]any)["version"]
+	if want := []any{"1.10", "1.2.3"}; !reflect.DeepEqual(version, want) {
+		t.Errorf("the versions are %#v, want %#v", version, want)
+	}
+}

@@ -48,9 +48,6 @@ func (d *decoder) isBroken(path string) bool {
 	if d.broken[""] {
 		return true
 	}
-	if d.broken[""] {
-		return true
-	}
 	for b := range d.broken {
 		if b == path || within(b, path) || within(path, b) {
 			return true

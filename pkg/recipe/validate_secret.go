@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ func (v *validator) argument(path, text string, kind place) string {
 			v.secretAsArgument(path, ref.name, id, kind)
 			return nil
 		}
-		if _, ok := v.r.Args[ref.name]; ok || ref.hasDefault || kind != inText {
+		if _, ok := v.r.Args[ref.name]; ok || ref.hasDefault || kind != inText || v.unsureArgs {
 			return nil
 		}
 		e := v.fail(path, "there is no argument %q; declare it under args: or give it a default, ${%s:-default}", ref.name, ref.name)
@@ -56,10 +57,11 @@ func (v *validator) stored(path string, texts ...string) {
 	}
 }
 
+// storedFile reports paths of secrets in what becomes part of the image.
 func (v *validator) storedFile(path, text string) {
-	for id := range v.r.Secrets {
-		if mentionsSecret(text, id) {
-			v.fail(path, "/run/secrets/%s would be stored in the image, and is only there while a run step has 'secrets: [%s]'", id, id)
+	for _, word := range secretPaths(text) {
+		if id, ok := v.secretOfFile(word); ok {
+			v.fail(path, "/run/secrets/%s is there only while a run step has 'secrets: [%s]', and what it holds must not get into the image", id, id)
 		}
 	}
 }
@@ -81,28 +83,35 @@ func (v *validator) secretOf(name string) (string, bool) {
 	if _, arg := v.r.Args[name]; arg {
 		return "", false
 	}
-	for _, id := range slices.Sorted(maps.Keys(v.r.Secrets)) {
-		if id == name || v.r.Secrets[id].Env == name {
+	id, ok := v.secretNames[name]
+	return id, ok
+}
+
+// secretOfFile finds the secret that the name of a file below /run/secrets
+// stands for. The name may have the end of a sentence behind it.
+func (v *validator) secretOfFile(name string) (string, bool) {
+	for _, id := range []string{name, strings.TrimRight(name, ".-")} {
+		if _, ok := v.r.Secrets[id]; ok {
 			return id, true
 		}
 	}
-	return "", false
+	return name, false
 }
 
-// mentionsSecret says whether text has the path of the secret, and not that of
-// another one that begins in the same way.
-func mentionsSecret(text, id string) bool {
+// secretPaths are the names below /run/secrets that a text has, each once.
+func secretPaths(text string) []string {
+	var names []string
 	for {
 		_, after, ok := strings.Cut(text, "/run/secrets/")
 		if !ok {
-			return false
+			return names
 		}
-		word := after
+		name := after
 		if end := strings.IndexFunc(after, func(r rune) bool { return !secretRune(r) }); end >= 0 {
-			word = after[:end]
+			name = after[:end]
 		}
-		if word == id || strings.TrimRight(word, ".-") == id {
-			return true
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 		text = after
 	}
@@ -112,13 +121,66 @@ func secretRune(r rune) bool {
 	return r == '_' || r == '.' || r == '-' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z')
 }
 
-// mentions reports secrets that a command reads without having them.
-func (v *validator) mentions(path string, c Command, uses []SecretUse) {
-	text := strings.Join(append([]string{c.Shell}, c.Argv...), " ")
-	for _, id := range slices.Sorted(maps.Keys(v.r.Secrets)) {
-		has := slices.ContainsFunc(uses, func(u SecretUse) bool { return u.ID == id })
-		if !has && mentionsSecret(text, id) {
-			v.fail(path, "reads /run/secrets/%s, which is there only with 'secrets: [%s]' on a run step", id, id)
+// mentions reports secrets that a command reads without having them, or
+// elsewhere than it has them.
+func (v *validator) mentions(path string, uses []SecretUse, texts ...string) {
+	for _, name := range secretPaths(strings.Join(texts, " ")) {
+		id, declared := v.secretOfFile(name)
+		file := "/run/secrets/" + id
+		if slices.ContainsFunc(uses, func(u SecretUse) bool { return u.Target == file || (u.Target == "" && u.ID == id) }) {
+			continue
+		}
+		i := slices.IndexFunc(uses, func(u SecretUse) bool { return u.ID == id })
+		switch {
+		case i >= 0:
+			v.fail(path, "reads %s, but its target: puts the secret at %s", file, uses[i].Target)
+		case declared:
+			v.fail(path, "reads %s, which is there only with 'secrets: [%s]' on a run step", file, id)
+		case !v.unsureSecrets:
+			// An image may have files of its own there; close to a secret it is a slip.
+			if s := closest(id, slices.Sorted(maps.Keys(v.r.Secrets))); s != "" {
+				v.fail(path, "reads %s, but there is no secret %q", file, id).Suggestion = s
+			}
 		}
 	}
+}
+
+func (v *validator) envMentions(path string, uses []SecretUse, env map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		v.mentions(join(path, name), uses, env[name])
+	}
+}
+
+// uses checks the secrets that a command gets.
+func (v *validator) uses(path string, uses []SecretUse) {
+	files, envs := map[string]bool{}, map[string]bool{}
+	for i, use := range uses {
+		p := fmt.Sprintf("%s[%d]", path, i)
+		v.secretReference(p, use.ID)
+		file := use.Target
+		if file == "" {
+			file = "/run/secrets/" + use.ID
+		} else {
+			v.absolute(p+".target", file)
+		}
+		if use.Env != "" && !identifier.MatchString(use.Env) {
+			v.fail(p+".env", "%q cannot be the name of an environment variable", use.Env)
+		}
+		switch {
+		case files[file]:
+			v.fail(p, "there is a secret at %s already", file)
+		case use.Env != "" && envs[use.Env]:
+			v.fail(p+".env", "there is a secret in the variable %s already", use.Env)
+		}
+		files[file], envs[use.Env] = true, true
+	}
+}
+
+// secretReference checks the id of a secret that something uses.
+func (v *validator) secretReference(path, id string) {
+	if _, ok := v.r.Secrets[id]; ok || v.unsureSecrets {
+		return
+	}
+	e := v.fail(path, "there is no secret %q; declare it under secrets:", id)
+	e.Suggestion = closest(id, slices.Sorted(maps.Keys(v.r.Secrets)))
 }

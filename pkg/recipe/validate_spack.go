@@ -64,31 +64,31 @@ func (v *validator) environment(path string, st *Stage, s Environment) {
 	if source == nil || source == st || v.unsureStages {
 		return
 	}
-	names, complete := v.spackOf(source)
+	names := v.spackOf(source)
 	switch {
-	case !complete || slices.Contains(names, s.Name) && (s.Name != "" || len(names) == 1):
 	case len(names) == 0:
 		v.fail(path+".environment", "the stage %q installs no spack environment; give it a spack step", s.From)
 	case s.Name == "" && len(names) > 1:
-		v.fail(path+".environment", "the stage %q has several spack environments; add name: to say which", s.From)
-	case s.Name != "":
+		v.fail(path+".environment", "the stage %q has several spack environments; say with name: which one", s.From)
+	case s.Name != "" && !slices.Contains(names, s.Name):
 		v.fail(path+".name", "the stage %q has no spack environment with the name %q", s.From, s.Name).Suggestion = closest(s.Name, names)
 	}
 }
 
-// spackOf names the environments that a stage has, also from the stages that
-// it starts from. It is not complete when it starts from an image, which may
-// bring its own.
-func (v *validator) spackOf(st *Stage) (names []string, complete bool) {
-	for range len(v.r.Stages) {
+// spackOf names the environments that a stage has, also those of the stages
+// that it starts from.
+func (v *validator) spackOf(st *Stage) []string {
+	var names []string
+	for range len(v.r.Stages) { // stages may start from one another in a circle
+		if st == nil {
+			break
+		}
 		for _, s := range st.Steps {
 			if install, ok := s.(Spack); ok {
 				names = append(names, install.Spack.Name)
 			}
 		}
-		if st = v.r.Stage(st.From); st == nil {
-			break
-		}
+		st = v.r.Stage(st.From)
 	}
-	return names, true
+	return names
 }

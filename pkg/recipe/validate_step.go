@@ -2,7 +2,8 @@ package recipe
 
 import (
 	"fmt"
-	"maps"
+	"net/url"
+	pathpkg "path"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ func (v *validator) step(path string, st *Stage, s Step) {
 		v.copyStep(path, st, s)
 	case File:
 		v.absolute(path+".file", s.Path)
+		v.storedFile(path+".content", s.Content)
 		v.mode(path+".mode", s.Mode)
 		v.owner(path+".owner", s.Owner)
 	case Env:
@@ -33,11 +35,12 @@ func (v *validator) step(path string, st *Stage, s Step) {
 		v.command(path+".check", s.Command)
 		v.env(path+".env", s.Env)
 		v.owner(path+".user", s.User)
-		v.mentions(path+".check", s.Command, nil)
+		v.mentions(path+".check", nil, append([]string{s.Command.Shell}, s.Command.Argv...)...)
+		v.envMentions(path+".env", nil, s.Env)
 	case Spack:
 		v.spack(path+".spack", s.Spack)
 	case Environment:
-		v.stageReference(path+".environment", st, s.From)
+		v.environment(path, st, s)
 	default:
 		v.fail(path, "%T is not a step of package recipe (use the value, not a pointer)", s)
 	}
@@ -50,24 +53,18 @@ func (v *validator) run(path string, st *Stage, s Run) {
 	if !slices.Contains([]string{"", "host", "none"}, s.Network) {
 		v.fail(path+".network", "must be host or none, not %q", s.Network)
 	}
+	v.uses(path+".secrets", s.Secrets)
+	v.mentions(path+".run", s.Secrets, append([]string{s.Command.Shell}, s.Command.Argv...)...)
+	v.envMentions(path+".env", s.Secrets, s.Env)
 	targets := map[string]bool{}
-	for i, use := range s.Secrets {
-		p := fmt.Sprintf("%s.secrets[%d]", path, i)
-		v.secretReference(p, use.ID)
-		if use.Target != "" {
-			v.absolute(p+".target", use.Target)
-		}
-		if use.Env != "" && !identifier.MatchString(use.Env) {
-			v.fail(p+".env", "%q cannot be the name of an environment variable", use.Env)
-		}
-		if targets[use.ID+use.Target] {
-			v.fail(p, "secret %q is there already", use.ID)
-		}
-		targets[use.ID+use.Target] = true
-	}
-	v.mentions(path+".run", s.Command, s.Secrets)
 	for i, m := range s.Mounts {
-		v.mount(fmt.Sprintf("%s.mounts[%d]", path, i), st, m)
+		p := fmt.Sprintf("%s.mounts[%d]", path, i)
+		v.mount(p, st, m)
+		if target := pathpkg.Clean(m.Target); m.Target != "" && targets[target] {
+			v.fail(p+".target", "there is a mount at %s already", m.Target)
+		} else {
+			targets[target] = true
+		}
 	}
 }
 
@@ -75,6 +72,15 @@ var size = regexp.MustCompile(`^[0-9]+[kKmMgG%]?$`)
 
 func (v *validator) mount(path string, st *Stage, m Mount) {
 	v.absolute(path+".target", m.Target)
+	if strings.HasPrefix(m.Target, "/") && pathpkg.Clean(m.Target) == "/" {
+		v.fail(path+".target", "must not be the root, which would hide the image")
+	}
+	if m.Write && (m.Type == "cache" || m.Type == "tmpfs") {
+		v.fail(path+".write", "does not go with a mount of type %s, which can be written to anyway", m.Type)
+	}
+	if m.From == "" && m.Type == "bind" {
+		v.inContext(path+".source", m.Source)
+	}
 	wrong := func(key, value string) {
 		if value != "" {
 			v.fail(path+"."+key, "does not go with a mount of type %s", m.Type)
@@ -118,24 +124,54 @@ func (v *validator) copyStep(path string, st *Stage, s Copy) {
 	urls := 0
 	for i, source := range s.Sources {
 		p := fmt.Sprintf("%s.copy[%d]", path, i)
-		if source == "" {
+		switch {
+		case source == "":
 			v.fail(p, "a source must not be empty")
-		}
-		if strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://") {
+		case v.webSource(p, source):
 			urls++
+		case s.From == "":
+			v.inContext(p, source)
 		}
 	}
+	open := slices.ContainsFunc(s.Sources, v.hasReference) // may turn out to be on the web
 	switch {
 	case s.Checksum != "" && !checksum.MatchString(s.Checksum) && !v.hasReference(s.Checksum):
 		v.fail(path+".checksum", "must be sha256: and 64 hexadecimal digits")
-	case urls == 0 && s.Checksum != "":
+	case urls == 0 && s.Checksum != "" && !open:
 		v.fail(path+".checksum", "is for sources from the web")
 	case urls > 0 && len(s.Sources) > 1:
 		v.fail(path+".copy", "a web address must be the only source of its step")
 	case urls > 0 && s.From != "":
 		v.fail(path+".from", "a web address does not come from a stage")
 	case urls > 0 && s.Checksum == "":
-		v.fail(path, "a source from the web needs its checksum, or the image would depend on the day; get it with 'curl -L URL | sha256sum'")
+		v.fail(path+".checksum", "a source from the web needs its checksum, or the image would depend on the day; get it with 'curl -L URL | sha256sum'")
+	}
+}
+
+// webSource says whether a source is an address, and checks it.
+func (v *validator) webSource(path, source string) bool {
+	scheme, _, ok := strings.Cut(source, "://")
+	if !ok || v.hasReference(scheme) {
+		return false
+	}
+	u, err := url.Parse(source)
+	switch {
+	case scheme != "http" && scheme != "https":
+		v.fail(path, "%q is not fetched; an address begins with https:// or http://", source)
+		return false
+	case v.hasReference(source):
+	case err != nil || u.Host == "":
+		v.fail(path, "%q is not an address", source)
+	case u.User != nil:
+		v.fail(path, "must not have a user or password in the address, which would be stored in the image's history; fetch it in a run step with a secret")
+	}
+	return true
+}
+
+// inContext reports paths that lead out of the build context.
+func (v *validator) inContext(path, source string) {
+	if clean := pathpkg.Clean(source); clean == ".." || strings.HasPrefix(clean, "../") {
+		v.fail(path, "%q is outside of the build context; copy it there, or build with the directory above as the context and -f for the recipe", source)
 	}
 }
 
@@ -183,20 +219,17 @@ func (v *validator) user(path string, u UserSpec) {
 	}
 }
 
+// stageReference checks the name of a stage that st takes from.
 func (v *validator) stageReference(path string, st *Stage, name string) {
 	switch {
+	case name == "":
+		v.fail(path, "must be the name of a stage")
 	case name == st.Name:
 		v.fail(path, "a stage cannot take from itself")
-	case v.r.Stage(name) == nil:
+	case v.r.Stage(name) != nil || v.unsureStages:
+	case strings.ContainsAny(name, "/:") && imageName.MatchString(name):
+		v.fail(path, "there is no stage %q; to take from an image, add a stage that has it as its from:", name)
+	default:
 		v.fail(path, "there is no stage %q", name).Suggestion = closest(name, v.stageNames())
 	}
-}
-
-func (v *validator) secretReference(path, id string) {
-	if _, ok := v.r.Secrets[id]; ok {
-		return
-	}
-	ids := slices.Sorted(maps.Keys(v.r.Secrets))
-	e := v.fail(path, "there is no secret %q; declare it under secrets:", id)
-	e.Suggestion = closest(id, ids)
 }

@@ -97,8 +97,8 @@ func freeAddress() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
+	addr := listener.Addr().String()
+	return addr, listener.Close()
 }
 
 func writeConfig(dir, addr string, opts Options) (string, error) {
@@ -130,10 +130,7 @@ http: {addr: %q}
 func waitReady(addr string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	for {
-		if answers(ctx, addr) {
-			break
-		}
+	for !answers(ctx, addr) {
 		select {
 		case <-ended:
 			return fmt.Errorf("the server at %s ended at once", addr)

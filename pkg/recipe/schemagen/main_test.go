@@ -46,7 +46,7 @@ func TestExamplesAreValid(t *testing.T) {
 			continue
 		}
 		text := "version: 1\nargs: {VERSION: 1.2}\nsecrets: {token: {}}\nstages:\n" +
-			"- {name: build, from: debian}\n- name: final\n  from: debian\n  steps:\n" + example
+			"- {name: build, from: debian, steps: [{spack: {environment: spack.yaml}}]}\n- name: final\n  from: debian\n  steps:\n" + example
 		r, err := recipe.Parse("example", []byte(text))
 		if err != nil {
 			t.Errorf("%v\nin:\n%s", err, text)

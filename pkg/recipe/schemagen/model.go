@@ -91,14 +91,17 @@ func field(f reflect.StructField, doc string) (fieldInfo, bool) {
 	return fieldInfo{key: key, doc: forYAML(f.Name, key, doc), required: options != "omitempty", typ: t}, true
 }
 
-// forYAML begins a comment with the key instead of Go's name of the field.
+// forYAML begins a comment with the key, or with what follows, instead of Go's
+// name of the field.
 func forYAML(name, key, doc string) string {
-	for _, verb := range []string{" is ", " are ", " has ", " sets ", " says ", " lists ", " names ", " of "} {
-		if rest, ok := strings.CutPrefix(doc, name+verb); ok && name != key {
-			return strings.ToUpper(key[:1]) + strings.ReplaceAll(key[1:], "_", " ") + verb + rest
-		}
+	rest, ok := strings.CutPrefix(doc, name+" ")
+	if !ok || !strings.EqualFold(name, strings.ReplaceAll(key, "_", "")) {
+		return doc
 	}
-	return doc
+	if strings.Contains(key, "_") {
+		return strings.ToUpper(rest[:1]) + rest[1:]
+	}
+	return strings.ToUpper(key[:1]) + key[1:] + " " + rest
 }
 
 func (t typeInfo) check() error {
