@@ -119,8 +119,13 @@ func planOf(r *recipe.Recipe) *builder.Plan {
 		recipe.Env{}, use("old"), recipe.Check{}, use("new"), use("maybe"), use("new"),
 	}}}
 	return &builder.Plan{Recipe: r, Stages: []builder.PlannedStage{{Name: "final", Steps: []builder.PlannedStep{
-		{Verb: "from", Cached: true}, {Verb: "env", Cached: true}, {Verb: "run", Cached: true},
-		{Verb: "run"}, {Verb: "run"}, {Verb: "run"}, {Verb: "check"},
+		{Verb: "from", Cached: true},
+		{Verb: "env", Cached: true},
+		{Verb: "run", Cached: true},
+		{Verb: "run"},
+		{Verb: "run"},
+		{Verb: "run"},
+		{Verb: "check"},
 	}}}}
 }
 

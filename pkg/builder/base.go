@@ -63,8 +63,7 @@ func (b *Builder) fetchBase(ctx context.Context, from, platform string, o baseOp
 type baseOptions struct {
 	pull Pull
 	// fetch allows network and copying; planning does without.
-	fetch  bool
-	events func(Event)
+	fetch bool
 }
 
 // namedBase resolves a registry name.

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus" //nolint:depguard // the one place that silences it
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/pkg/cache"

@@ -133,6 +133,11 @@ func (b *Builder) tryIsolations(ctx context.Context, want Isolation) (isolationC
 	return c, nil
 }
 
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
 // try runs a command in the host's own root, which every host has.
 func (b *Builder) try(ctx context.Context, c isolationChoice) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -153,7 +158,7 @@ func (b *Builder) try(ctx context.Context, c isolationChoice) error {
 		return err
 	}
 	if report.exitCode != 0 {
-		return fmt.Errorf("exit status %d: %s", report.exitCode, strings.TrimSpace(out.String()))
+		return fmt.Errorf("exit status %d: %s", report.exitCode, lastLine(out.String()))
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ func EnterNamespace() error {
 	if os.Getenv(namespaceEnv) != "" { //nolint:forbidigo // the marker of our own re-execution, not configuration
 		return privateMounts()
 	}
+	captureLibraryLog()
 	cmd, err := namespaceCommand()
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	args := append([]string{os.Args[0] + "-in-a-user-namespace"}, os.Args[1:]...)
 	cmd := unshare.Command(args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), namespaceEnv+"=1")
+	cmd.Env = append(os.Environ(), namespaceEnv+"=1") //nolint:forbidigo // the same program needs the same environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.UnshareFlags = syscall.CLONE_NEWNS
 	privileged, err := hasSysAdmin()

@@ -270,7 +270,7 @@ func (b *Builder) planStep(p *Plan, st *recipe.Stage, s state, step recipe.Step,
 		return planned, s, err
 	}
 	planned.Key = key
-	next, err := configure(s, st, step)
+	next, err := configure(s, step)
 	if err != nil {
 		return planned, s, err
 	}
@@ -317,7 +317,7 @@ func isConfigOnly(step recipe.Step) bool {
 }
 
 // configure applies a step's effect on the image configuration.
-func configure(s state, st *recipe.Stage, step recipe.Step) (state, error) {
+func configure(s state, step recipe.Step) (state, error) {
 	s = s.clone()
 	switch step := step.(type) {
 	case recipe.Env:

@@ -111,7 +111,7 @@ func runWorker(ctx context.Context, req *workerRequest, run workerRun) (workerRe
 			_ = resultWrite.Close()
 			return workerReport{}, &HostError{Op: "emulate file ownership", Err: err, Hint: "ask the administrator for a range in /etc/subuid and /etc/subgid"}
 		}
-		defer sup.Close()
+		defer func() { _ = sup.Close() }() // the worker is gone; there is nothing left to say
 		if err := sup.Prepare(cmd); err != nil {
 			_ = resultWrite.Close()
 			return workerReport{}, fmt.Errorf("emulate file ownership: %w", err)

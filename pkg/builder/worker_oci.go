@@ -41,7 +41,7 @@ func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {
 	caps := req.Capabilities
 	linux := &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	return &specs.Spec{
-		Version:  specs.Version,
+		Version:  "1.0.2", // older runtimes refuse newer ones, and nothing newer is used
 		Hostname: stepHostname,
 		Root:     &specs.Root{Path: rootPath},
 		Process: &specs.Process{

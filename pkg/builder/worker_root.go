@@ -100,7 +100,7 @@ func (r *root) arrangeSys(*workerRequest) error {
 	return nil
 }
 
-func (r *root) arrangeDev(*workerRequest) error {
+func (r *root) arrangeDev(req *workerRequest) error {
 	target, err := r.target("/dev", true)
 	if err != nil {
 		return err
@@ -108,7 +108,11 @@ func (r *root) arrangeDev(*workerRequest) error {
 	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+	nodes := []string{"null", "zero", "full", "random", "urandom"}
+	if req.Runtime == "" { // a runtime makes its own tty, and stumbles over ours
+		nodes = append(nodes, "tty")
+	}
+	for _, name := range nodes {
 		node := filepath.Join(target, name)
 		if err := os.WriteFile(node, nil, 0o666); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", name, err)

@@ -196,6 +196,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		if !ok {
 			names := fieldNames(v.Type())
 			e := d.fail(key, sub, "unknown key %q; the keys here are %s", key.Value, strings.Join(names, ", "))
+			if d.errs.full() {
+				return
+			}
 			if e.Suggestion = closest(key.Value, names); e.Suggestion != "" {
 				d.broken[join(path, e.Suggestion)] = true
 			}

@@ -106,10 +106,13 @@ func (e Errors) Unwrap() []error {
 
 // add appends err unless there are too many already.
 func (e *Errors) add(err *Error) {
-	if len(*e) <= maxErrors {
+	if !e.full() {
 		*e = append(*e, err)
 	}
 }
+
+// full says that there is one error more than will be reported.
+func (e *Errors) full() bool { return len(*e) > maxErrors }
 
 // orNil sorts the errors and removes repetitions; no errors are nil.
 func (e Errors) orNil() error {

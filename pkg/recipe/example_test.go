@@ -89,7 +89,7 @@ stages[0].steps[1]: *recipe.Workdir is not a step of package recipe (use the val
 stages[0].steps[2].from: there is no stage "b"
 stages[0].steps[2].to: "x" must be an absolute path
 stages[0].steps[3].run: a command is a string or a list, not both
-stages[0].steps[4].spack.environment: environment: is a path or an environment, not both
+stages[0].steps[4].spack.environment: is a path or an environment, not both
 stages[1].name: the stage needs a name`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

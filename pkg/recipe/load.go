@@ -97,7 +97,7 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 	case errors.Is(err, io.EOF) || (err == nil && isNothing(root)):
 		return nil, Errors{{File: d.file, Message: "is empty; 'pdibuild init' writes a recipe to start with"}}
 	case err != nil:
-		return nil, d.syntaxError(data, err)
+		return nil, d.syntaxError(err)
 	case more != nil:
 		return nil, Errors{d.at(more.Line, more.Column, "a second document begins here; a recipe is one document")}
 	}

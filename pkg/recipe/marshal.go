@@ -2,43 +2,80 @@ package recipe
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
 
 // Marshal writes the canonical form of a recipe: keys in the order of the
 // types, maps sorted, nothing that is empty. Parse reads it back to an equal
-// Recipe, and the canonical form of that is the same text.
+// Recipe, and the canonical form of that is the same text. It does not
+// validate; a text that is not UTF-8 is an error, as no YAML file can have it.
 func Marshal(r *Recipe) ([]byte, error) {
-	return encode(node(reflect.ValueOf(*r)))
+	if r == nil {
+		return nil, errors.New("write recipe: there is none")
+	}
+	return encode(reflect.ValueOf(*r))
 }
 
-// CanonicalStep returns the canonical form of one step, the same for equal
-// steps.
+// CanonicalStep returns the canonical form of one step: the same bytes for
+// equal steps, other bytes for others.
 func CanonicalStep(s Step) ([]byte, error) {
-	return encode(node(reflect.ValueOf(s)))
+	if s == nil {
+		return nil, errors.New("write step: there is none")
+	}
+	return encode(reflect.ValueOf(s))
 }
 
-func encode(n *yaml.Node) ([]byte, error) {
+func encode(v reflect.Value) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
+	n := node(v)
+	if bad, ok := notText(n); ok {
+		return nil, fmt.Errorf("write recipe: %q is not UTF-8 text", bad)
+	}
 	if err := enc.Encode(n); err != nil {
 		return nil, fmt.Errorf("write recipe: %w", err)
 	}
-	return buf.Bytes(), enc.Close()
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("write recipe: %w", err)
+	}
+	return buf.Bytes(), nil
 }
 
+// notText finds a text that no YAML file can have.
+func notText(n *yaml.Node) (string, bool) {
+	if !utf8.ValidString(n.Value) {
+		return n.Value, true
+	}
+	for _, c := range n.Content {
+		if bad, ok := notText(c); ok {
+			return bad, true
+		}
+	}
+	return "", false
+}
+
+// text is the node of a string. Lines are shown as lines where that keeps
+// them as they are; what the library's other styles may change is quoted.
 func text(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s)
-	if n.Tag == "!!binary" { // not valid UTF-8; Parse would refuse it anyway
-		n.SetString(strings.ToValidUTF8(s, "\uFFFD"))
+	if !utf8.ValidString(s) {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} // refused by encode
+	}
+	odd := strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
+	block := strings.Contains(s, "\n")
+	if odd || (block && strings.ContainsAny(s[:1], " \n")) {
+		n.Style = yaml.DoubleQuotedStyle
 	}
 	return n
 }
@@ -89,8 +126,7 @@ func structNode(v reflect.Value) *yaml.Node {
 	if install, ok := v.Interface().(SpackInstall); ok {
 		value := text(install.Environment)
 		if install.Inline != nil {
-			value = &yaml.Node{}
-			_ = value.Encode(install.Inline)
+			value = node(reflect.ValueOf(install.Inline))
 		}
 		n.Content = append(n.Content, text("environment"), value)
 	}

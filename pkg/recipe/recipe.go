@@ -351,13 +351,29 @@ type Environment struct {
 	Name string `yaml:"name,omitempty"`
 }
 
-// The verbs.
-func (Run) Verb() string         { return "run" }
-func (Copy) Verb() string        { return "copy" }
-func (File) Verb() string        { return "file" }
-func (Env) Verb() string         { return "env" }
-func (Workdir) Verb() string     { return "workdir" }
-func (User) Verb() string        { return "user" }
-func (Check) Verb() string       { return "check" }
-func (Spack) Verb() string       { return "spack" }
+// Verb returns "run".
+func (Run) Verb() string { return "run" }
+
+// Verb returns "copy".
+func (Copy) Verb() string { return "copy" }
+
+// Verb returns "file".
+func (File) Verb() string { return "file" }
+
+// Verb returns "env".
+func (Env) Verb() string { return "env" }
+
+// Verb returns "workdir".
+func (Workdir) Verb() string { return "workdir" }
+
+// Verb returns "user".
+func (User) Verb() string { return "user" }
+
+// Verb returns "check".
+func (Check) Verb() string { return "check" }
+
+// Verb returns "spack".
+func (Spack) Verb() string { return "spack" }
+
+// Verb returns "environment".
 func (Environment) Verb() string { return "environment" }

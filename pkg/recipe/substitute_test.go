@@ -85,15 +85,31 @@ func TestSubstitute(t *testing.T) {
 	run, file := st.Steps[0].(recipe.Run), st.Steps[1].(recipe.File)
 	cp, spack := st.Steps[2].(recipe.Copy), st.Steps[3].(recipe.Spack).Spack
 	for _, c := range [][2]string{
-		{st.From, "debian:13"}, {st.Platform, "linux/amd64"}, {st.Labels["v"], "13"}, {st.Labels["cost"], "5$"},
-		{st.Expose[0], "8013"}, {st.Workdir, "/opt/w"},
+		{st.From, "debian:13"},
+		{st.Platform, "linux/amd64"},
+		{st.Labels["v"], "13"},
+		{st.Labels["cost"], "5$"},
+		{st.Expose[0], "8013"},
+		{st.Workdir, "/opt/w"},
 		// In env, the rest is left to Expand, which makes one $ of two.
-		{st.Env["A"], "/opt/a:${PATH}"}, {st.Env["M"], "5$$"}, {st.Env["E"], "e$$$$"}, {st.Env["O"], "$${V}"},
-		{run.Command.Shell, "echo ${V} $$"}, {run.Env["B"], "13"}, {run.Workdir, "/opt"},
-		{run.Secrets[0].Target, "/opt/token"}, {run.Mounts[0].Target, "/opt/c"}, {run.Mounts[0].ID, "c13"},
-		{file.Path, "/opt/f"}, {file.Content, "${V}"},
-		{cp.Sources[0], "a-13"}, {cp.To, "/opt/"}, {cp.Owner, "u13"},
-		{spack.Environment, "env/13/spack.yaml"}, {spack.Repos[0], "r13"}, {got.Args["V"], "13"},
+		{st.Env["A"], "/opt/a:${PATH}"},
+		{st.Env["M"], "5$$"},
+		{st.Env["E"], "e$$$$"},
+		{st.Env["O"], "$${V}"},
+		{run.Command.Shell, "echo ${V} $$"},
+		{run.Env["B"], "13"},
+		{run.Workdir, "/opt"},
+		{run.Secrets[0].Target, "/opt/token"},
+		{run.Mounts[0].Target, "/opt/c"},
+		{run.Mounts[0].ID, "c13"},
+		{file.Path, "/opt/f"},
+		{file.Content, "${V}"},
+		{cp.Sources[0], "a-13"},
+		{cp.To, "/opt/"},
+		{cp.Owner, "u13"},
+		{spack.Environment, "env/13/spack.yaml"},
+		{spack.Repos[0], "r13"},
+		{got.Args["V"], "13"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("got %q, want %q", c[0], c[1])

@@ -53,7 +53,7 @@ func (d *decoder) checkText(data []byte) error {
 // syntaxError gives the library's message a place. The library names the line
 // where the surrounding block began, or none; what a reader needs is the first
 // line that does not fit what is above it.
-func (d *decoder) syntaxError(data []byte, err error) error {
+func (d *decoder) syntaxError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1
 	if m := yamlLine.FindStringSubmatch(text); m != nil {

@@ -35,7 +35,7 @@ func (d *decoder) validate(r *Recipe) {
 			continue
 		}
 		n := d.nearest(e.Path)
-		placed := d.at(n.Line, n.Column, e.Message)
+		placed := d.at(n.Line, n.Column, subject(e.Path, e.Message))
 		placed.Path, placed.Suggestion = e.Path, e.Suggestion
 		d.errs.add(placed)
 	}
@@ -103,7 +103,7 @@ func newValidator(r *Recipe) *validator {
 }
 
 func (v *validator) fail(path, format string, args ...any) *Error {
-	e := &Error{Path: path, Message: subject(path, fmt.Sprintf(format, args...))}
+	e := &Error{Path: path, Message: fmt.Sprintf(format, args...)}
 	v.errs.add(e)
 	return e
 }

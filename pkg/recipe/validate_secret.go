@@ -24,7 +24,9 @@ func (v *validator) argument(path, text string, kind place) string {
 			return nil
 		}
 		e := v.fail(path, "there is no argument %q; declare it under args: or give it a default, ${%s:-default}", ref.name, ref.name)
-		e.Suggestion = closest(ref.name, slices.Sorted(maps.Keys(v.r.Args)))
+		if !v.errs.full() {
+			e.Suggestion = closest(ref.name, slices.Sorted(maps.Keys(v.r.Args)))
+		}
 		return nil
 	})
 	if err != nil {
@@ -101,6 +103,7 @@ func (v *validator) secretOfFile(name string) (string, bool) {
 // secretPaths are the names below /run/secrets that a text has, each once.
 func secretPaths(text string) []string {
 	var names []string
+	seen := map[string]bool{}
 	for {
 		_, after, ok := strings.Cut(text, "/run/secrets/")
 		if !ok {
@@ -110,7 +113,8 @@ func secretPaths(text string) []string {
 		if end := strings.IndexFunc(after, func(r rune) bool { return !secretRune(r) }); end >= 0 {
 			name = after[:end]
 		}
-		if name != "" && !slices.Contains(names, name) {
+		if name != "" && !seen[name] {
+			seen[name] = true
 			names = append(names, name)
 		}
 		text = after
@@ -136,7 +140,7 @@ func (v *validator) mentions(path string, uses []SecretUse, texts ...string) {
 			v.fail(path, "reads %s, but its target: puts the secret at %s", file, uses[i].Target)
 		case declared:
 			v.fail(path, "reads %s, which is there only with 'secrets: [%s]' on a run step", file, id)
-		case !v.unsureSecrets:
+		case !v.unsureSecrets && !v.errs.full():
 			// An image may have files of its own there; close to a secret it is a slip.
 			if s := closest(id, slices.Sorted(maps.Keys(v.r.Secrets))); s != "" {
 				v.fail(path, "reads %s, but there is no secret %q", file, id).Suggestion = s
@@ -182,5 +186,7 @@ func (v *validator) secretReference(path, id string) {
 		return
 	}
 	e := v.fail(path, "there is no secret %q; declare it under secrets:", id)
-	e.Suggestion = closest(id, slices.Sorted(maps.Keys(v.r.Secrets)))
+	if !v.errs.full() {
+		e.Suggestion = closest(id, slices.Sorted(maps.Keys(v.r.Secrets)))
+	}
 }

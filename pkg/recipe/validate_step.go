@@ -226,7 +226,7 @@ func (v *validator) stageReference(path string, st *Stage, name string) {
 		v.fail(path, "must be the name of a stage")
 	case name == st.Name:
 		v.fail(path, "a stage cannot take from itself")
-	case v.r.Stage(name) != nil || v.unsureStages:
+	case v.errs.full(), v.unsureStages, v.r.Stage(name) != nil:
 	case strings.ContainsAny(name, "/:") && imageName.MatchString(name):
 		v.fail(path, "there is no stage %q; to take from an image, add a stage that has it as its from:", name)
 	default:

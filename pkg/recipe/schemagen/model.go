@@ -35,10 +35,26 @@ type fieldInfo struct {
 // values has one value of each type that is a map in YAML.
 func values() []any {
 	return []any{
-		recipe.Recipe{}, recipe.Secret{}, recipe.Stage{}, recipe.Bootstrap{}, recipe.Compiler{},
-		recipe.Run{}, recipe.SecretUse{}, recipe.Mount{}, recipe.Copy{}, recipe.File{}, recipe.Env{},
-		recipe.Workdir{}, recipe.User{}, recipe.UserSpec{}, recipe.Check{},
-		recipe.Spack{}, recipe.SpackInstall{}, recipe.SpackSource{}, recipe.Buildcache{}, recipe.Environment{},
+		recipe.Recipe{},
+		recipe.Secret{},
+		recipe.Stage{},
+		recipe.Bootstrap{},
+		recipe.Compiler{},
+		recipe.Run{},
+		recipe.SecretUse{},
+		recipe.Mount{},
+		recipe.Copy{},
+		recipe.File{},
+		recipe.Env{},
+		recipe.Workdir{},
+		recipe.User{},
+		recipe.UserSpec{},
+		recipe.Check{},
+		recipe.Spack{},
+		recipe.SpackInstall{},
+		recipe.SpackSource{},
+		recipe.Buildcache{},
+		recipe.Environment{},
 	}
 }
 
