@@ -48,6 +48,10 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
+		var in *InputError
+		if errors.As(err, &in) {
+			return "", err
+		}
 		return "", registryError("push", name, err)
 	}
 	return d.String(), nil
@@ -113,6 +117,9 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 		RetryDelay:          2 * time.Second,
 	}
 	transport := ref.Transport().Name()
+	if opt.Compression == "none" && transport == "docker" {
+		return "", &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip or zstd"}
+	}
 	if transport == "docker-archive" {
 		po.ManifestType, po.Compression = "", archive.Uncompressed
 	}
@@ -120,6 +127,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	case "", "gzip":
 	case "none":
 		po.Compression = archive.Uncompressed
+		po.SystemContext.OCIAcceptUncompressedLayers = true
 	case "zstd":
 		po.CompressionFormat = &compression.Zstd
 	default:

@@ -37,7 +37,7 @@ func (e *Error) Error() string {
 	if e.Suggestion != "" {
 		text += fmt.Sprintf(" (did you mean %q?)", e.Suggestion)
 	}
-	return text
+	return strings.Map(printable, text) // keys and tags may have any characters
 }
 
 // Snippet is the source line with a caret below the column, or "".

@@ -77,7 +77,8 @@ type Stage struct {
 	Platform string `yaml:"platform,omitempty"`
 	// Env is set in the image and for every step of the stage.
 	Env map[string]string `yaml:"env,omitempty"`
-	// Shell runs run and check strings. Empty means [/bin/sh, -c].
+	// Shell runs run and check strings: a program and its option for that.
+	// Empty means [/bin/sh, -c].
 	Shell []string `yaml:"shell,omitempty"`
 	// Steps run in order; each one's result is kept as soon as it ends.
 	Steps []Step `yaml:"steps,omitempty"`
@@ -100,7 +101,7 @@ type Stage struct {
 	Expose []string `yaml:"expose,omitempty"`
 	// Volumes lists absolute paths that hold data from outside the image.
 	Volumes []string `yaml:"volumes,omitempty"`
-	// StopSignal is sent to stop a container, for example SIGTERM.
+	// StopSignal is the signal that stops a container, for example SIGTERM.
 	StopSignal string `yaml:"stop_signal,omitempty"`
 }
 
@@ -183,7 +184,7 @@ type SecretUse struct {
 // A Mount is a file system that exists for one command and leaves nothing in
 // the image.
 type Mount struct {
-	// Type is bind (from the context or a stage, read-only unless Write),
+	// Type is bind (from the context or a stage, read-only unless write is true),
 	// cache (kept on the host between builds) or tmpfs.
 	Type string `yaml:"type"`
 	// Target is the absolute path inside the container.
@@ -243,7 +244,7 @@ type Env struct {
 // Workdir sets the working directory of the following steps and of the image,
 // and creates it where it is missing.
 type Workdir struct {
-	// Workdir is absolute, or starts at the working directory so far.
+	// Workdir is absolute, or starts at that of an earlier workdir step.
 	Workdir string `yaml:"workdir"`
 }
 
@@ -345,7 +346,8 @@ type Buildcache struct {
 // Environment copies the runtime closure of another stage's Spack
 // installation into this stage and activates it.
 type Environment struct {
-	// From is the stage that has a spack step.
+	// From is the stage that has the spack step, or that starts from the
+	// stage that has it.
 	From string `yaml:"environment"`
 	// Name selects one of several environments of that stage.
 	Name string `yaml:"name,omitempty"`

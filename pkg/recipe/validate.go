@@ -110,9 +110,8 @@ func (v *validator) fail(path, format string, args ...any) *Error {
 
 // Limits on what one recipe has. They are far above what anybody writes.
 const (
-	maxStages  = 1000
-	maxSecrets = 1000
-	maxEpoch   = 253402300799 // the last second of the year 9999
+	maxNames = 1000         // stages, secrets, arguments: of each
+	maxEpoch = 253402300799 // the last second of the year 9999
 )
 
 var (
@@ -137,8 +136,8 @@ func (v *validator) recipe() {
 	switch {
 	case len(r.Stages) == 0:
 		v.fail("stages", "a recipe needs at least one stage")
-	case len(r.Stages) > maxStages, len(r.Secrets) > maxSecrets:
-		v.fail("", "a recipe has at most %d stages and %d secrets", maxStages, maxSecrets)
+	case max(len(r.Stages), len(r.Secrets), len(r.Args)) > maxNames:
+		v.fail("", "a recipe has at most %d stages, %d secrets and %d arguments", maxNames, maxNames, maxNames)
 		return
 	}
 	seen := map[string]bool{}

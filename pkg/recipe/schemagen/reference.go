@@ -43,6 +43,7 @@ func (m *model) reference() []byte {
 			}
 		}
 	}
+	out.WriteString(rules)
 	return []byte(out.String())
 }
 

@@ -1,0 +1,28 @@
+package main
+
+// rules is what holds for more than one key.
+const rules = "\n## Arguments\n\n" +
+	"`${NAME}` is replaced by the argument NAME, whose default is under `args:` and whose value\n" +
+	"`--build-arg NAME=VALUE` gives; `${NAME:-default}` is `default` where the argument is empty or\n" +
+	"not declared, and `$$` is a dollar sign. This happens in `name`, `from`, `platform`, `bootstrap`,\n" +
+	"`compiler`, `env`, `labels`, `annotations`, `expose`, `volumes`, in paths, web addresses,\n" +
+	"checksums, owners and users of steps, and in the paths of `spack`. It does not happen in\n" +
+	"commands, which see the arguments as environment variables, nor in `content`, `entrypoint` and\n" +
+	"`cmd`, in the stage that a copy, mount or `environment` step names, or in what replaces a reference.\n\n" +
+	"In `env`, a name that is no argument is a variable that was set before, by the base image or an\n" +
+	"earlier step, as in `PATH: /opt/app/bin:${PATH}`. Everywhere else it is an error.\n" +
+	"\n## Secrets in steps\n\n" +
+	"A command has a secret only when its step names it under `secrets:`: as the file\n" +
+	"`/run/secrets/ID`, or at `target`, and as the variable `env` if that is given. A recipe is refused\n" +
+	"when it refers to a secret by `${…}`, by its id or by its host variable, where the value would be\n" +
+	"stored (from, env, labels, annotations, paths, entrypoint, cmd); when these or the content of a file\n" +
+	"have the path of a secret; when a command reads a secret that its step does not name; and when an\n" +
+	"argument has the name of a secret.\n" +
+	"\n## Names of images\n\n" +
+	"`--tag TAG` means NAME:TAG where the recipe has a `name`, and `localhost/TAG:latest` where it has\n" +
+	"none. Anything with a slash or a colon is a full name and stands for itself. A name without a\n" +
+	"registry is one of this host: `localhost/…`.\n" +
+	"\n## Limits\n\n" +
+	"A recipe is one YAML document in UTF-8 of at most 1 MiB, nested at most 64 deep, with at most 1000\n" +
+	"stages, secrets and arguments each. Anchors and aliases work; merge keys (`<<`) and tags (`!name`)\n" +
+	"do not.\n"

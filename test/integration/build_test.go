@@ -1,0 +1,252 @@
+//go:build integration
+
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pdidev/pdibuild/test/registry"
+)
+
+// What a stopped build has finished is not done again.
+func TestFinishedStepsAreKept(t *testing.T) {
+	recipe := func(third string) string {
+		return `version: 1
+stages:
+  - name: final
+    from: BASE
+    steps:
+      - run: echo NONCE > /opt/one
+      - run: echo two > /opt/two
+      - run: ` + third + `
+      - run: echo four > /opt/four
+`
+	}
+	p := newProject(t, recipe("sh -c 'echo about to fail; exit 3'"))
+	o := p.build().fails(4, `stage "final"`, "step 4", "exit status 3", "about to fail")
+	log := o.stderr[strings.Index(o.stderr, "all of its output: ")+len("all of its output: "):]
+	if data, err := os.ReadFile(strings.SplitN(log, "\n", 2)[0]); err != nil || !strings.Contains(string(data), "about to fail") {
+		t.Errorf("the log that the error names: %v, %q", err, data)
+	}
+	p.recipe(recipe("echo three > /opt/three"))
+	o = p.build().ok()
+	o.wantSteps(3, 2)
+	again := p.build().ok()
+	again.wantSteps(5, 0)
+	if again.ImageID != o.ImageID {
+		t.Errorf("the second build made %s, the first %s", again.ImageID, o.ImageID)
+	}
+	if again.took > 2*time.Second {
+		t.Errorf("a build with nothing to do took %v", again.took)
+	}
+}
+
+// A signal stops the command and all that it has started, within 2 seconds.
+func TestInterrupt(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			p, seconds := sleeper(t)
+			cmd := p.command(p.buildArgs()...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 90*time.Second, "the step runs", func() bool { return sleeping(seconds) == 2 })
+			start := time.Now()
+			if err := cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("it took %v to stop", took)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 130 {
+				t.Errorf("exit code %d, want 130", code)
+			}
+			if n := sleeping(seconds); n != 0 {
+				t.Errorf("%d processes of the step are left", n)
+			}
+			noWorkIsLeft(t, p.store)
+		})
+	}
+}
+
+// After a kill -9 nothing runs on, and the next build clears up.
+func TestKilled(t *testing.T) {
+	p, seconds := sleeper(t)
+	cmd := p.command(p.buildArgs()...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 90*time.Second, "the step runs", func() bool { return sleeping(seconds) == 2 })
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	eventually(t, 2*time.Second, "the step's processes are gone", func() bool { return sleeping(seconds) == 0 })
+	p.recipe("version: 1\nstages:\n  - name: final\n    from: BASE\n    steps: [{run: echo NONCE > /opt/x}]\n")
+	p.build().ok()
+	noWorkIsLeft(t, p.store)
+}
+
+// sleeper is a project whose step sleeps in the foreground and background for
+// a number of seconds that nobody else sleeps.
+func sleeper(t *testing.T) (p *project, seconds string) {
+	seconds = "98" + strings.Map(func(r rune) rune { return '0' + r%10 }, nonce()[:7])
+	return newProject(t, `version: 1
+stages:
+  - name: final
+    from: BASE
+    steps:
+      - run: sleep `+seconds+` & setsid sleep `+seconds+`; echo NONCE
+`), seconds
+}
+
+func sleeping(seconds string) int {
+	out, _ := exec.Command("pgrep", "-fc", "^sleep "+seconds+"$").Output()
+	n := 0
+	for _, r := range strings.TrimSpace(string(out)) {
+		n = 10*n + int(r-'0')
+	}
+	return n
+}
+
+// noWorkIsLeft looks for working layers and mounts.
+func noWorkIsLeft(t *testing.T, store string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(store, "pdibuild", "work", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("working layers are left: %v %v", left, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mounts), store+"/overlay/") {
+		t.Error("a mount of the store is left")
+	}
+}
+
+// The same recipe gives the same image in any store, with any isolation, and
+// with a driver that knows nothing of overlays.
+func TestReproducible(t *testing.T) {
+	p := newProject(t, `version: 1
+stages:
+  - name: final
+    from: BASE
+    steps:
+      - copy: data
+        to: /opt/data
+        owner: pdi
+      - run: rm -rf /var/lib/dpkg/info; mkdir /var/lib/dpkg/info; touch /tmp/x; rm /tmp/x; chown games /opt/data/a; ln -s a /opt/l
+      - user: {name: pdi, uid: 1001}
+`)
+	p.write("data/a", "a\n")
+	p.write("data/sub/b", "b\n")
+	first := p.build().ok()
+	for _, isolation := range []string{"chroot", "oci"} {
+		if isolation == "oci" && kindOfUser() == asSingle {
+			continue
+		}
+		o := p.build("--no-cache", "--isolation", isolation)
+		if o.code == 5 {
+			t.Logf("SKIPPED: this host has no working OCI runtime:\n%s", o.stderr)
+			continue
+		}
+		if o.ok().ImageID != first.ImageID {
+			t.Errorf("--isolation %s made %s, want %s", isolation, o.ImageID, first.ImageID)
+		}
+	}
+	p.freshStore()
+	if o := p.build("--storage-driver", "vfs").ok(); o.ImageID != first.ImageID {
+		t.Errorf("in another store with vfs it is %s, want %s", o.ImageID, first.ImageID)
+	}
+	tell(t, "reproducible", first.ImageID)
+}
+
+// tell writes an image id to where it is compared with other users' ids.
+func tell(t *testing.T, name, id string) {
+	dir := os.Getenv("PDIBUILD_TEST_IDS")
+	if dir == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, kindOfUser()+"."+name), []byte(name+" "+id+"\n"), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+// The image goes to a registry with a password and comes back.
+func TestPushAndPull(t *testing.T) {
+	needTool(t, "skopeo")
+	address := registry.Start(t, registry.Options{User: "hpc", Password: "s3cret pass"})
+	name := address + "/group/app:1"
+	p := newProject(t, "version: 1\nstages:\n  - name: final\n    from: scratch\n    steps: [{file: /f, content: NONCE}]\n")
+	o := p.build("-t", name, "--push", "--tls-verify=false", "--creds", "hpc:wrong")
+	o.fails(7, "hint:", "--creds")
+	o = p.build("-t", name, "--push", "--tls-verify=false", "--creds", "hpc:s3cret pass").ok()
+	out := judge(t, "skopeo", "inspect", "--config", "--tls-verify=false", "--creds", "hpc:s3cret pass", "docker://"+name)
+	if !strings.Contains(out, `"architecture"`) {
+		t.Errorf("skopeo sees %s", out)
+	}
+	next := newProject(t, "version: 1\nstages:\n  - name: final\n    from: "+name+"\n    steps: [{copy: /f, from: old, to: /g}]\n  - {name: old, from: "+name+"}\n")
+	next.recipe("version: 1\nstages:\n  - {name: old, from: " + name + "}\n  - name: final\n    from: old\n    steps: [{copy: /f, from: old, to: /g}]\n")
+	next.freshStore()
+	next.build("--tls-verify=false").fails(7)
+	next.build("--tls-verify=false", "--creds", "hpc:s3cret pass").ok()
+	if o.Layers != 1 {
+		t.Errorf("%d layers, want 1", o.Layers)
+	}
+}
+
+// An image can leave in any of three forms, and each is a base again.
+func TestExportAndFrom(t *testing.T) {
+	p := newProject(t, "version: 1\nstages:\n  - name: final\n    from: scratch\n    env: {WHO: NONCE}\n    steps: [{file: /f, content: x}]\n")
+	dir := t.TempDir()
+	p.build("-o", "type=oci-archive,dest="+dir+"/a.tar", "-o", "type=oci,dest="+dir+"/o", "-o", "type=docker-archive,dest="+dir+"/d.tar").ok()
+	for _, from := range []string{"oci-archive:" + dir + "/a.tar", "oci:" + dir + "/o", "docker-archive:" + dir + "/d.tar"} {
+		next := newProject(t, "version: 1\nstages:\n  - name: final\n    from: "+from+"\n    steps: [{file: /g, content: y}]\n")
+		image, _ := next.export()
+		if env := strings.Join(image.config.Config.Env, " "); !strings.Contains(env, "WHO="+p.nonce) {
+			t.Errorf("from %s: the environment is %q", from, env)
+		}
+	}
+}
+
+// The example of the README runs where podman has the same store.
+func TestHelloMPI(t *testing.T) {
+	repo := os.Getenv("PDIBUILD_REPO")
+	if repo == "" {
+		repo = "../.."
+	}
+	p := newProject(t, "version: 1\n")
+	p.dir = filepath.Join(repo, "examples", "hello-mpi")
+	o := p.build("--tag", "test").ok()
+	o.says("Hello from rank 0 of 2", "Hello from rank 1 of 2")
+	tell(t, "hello-mpi", o.ImageID)
+	if kindOfUser() != asRoot {
+		return
+	}
+	needTool(t, "podman")
+	out := runImage(t, p.store, "localhost/hello-mpi:test")
+	if strings.Count(out, "Hello from rank") != 2 {
+		t.Errorf("podman run prints %s", out)
+	}
+}
+
+// runImage runs an image's own command with podman, with its defaults or,
+// where the host forbids those, with less.
+func runImage(t *testing.T, store, image string) string {
+	t.Helper()
+	args := []string{"--root", store, "--runroot", filepath.Join(store, "run"), "run", "--rm", "--network=none"}
+	out, err := tryJudge("podman", append(args, image)...)
+	if err == nil {
+		return out
+	}
+	less := append([]string{"--runtime", "runc"}, args...)
+	return judge(t, "podman", append(less, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", image)...)
+}
