@@ -11,6 +11,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/shortnames"
 	"go.podman.io/image/v5/signature"
 	is "go.podman.io/image/v5/storage"
@@ -122,7 +123,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name,
 		if err != nil {
 			return state{}, &InputError{Subject: "from " + name, Err: err}
 		}
-		if err := b.copyImage(ctx, sys, src, dst); err != nil {
+		if _, err := b.copyImage(ctx, sys, src, dst, &copy.Options{}); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -154,7 +155,7 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 		if err != nil {
 			return fail(err)
 		}
-		if err := b.copyImage(ctx, sys, ref, dst); err != nil {
+		if _, err := b.copyImage(ctx, sys, ref, dst, &copy.Options{}); err != nil {
 			return fail(err)
 		}
 	}
@@ -175,19 +176,24 @@ func configDigest(ctx context.Context, sys *types.SystemContext, ref types.Image
 	return d, d.Validate()
 }
 
-// copyImage copies between any two transports.
-func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, dst types.ImageReference) (err error) {
+// copyImage copies between any two transports and returns the digest of the
+// manifest that was written.
+func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, dst types.ImageReference, opt *copy.Options) (_ digest.Digest, err error) {
 	policy, err := signature.DefaultPolicy(sys)
 	if err != nil {
-		return &HostError{Op: "read the signature policy", Err: err, Hint: "repair or remove policy.json in ~/.config/containers or /etc/containers"}
+		return "", &HostError{Op: "read the signature policy", Err: err, Hint: "repair or remove policy.json in ~/.config/containers or /etc/containers"}
 	}
 	pc, err := signature.NewPolicyContext(policy)
 	if err != nil {
-		return &HostError{Op: "read the signature policy", Err: err}
+		return "", &HostError{Op: "read the signature policy", Err: err}
 	}
 	defer func() { err = errors.Join(err, pc.Destroy()) }()
-	_, err = copy.Image(ctx, pc, dst, src, &copy.Options{SourceCtx: sys, DestinationCtx: sys})
-	return err
+	opt.SourceCtx, opt.DestinationCtx = sys, sys
+	m, err := copy.Image(ctx, pc, dst, src, opt)
+	if err != nil {
+		return "", err
+	}
+	return manifest.Digest(m)
 }
 
 // errOtherPlatform says that a local image is not for the wanted platform.

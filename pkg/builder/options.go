@@ -220,7 +220,8 @@ type Result struct {
 type PushOptions struct {
 	// Compression is gzip (the default), zstd or none.
 	Compression string
-	// Report receives human-readable lines of the transfer; may be nil.
+	// Report receives human-readable lines of the transfer, one call at a
+	// time; may be nil.
 	Report io.Writer
 	// Events receives EventTransfer; may be nil.
 	Events func(Event)

@@ -9,13 +9,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/buildah"
+	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/compression"
+	is "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
@@ -99,42 +102,67 @@ func (b *Builder) Export(ctx context.Context, image, destination string, opt Pus
 	return nil
 }
 
-// send copies an image out of the store through Buildah's push, which retries
-// what may pass.
+// send copies an image out of the store.
 func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference, opt PushOptions) (digest.Digest, error) {
-	report := opt.Report
-	if report == nil {
-		report = io.Discard
+	sys := b.systemContext("")
+	if opt.Report == nil {
+		opt.Report = io.Discard
 	}
-	po := buildah.PushOptions{
-		Store:               b.store,
-		SystemContext:       b.systemContext(""),
-		SignaturePolicyPath: b.policyPath,
-		ManifestType:        v1.MediaTypeImageManifest,
-		ReportWriter:        report,
-		Compression:         archive.Gzip,
-		MaxRetries:          3,
-		RetryDelay:          2 * time.Second,
-	}
-	transport := ref.Transport().Name()
-	if opt.Compression == "none" && transport == "docker" {
-		return "", &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip or zstd"}
-	}
-	if transport == "docker-archive" {
-		po.ManifestType, po.Compression = "", archive.Uncompressed
-	}
+	// The library writes from several goroutines.
+	opt.Report = &lockedWriter{to: opt.Report}
 	switch opt.Compression {
 	case "", "gzip":
-	case "none":
-		po.Compression = archive.Uncompressed
-		po.SystemContext.OCIAcceptUncompressedLayers = true
+		sys.CompressionFormat = &compression.Gzip
 	case "zstd":
-		po.CompressionFormat = &compression.Zstd
+		sys.CompressionFormat = &compression.Zstd
+	case "none":
+		if ref.Transport().Name() == "docker" {
+			return "", &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip or zstd"}
+		}
+		sys.OCIAcceptUncompressedLayers = true
 	default:
 		return "", &InputError{Subject: "compression " + opt.Compression, Err: errors.New("unknown"), Hint: "choose gzip, zstd or none"}
 	}
-	_, d, err := buildah.Push(ctx, id, ref, po)
+	if ref.Transport().Name() == "docker" {
+		return b.sendToRegistry(ctx, id, ref, sys, opt)
+	}
+	src, err := is.Transport.NewStoreReference(b.store, nil, id)
+	if err != nil {
+		return "", err
+	}
+	co := &copy.Options{ReportWriter: opt.Report, ForceManifestMIMEType: v1.MediaTypeImageManifest}
+	if ref.Transport().Name() == "docker-archive" {
+		co.ForceManifestMIMEType = "" // it has a form of its own
+	}
+	return b.copyImage(ctx, sys, src, ref, co)
+}
+
+// sendToRegistry goes through Buildah's push, which retries what may pass.
+func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (digest.Digest, error) {
+	_, d, err := buildah.Push(ctx, id, ref, buildah.PushOptions{
+		Store:               b.store,
+		SystemContext:       sys,
+		SignaturePolicyPath: b.policyPath,
+		ManifestType:        v1.MediaTypeImageManifest,
+		ReportWriter:        opt.Report,
+		Compression:         archive.Gzip,
+		CompressionFormat:   sys.CompressionFormat,
+		MaxRetries:          3,
+		RetryDelay:          2 * time.Second,
+	})
 	return d, err
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+// Write passes one write on at a time.
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
 }
 
 func (b *Builder) findImage(name string) (*storage.Image, error) {
