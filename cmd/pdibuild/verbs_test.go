@@ -371,15 +371,6 @@ func TestRecipeFromStandardInputIsReadInTheNamespace(t *testing.T) {
 	}
 }
 
-// secretPlan is a plan in which one step of the stage final uses the secret.
-func secretPlan(r *recipe.Recipe, _ string, _ builder.PlanOptions) (*builder.Plan, error) {
-	return &builder.Plan{Recipe: r, Stages: []builder.PlannedStage{
-		{Name: "final", Steps: []builder.PlannedStep{{Verb: "from", Cached: true}, {Verb: "run"}}},
-	}}, nil
-}
-
-const secretStep = "    steps: [{run: 'true', secrets: [token]}]\n"
-
 func TestBuildWithoutItsSecret(t *testing.T) {
 	const steps = `
   - name: user

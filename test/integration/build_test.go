@@ -226,27 +226,39 @@ func TestHelloMPI(t *testing.T) {
 	p := newProject(t, "version: 1\n")
 	p.dir = filepath.Join(repo, "examples", "hello-mpi")
 	o := p.build("--tag", "test").ok()
-	o.says("Hello from rank 0 of 2", "Hello from rank 1 of 2")
 	tell(t, "hello-mpi", o.ImageID)
 	if kindOfUser() != asRoot {
 		return
 	}
 	needTool(t, "podman")
-	out := runImage(t, p.store, "localhost/hello-mpi:test")
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	p.build("--tag", "test", "-o", "type=docker-archive,dest="+archive).ok()
+	out := runImage(t, archive, "localhost/hello-mpi:test")
 	if strings.Count(out, "Hello from rank") != 2 {
 		t.Errorf("podman run prints %s", out)
 	}
 }
 
 // runImage runs an image's own command with podman, with its defaults or,
-// where the host forbids those, with less.
-func runImage(t *testing.T, store, image string) string {
+// where the host forbids those, with less. podman has a store of its own: it
+// judges what left ours.
+func runImage(t *testing.T, archive, image string) string {
 	t.Helper()
-	args := []string{"--root", store, "--runroot", filepath.Join(store, "run"), "run", "--rm", "--network=none"}
-	out, err := tryJudge("podman", append(args, image)...)
+	dir, err := os.MkdirTemp("/tmp", "pdi") // podman takes at most 50 characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Unmount(filepath.Join(dir, "r", "overlay"), syscall.MNT_DETACH)
+		_ = os.RemoveAll(dir)
+	})
+	podman := []string{"--root", filepath.Join(dir, "r"), "--runroot", filepath.Join(dir, "x")}
+	judge(t, "podman", append(podman, "load", "-i", archive)...)
+	run := []string{"run", "--rm", "--network=none"}
+	out, err := tryJudge("podman", append(append(podman, run...), image)...)
 	if err == nil {
 		return out
 	}
-	less := append([]string{"--runtime", "runc"}, args...)
-	return judge(t, "podman", append(less, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", image)...)
+	less := append([]string{"--runtime", "runc"}, podman...)
+	return judge(t, "podman", append(append(less, run...), "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", image)...)
 }

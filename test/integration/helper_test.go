@@ -56,17 +56,6 @@ func kindOfUser() string {
 	return asSingle
 }
 
-// needUser skips unless one of the kinds runs the tests.
-func needUser(t *testing.T, why string, kinds ...string) {
-	t.Helper()
-	for _, k := range kinds {
-		if k == kindOfUser() {
-			return
-		}
-	}
-	t.Skipf("SKIPPED for the user kind %q: %s", kindOfUser(), why)
-}
-
 // needTool skips where the host lacks a program that judges.
 func needTool(t *testing.T, name string) {
 	t.Helper()

@@ -42,9 +42,6 @@ type entry struct {
 	content string
 }
 
-// perm are the permissions with setuid, setgid and sticky bits.
-func (e entry) perm() int64 { return e.Mode & 0o7777 }
-
 func readOCI(t *testing.T, dir string) *ociImage {
 	t.Helper()
 	type descriptor struct{ Digest string }
@@ -106,15 +103,6 @@ func readLayer(t *testing.T, file string) map[string]entry {
 	}
 }
 
-// top is the layer that the last step has made.
-func (i *ociImage) top() map[string]entry {
-	i.t.Helper()
-	if len(i.layers) == 0 {
-		i.t.Fatal("the image has no layers")
-	}
-	return i.layers[len(i.layers)-1]
-}
-
 // files are the files of the image: what the layers make of each other.
 func (i *ociImage) files() map[string]entry {
 	all := map[string]entry{}
@@ -154,22 +142,4 @@ func (i *ociImage) file(name string) entry {
 		i.t.Fatalf("the image has no %s", name)
 	}
 	return e
-}
-
-// wantFiles compares names and content of files; a content of "" means that
-// there must be no such file.
-func (i *ociImage) wantFiles(want map[string]string) {
-	i.t.Helper()
-	files := i.files()
-	for name, content := range want {
-		e, ok := files[name]
-		switch {
-		case content == "" && ok:
-			i.t.Errorf("the image has %s, and should not", name)
-		case content != "" && !ok:
-			i.t.Errorf("the image has no %s", name)
-		case content != e.content:
-			i.t.Errorf("%s holds %q, want %q", name, e.content, content)
-		}
-	}
 }

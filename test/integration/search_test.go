@@ -88,7 +88,7 @@ func searchMain() {
 		// What cannot be read is not ours: it belongs to other users.
 		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // the search goes on
 			}
 			if d.IsDir() {
 				return skipForeign(path)

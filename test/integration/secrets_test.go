@@ -5,8 +5,8 @@ package integration
 import (
 	"fmt"
 	"os"
-	"slices"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,7 +120,7 @@ func TestSecretWhileRunning(t *testing.T) {
           exec sleep 98765.SLEEP
         secrets: [tok]
 `)
-	sleep := "sleep 600" + b.project.nonce
+	sleep := "sleep 600" + b.nonce
 	s := b.start("--secret", "id=tok,env=TOK")
 	b.search.wantAbsent(t, "while the step runs")
 	if out := s.stderr.String(); strings.Contains(out, b.value) || !strings.Contains(out, "the value is ***") {
@@ -211,7 +211,7 @@ func TestSecretLeak(t *testing.T) {
 			b := newSecretBuild(t, "      - run: |\n          "+command+"\n        secrets: [tok]\n")
 			b.build("-t", "leak").fails(6, "tok", "/opt/leak", "hint")
 			b.search.wantAbsent(t, "after the refused build")
-			if out := b.run("images", "--storage-root", b.store); strings.Contains(out.stdout, b.project.nonce) {
+			if out := b.run("images", "--storage-root", b.store); strings.Contains(out.stdout, b.nonce) {
 				t.Errorf("the image is there:\n%s", out.stdout)
 			}
 		})
