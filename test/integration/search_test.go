@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // searchEnv makes the test program a search of the named directories.
@@ -90,6 +92,9 @@ func searchMain() {
 			if err != nil {
 				return nil //nolint:nilerr // the search goes on
 			}
+			if d.IsDir() && ofTheKernel(path) {
+				return fs.SkipDir
+			}
 			if d.IsDir() {
 				return skipForeign(path)
 			}
@@ -109,6 +114,16 @@ func skipForeign(path string) error {
 		return fs.SkipDir
 	}
 	return nil
+}
+
+// ofTheKernel says that a directory is no storage: someone has left a /proc
+// or /sys mounted, whose files may be endless.
+func ofTheKernel(path string) bool {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return false
+	}
+	return st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC || st.Type == unix.CGROUP_SUPER_MAGIC || st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
 func (s search) changed(d fs.DirEntry) bool {
