@@ -97,7 +97,7 @@ func TestKilled(t *testing.T) {
 // sleeper is a project whose step sleeps in the foreground and background for
 // a number of seconds that nobody else sleeps.
 func sleeper(t *testing.T) (p *project, seconds string) {
-	seconds = "98" + strings.Map(func(r rune) rune { return '0' + r%10 }, nonce()[:7])
+	seconds = ownSeconds()
 	return newProject(t, `version: 1
 stages:
   - name: final
@@ -105,6 +105,11 @@ stages:
     steps:
       - run: sleep `+seconds+` & setsid sleep `+seconds+`; echo NONCE
 `), seconds
+}
+
+// ownSeconds is a time that nobody else sleeps.
+func ownSeconds() string {
+	return "98" + strings.Map(func(r rune) rune { return '0' + r%10 }, nonce()[:7])
 }
 
 func sleeping(seconds string) int {

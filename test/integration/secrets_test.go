@@ -112,15 +112,16 @@ func TestSecretForAnotherUser(t *testing.T) {
 // TestSecretWhileRunning: while a step uses the secret, and after everything
 // was killed, the value is in no file of this host and in no argv.
 func TestSecretWhileRunning(t *testing.T) {
+	seconds := ownSeconds()
 	b := newSecretBuild(t, `
       - run: |
           value=$(cat /run/secrets/tok)
           echo "the value is $value"
           echo READY
-          exec sleep 98765.SLEEP
+          exec sleep `+seconds+`
         secrets: [tok]
 `)
-	sleep := "sleep 600" + b.nonce
+	sleep := "sleep " + seconds
 	s := b.start("--secret", "id=tok,env=TOK")
 	b.search.wantAbsent(t, "while the step runs")
 	if out := s.stderr.String(); strings.Contains(out, b.value) || !strings.Contains(out, "the value is ***") {
