@@ -77,7 +77,9 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	}
 	cmd.UnshareFlags |= syscall.CLONE_NEWUSER
 	setMappings(cmd)
-	cmd.Env = append(cmd.Env, unshare.UsernsEnvName+"=1")
+	// By these the containers libraries find the user's own files.
+	cmd.Env = append(cmd.Env, unshare.UsernsEnvName+"=1",
+		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
 	return cmd, nil
 }
 

@@ -32,7 +32,9 @@ func runWithRuntime(req *workerRequest, r *root) (int, error) {
 	if strings.Contains(filepath.Base(req.Runtime), "crun") {
 		args = append(args, "--cgroup-manager=disabled")
 	}
-	args = append(args, "run", "--bundle", bundle, "pdibuild-step")
+	// The name is the scratch directory's: unique, also among other builds.
+	name := "pdibuild-" + strings.TrimSuffix(filepath.Base(req.Scratch), ".d")
+	args = append(args, "run", "--bundle", bundle, name)
 	cmd := &exec.Cmd{Path: req.Runtime, Args: args, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR=" + req.Scratch}}
 	return runCommand(cmd, req.PIDNamespace)
 }
