@@ -14,6 +14,7 @@ import (
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/buildah"
+	"go.podman.io/storage/pkg/homedir"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/pkg/unshare"
 	"golang.org/x/sys/unix"
@@ -80,7 +81,33 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	// By these the containers libraries find the user's own files.
 	cmd.Env = append(cmd.Env, unshare.UsernsEnvName+"=1",
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
+	if dir := runtimeDir(); dir != "" {
+		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+dir)
+	}
 	return cmd, nil
+}
+
+// runtimeDir is the user's own directory for files that need not outlive a
+// reboot, auth.json among them. Without a variable that names it the libraries
+// would look under /run/containers/0, for inside the namespace they are root.
+// The variable may be another user's, as after 'su'. Empty means there is none.
+func runtimeDir() string {
+	if os.Getuid() == 0 {
+		return ""
+	}
+	const variable = "XDG_RUNTIME_DIR"
+	if info, err := os.Stat(os.Getenv(variable)); err == nil { //nolint:forbidigo // what the libraries read
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if ok && int(st.Uid) == os.Getuid() {
+			return "" // it is right as it is
+		}
+	}
+	os.Unsetenv(variable)
+	dir, err := homedir.GetRuntimeDir()
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 // setMappings maps the user to root, then all subordinate ids. Without both
