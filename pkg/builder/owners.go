@@ -184,21 +184,30 @@ func (b *Builder) noteImageOwners(top string) error {
 	return nil
 }
 
-func (b *Builder) noteLayerOwners(id string) (err error) {
-	uncompressed := archive.Uncompressed
-	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+// noteLayerOwners reads the layer to its end before it notes anything: the
+// store is locked for as long as a diff is open.
+func (b *Builder) noteLayerOwners(id string) error {
+	owners, err := b.diffOwners(id)
 	if err != nil {
 		return fmt.Errorf("note owners: %w", err)
 	}
+	return noteOwners(b.store, id, owners)
+}
+
+func (b *Builder) diffOwners(id string) (owners []fileOwner, err error) {
+	uncompressed := archive.Uncompressed
+	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+	if err != nil {
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, diff.Close()) }()
-	var owners []fileOwner
 	for tr := tar.NewReader(diff); ; {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return noteOwners(b.store, id, owners)
+			return owners, nil
 		}
 		if err != nil {
-			return fmt.Errorf("note owners: %w", err)
+			return nil, err
 		}
 		owners = appendOwner(owners, hdr, nil)
 	}
