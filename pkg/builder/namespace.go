@@ -102,7 +102,9 @@ func runtimeDir() string {
 			return "" // it is right as it is
 		}
 	}
-	os.Unsetenv(variable)
+	if err := os.Unsetenv(variable); err != nil {
+		return ""
+	}
 	dir, err := homedir.GetRuntimeDir()
 	if err != nil {
 		return ""
