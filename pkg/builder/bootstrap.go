@@ -100,6 +100,7 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 		return cache.Record{}, err
 	}
 	opt.Skip = notOfTheBase
+	wk.closed = req.PIDNamespace
 	return x.run.keepDiff("", wk, opt)
 }
 

@@ -94,7 +94,11 @@ func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, 
 		return nil, err
 	}
 	r.emit(Event{Kind: EventInfo, Text: "isolation: " + r.isolation.String()})
-	r.emit(Event{Kind: EventInfo, Text: "storage: " + b.store.GraphDriverName() + " at " + b.store.GraphRoot()})
+	layers := "made of hard links where nothing has to change"
+	if !b.stages {
+		layers = "copied once"
+	}
+	r.emit(Event{Kind: EventInfo, Text: fmt.Sprintf("storage: %s at %s, layers are %s", b.store.GraphDriverName(), b.store.GraphRoot(), layers)})
 	return r, nil
 }
 

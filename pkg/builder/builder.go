@@ -19,6 +19,8 @@ type Builder struct {
 	steps      *cache.Steps
 	works      *works
 	ids        identity
+	// stages says that layers can be made of hard links; see stageTree.
+	stages bool
 	logDir     string
 	cacheDir   string
 	registries Registries
@@ -61,6 +63,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 			return storeError(d, err)
 		}
 	}
+	b.stages = canStage(b.store)
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
 	}

@@ -18,27 +18,25 @@ import (
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
-// encodeDiff writes what the working layer changes as a canonical layer.
-//
-// With overlay, the changes are a directory, and its files are read from
-// there. Other drivers find the changes by comparing, and give them in an
-// order that has to be set right. Both make the same layer of the same changes.
+// errNoUpper says that the changes are no directory that could be read.
+var errNoUpper = errors.New("the changes are not spelled out in a directory")
+
+// changes lists what the working layer changes: with overlay, that is a
+// directory. Other drivers find the changes by comparing; see encodeDriverDiff.
+// Both make the same layer of the same changes.
 //
 // Store.Diff is of no use here: its stream holds a lock of the store that
 // Store.PutLayer, which reads the stream, waits for.
-func (wk *work) encodeDiff(dst io.Writer, opt layer.Options) error {
-	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
-	if upper, ok := wk.upperDir(); ok {
-		tree := &layer.Tree{}
-		err := scanUpper(upper, tree)
-		if err == nil {
-			_, err = tree.Encode(dst, opt)
-		}
-		if !errors.Is(err, errRedirect) {
-			return err
-		}
+func (wk *work) changes() (*layer.Tree, error) {
+	upper, ok := wk.upperDir()
+	if !ok {
+		return nil, errNoUpper
 	}
-	return wk.encodeDriverDiff(dst, opt)
+	tree := &layer.Tree{}
+	if err := scanUpper(upper, tree, wk.closed); err != nil {
+		return nil, err
+	}
+	return tree, nil
 }
 
 // upperDir is where an overlay keeps the changes.
@@ -112,13 +110,12 @@ func (wk *work) lower(dir string) ([]string, error) {
 	return names, err
 }
 
-// errRedirect says that an overlay does not spell its changes out.
-var errRedirect = errors.New("the overlay uses redirects")
-
 // scanUpper reads the upper directory of an overlay; see the kernel's
 // Documentation/filesystems/overlayfs.rst for whiteouts and opaque directories.
-func scanUpper(upper string, tree *layer.Tree) error {
-	seen := map[inode]string{}
+// Closed says that nobody can write to the files any more, so that they may
+// become the layer's by hard links.
+func scanUpper(upper string, tree *layer.Tree, closed bool) error {
+	links := &hardLinks{}
 	return filepath.WalkDir(upper, func(full string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -135,14 +132,15 @@ func scanUpper(upper string, tree *layer.Tree) error {
 			dir, base := path.Split(name)
 			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh." + base}})
 		}
-		if info.IsDir() {
-			if err := scanOverlayAttributes(full, name, tree); err != nil {
-				return err
-			}
+		if err := scanOverlayAttributes(full, name, info, tree); err != nil {
+			return err
 		}
-		e, err := fileEntry(full, name, info, seen)
+		e, err := fileEntry(full, name, info, links)
 		if err != nil {
 			return err
+		}
+		if info.Mode().IsRegular() && closed {
+			e.Origin = layer.Origin{Path: full, Owned: true}
 		}
 		return tree.Add(e)
 	})
@@ -153,22 +151,31 @@ func isWhiteout(info fs.FileInfo) bool {
 	return ok && info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0
 }
 
-// scanOverlayAttributes adds the opaque marker of a directory.
-func scanOverlayAttributes(full, name string, tree *layer.Tree) error {
-	for _, prefix := range []string{"trusted.overlay.", "user.overlay."} {
-		redirect, err := attribute(full, prefix+"redirect")
-		if err != nil {
-			return err
-		}
-		if redirect != "" {
-			return errRedirect
-		}
-		opaque, err := attribute(full, prefix+"opaque")
-		if err != nil {
-			return err
-		}
-		if opaque == "y" {
-			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: name + "/.wh..wh..opq"}})
+// scanOverlayAttributes adds the opaque marker of a directory. Directories
+// that are somewhere else (redirect) and files without content (metacopy) are
+// errNoUpper.
+func scanOverlayAttributes(full, name string, info fs.FileInfo, tree *layer.Tree) error {
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return nil
+	}
+	names, err := attributeNames(full)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		_, ours, _ := strings.Cut(n, ".overlay.")
+		switch {
+		case ours == "redirect", ours == "metacopy":
+			return errNoUpper
+		case ours == "opaque":
+			value, err := attribute(full, n)
+			if err != nil || value != "y" {
+				return err
+			}
+			err = tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: name + "/.wh..wh..opq"}})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -4,7 +4,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +27,19 @@ func chooseDriver(root string) (name string, options []string) {
 		return "overlay", []string{"overlay.mount_program=" + fuse}
 	}
 	return "vfs", nil
+}
+
+// canStage reports whether the store can take over a directory as a layer:
+// the driver is the kernel's overlay, and keeps files as they are.
+func canStage(store storage.Store) bool {
+	if store.GraphDriverName() != "overlay" {
+		return false
+	}
+	return !slices.ContainsFunc(store.GraphOptions(), func(o string) bool {
+		name, value, _ := strings.Cut(o, "=")
+		_, name, _ = strings.Cut(name, ".")
+		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
+	})
 }
 
 func layersIn(root, driver string) bool {

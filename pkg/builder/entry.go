@@ -15,20 +15,48 @@ import (
 )
 
 // An inode identifies a file as long as it is there.
-type inode struct{ dev, ino uint64 }
+type inode struct {
+	dev, ino uint64
+	// layer tells files of the store apart that became one by hard links
+	// between layers: in an image they are several.
+	layer int
+}
+
+// hardLinks remembers the names of files that have several.
+type hardLinks struct {
+	first map[inode]string
+}
+
+// known returns the first name of the file; if there was none, name is.
+func (h *hardLinks) known(id inode, name string) (string, bool) {
+	first, ok := h.first[id]
+	if ok {
+		return first, true
+	}
+	if h.first == nil {
+		h.first = map[inode]string{}
+	}
+	h.first[id] = name
+	return "", false
+}
 
 func inodeOf(info fs.FileInfo) inode {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return inode{}
 	}
-	return inode{uint64(st.Dev), st.Ino} //nolint:unconvert // not a uint64 on every architecture
+	return inode{dev: uint64(st.Dev), ino: st.Ino} //nolint:unconvert // not a uint64 on every architecture
 }
 
 // fileEntry describes a file of the host as a layer entry: with its owner, its
 // extended attributes and, for the further names of a hard-linked file, the
-// first one. Seen remembers those.
-func fileEntry(full, name string, info fs.FileInfo, seen map[inode]string) (layer.Entry, error) {
+// first one.
+func fileEntry(full, name string, info fs.FileInfo, links *hardLinks) (layer.Entry, error) {
+	return layeredEntry(full, name, info, 0, links)
+}
+
+// layeredEntry describes a file that the n-th layer of an image has.
+func layeredEntry(full, name string, info fs.FileInfo, n int, links *hardLinks) (layer.Entry, error) {
 	link := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
 		var err error
@@ -43,11 +71,11 @@ func fileEntry(full, name string, info fs.FileInfo, seen map[inode]string) (laye
 	hdr.Name = strings.TrimPrefix(name, "/")
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
 		id := inodeOf(info)
-		if first, ok := seen[id]; ok {
+		id.layer = n
+		if first, ok := links.known(id, hdr.Name); ok {
 			hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
 			return layer.Entry{Header: *hdr}, nil
 		}
-		seen[id] = hdr.Name
 	}
 	if err := readAttributes(full, hdr); err != nil {
 		return layer.Entry{}, err

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
 	"go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage/pkg/archive"
+	"go.podman.io/storage/pkg/stringid"
 
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/cache"
@@ -20,36 +24,112 @@ import (
 // This file is the one place where what a step has done becomes a layer of
 // the store.
 
-// A layerWriter writes one canonical layer stream.
-type layerWriter func(dst io.Writer) error
-
 // keepTree makes a layer of a tree.
 func (r *run) keepTree(parent string, tree *layer.Tree) (cache.Record, error) {
-	in, err := r.inspector(parent)
-	if err != nil {
-		return cache.Record{}, err
-	}
-	rec, err := r.keep(parent, func(dst io.Writer) error {
-		_, err := tree.Encode(dst, layer.Options{Epoch: r.plan.time(), Inspect: in})
-		return err
-	})
-	return r.noteOwners(rec, in, err)
+	return r.keep(parent, tree, nil, layer.Options{})
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
 func (r *run) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
+	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
+	tree, err := wk.changes()
+	if err != nil && !errors.Is(err, errNoUpper) {
+		return cache.Record{}, err
+	}
+	return r.keep(parent, tree, wk, opt)
+}
+
+// keep stores a layer on top of parent: the tree or, where that is nil, what
+// the storage driver finds changed in wk. No changes make no layer: then the
+// record names parent.
+func (r *run) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
+	if tree != nil && tree.Len() == 0 {
+		return cache.Record{Layer: parent}, nil
+	}
 	in, err := r.inspector(parent)
 	if err != nil {
 		return cache.Record{}, err
 	}
 	opt.Epoch, opt.Inspect = r.plan.time(), in
-	rec, err := r.keep(parent, func(dst io.Writer) error { return wk.encodeDiff(dst, opt) })
+	var rec cache.Record
+	switch {
+	case tree == nil:
+		rec, err = r.putStream(parent, func(dst io.Writer) error { return wk.encodeDriverDiff(dst, opt) })
+	case r.b.stages:
+		rec, err = r.stageTree(parent, tree, opt)
+	default:
+		rec, err = r.putStream(parent, func(dst io.Writer) error {
+			_, err := tree.Encode(dst, opt)
+			return err
+		})
+	}
 	return r.noteOwners(rec, in, err)
 }
 
-// keep stores the stream as a layer on top of parent. A stream without
-// entries makes no layer: then the record names parent.
-func (r *run) keep(parent string, write layerWriter) (cache.Record, error) {
+// stageTree makes the layer's files by hard links as far as possible. The
+// store copies nothing: it takes over the directory.
+func (r *run) stageTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	d := &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}}
+	out, err := r.b.store.PrepareStagedLayer(nil, d)
+	if err != nil || d.staged.Empty() {
+		if out != nil && out.Target != "" {
+			err = errors.Join(err, r.b.store.CleanupStagedLayer(out))
+		}
+		if err != nil {
+			return cache.Record{}, fmt.Errorf("make the layer: %w", err)
+		}
+		return cache.Record{Layer: parent}, nil
+	}
+	l, err := r.b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+		ID: stringid.GenerateRandomID(), ParentLayer: parent, LayerOptions: hostIDs(), DiffOutput: out,
+	})
+	if err != nil {
+		return cache.Record{}, fmt.Errorf("store the layer: %w", errors.Join(err, r.b.store.CleanupStagedLayer(out)))
+	}
+	return cache.Record{Layer: l.ID, DiffID: l.UncompressedDigest.String(), Added: true}, nil
+}
+
+// hostIDs says that ids in a layer are those of our user namespace.
+func hostIDs() *storage.LayerOptions {
+	return &storage.LayerOptions{IDMappingOptions: storage.LayerIDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
+}
+
+// A treeDiffer gives a tree to the overlay driver; see graphdriver.Differ.
+type treeDiffer struct {
+	tree   *layer.Tree
+	opt    layer.StageOptions
+	staged *layer.Staged
+}
+
+// ApplyDiff makes the files of the layer in dest.
+func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
+	split, err := os.CreateTemp(opt.StagingDirectory, "tar-split-*")
+	if err != nil {
+		return out, err
+	}
+	defer func() {
+		if err != nil {
+			_ = split.Close()
+		}
+	}()
+	if err := os.Remove(split.Name()); err != nil {
+		return out, err
+	}
+	d.opt.Dir, d.opt.Split = dest, split
+	if d.staged, err = d.tree.Stage(d.opt); err != nil {
+		return out, err
+	}
+	return graphdriver.DriverWithDifferOutput{
+		Differ: d, Size: d.staged.Size, UncompressedDigest: d.staged.DiffID,
+		UIDs: d.staged.UIDs, GIDs: d.staged.GIDs, TarSplit: split,
+	}, nil
+}
+
+// Close has nothing to do.
+func (d *treeDiffer) Close() error { return nil }
+
+// putStream lets the store unpack a stream, which copies every file.
+func (r *run) putStream(parent string, write func(io.Writer) error) (cache.Record, error) {
 	pr, pw := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -83,8 +163,7 @@ func (r *run) put(parent string, stream io.Reader) (cache.Record, error) {
 		_, err := io.Copy(io.Discard, in)
 		return cache.Record{Layer: parent}, err
 	}
-	opt := &storage.LayerOptions{IDMappingOptions: storage.LayerIDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
-	l, _, err := r.b.store.PutLayer("", parent, nil, "", false, opt, in)
+	l, _, err := r.b.store.PutLayer("", parent, nil, "", false, hostIDs(), in)
 	if err != nil {
 		return cache.Record{}, err
 	}

@@ -21,7 +21,10 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 	if err != nil {
 		return func() error { return nil }, err
 	}
-	s := &stageCopier{copier: c, view: &rootView{root: wk.root}, seen: map[inode]string{}}
+	s := &stageCopier{copier: c, view: &rootView{root: wk.root}}
+	if s.files, err = x.run.b.layerFiles(from.layer); err != nil {
+		return wk.release, err
+	}
 	if s.exclude, err = patternmatcher.New(step.Exclude); err != nil {
 		return wk.release, &InputError{Subject: "exclude", Err: err}
 	}
@@ -38,8 +41,9 @@ type stageCopier struct {
 	*copier
 	view    *rootView
 	exclude *patternmatcher.PatternMatcher
-	// seen finds the further names of hard-linked files.
-	seen map[inode]string
+	links   hardLinks
+	// files finds the layer that a file comes from.
+	files *layerFiles
 }
 
 func (s *stageCopier) copy(source string) error {
@@ -128,10 +132,15 @@ func (s *stageCopier) addFile(full, name string, info fs.FileInfo) error {
 	if info.Mode()&fs.ModeSocket != 0 {
 		return nil
 	}
-	e, err := fileEntry(full, name, info, s.seen)
+	n, origin := 0, ""
+	if info.Mode().IsRegular() {
+		n, origin = s.files.find(strings.TrimPrefix(full, s.view.root), info)
+	}
+	e, err := layeredEntry(full, name, info, n, &s.links)
 	if err != nil {
 		return err
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
+	e.Origin.Path = origin
 	return s.add(e)
 }

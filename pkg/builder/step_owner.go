@@ -18,7 +18,7 @@ func (x *stepRun) diffOptions(wk *work, report workerReport, req *workerRequest)
 	}
 	owners := map[inode]ownership.Entry{}
 	for _, e := range report.owners {
-		owners[inode{e.Dev, e.Ino}] = e
+		owners[inode{dev: e.Dev, ino: e.Ino}] = e
 	}
 	var below *rootView
 	if req.UID != 0 || req.GID != 0 {

@@ -51,6 +51,9 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (_ c
 	if err != nil {
 		return cache.Record{}, err
 	}
+	// Without a process namespace, something that the command has started
+	// may have got away.
+	wk.closed = x.run.isolation.PIDNamespace
 	return x.run.keepDiff(s.layer, wk, opt)
 }
 

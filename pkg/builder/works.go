@@ -36,6 +36,8 @@ type work struct {
 	// once somebody has asked for it.
 	parent string
 	below  *work
+	// closed says that whoever could write to the layer is gone.
+	closed bool
 }
 
 func openWorks(store storage.Store, dir string, single bool) (*works, error) {
@@ -61,8 +63,7 @@ func (w *works) create(parent string) (_ *work, err error) {
 	if err := os.Mkdir(wk.scratch, 0o700); err != nil {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
-	opt := &storage.LayerOptions{IDMappingOptions: storage.LayerIDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
-	if _, err := w.store.CreateLayer(wk.id, parent, nil, "", true, opt); err != nil {
+	if _, err := w.store.CreateLayer(wk.id, parent, nil, "", true, hostIDs()); err != nil {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
 	if wk.root, err = w.store.Mount(wk.id, ""); err != nil {

@@ -12,8 +12,12 @@ import (
 // An encoder writes entries, which come in canonical order, in canonical form.
 type encoder struct {
 	opt   Options
-	out   *bufio.Writer
 	tar   *tar.Writer
+	flush func() error // of what is between tar and the destination; may be nil
+	// stage makes the files as well, if it is not nil; then the stream goes
+	// to record.
+	stage  *stager
+	record *recorder
 	buf   []byte
 	stats Stats
 
@@ -32,13 +36,23 @@ type encoder struct {
 func newEncoder(dst io.Writer, opt Options) *encoder {
 	out := bufio.NewWriterSize(dst, 256<<10)
 	return &encoder{
-		opt: opt, out: out, tar: tar.NewWriter(out), buf: make([]byte, 128<<10),
+		opt: opt, tar: tar.NewWriter(out), flush: out.Flush, buf: make([]byte, 128<<10),
 		skip: skipper{ask: opt.Skip}, files: map[string]struct{}{},
 	}
 }
 
-// add takes the next entry. Content is read for regular files only.
-func (e *encoder) add(src *tar.Header, content io.Reader) error {
+// newStagingEncoder writes to record, and lets stage make the files.
+func newStagingEncoder(record *recorder, stage *stager) *encoder {
+	return &encoder{
+		opt: stage.opt.Options, tar: tar.NewWriter(record), buf: make([]byte, 512<<10),
+		stage: stage, record: record,
+		skip: skipper{ask: stage.opt.Skip}, files: map[string]struct{}{},
+	}
+}
+
+// add takes the next entry. Content is read for regular files only; origin is
+// of use to a stage only.
+func (e *encoder) add(src *tar.Header, content io.Reader, origin Origin) error {
 	p, err := placeOf(src.Name)
 	if err != nil {
 		return err
@@ -66,7 +80,7 @@ func (e *encoder) add(src *tar.Header, content io.Reader) error {
 	if err := e.flushHeld(); err != nil {
 		return err
 	}
-	return e.write(hdr, content)
+	return e.write(hdr, content, origin)
 }
 
 func (e *encoder) advance(p place) error {
@@ -120,7 +134,7 @@ func (e *encoder) settle(next place) error {
 
 func (e *encoder) flushHeld() error {
 	for _, hdr := range e.held {
-		if err := e.write(hdr, nil); err != nil {
+		if err := e.write(hdr, nil, Origin{}); err != nil {
 			return err
 		}
 	}
@@ -128,7 +142,7 @@ func (e *encoder) flushHeld() error {
 	return nil
 }
 
-func (e *encoder) write(hdr *tar.Header, content io.Reader) error {
+func (e *encoder) write(hdr *tar.Header, content io.Reader, origin Origin) error {
 	if e.opt.Inspect != nil {
 		if err := e.opt.Inspect.Entry(hdr); err != nil {
 			return fmt.Errorf("layer entry %q: %w", hdr.Name, err)
@@ -138,27 +152,54 @@ func (e *encoder) write(hdr *tar.Header, content io.Reader) error {
 		return fmt.Errorf("layer entry %q: write its header: %w", hdr.Name, err)
 	}
 	e.stats.Entries++
-	if hdr.Size == 0 {
-		return nil
-	}
-	if err := e.copyContent(hdr, content); err != nil {
+	if err := e.writeContent(hdr, content, origin); err != nil {
 		return fmt.Errorf("layer entry %q: %w", hdr.Name, err)
 	}
 	e.stats.Bytes += hdr.Size
 	return nil
 }
 
-func (e *encoder) copyContent(hdr *tar.Header, content io.Reader) (err error) {
+func (e *encoder) writeContent(hdr *tar.Header, content io.Reader, origin Origin) (err error) {
 	if e.isByteCode(hdr) {
-		if content, err = clampByteCode(content, e.opt.Epoch); err != nil {
+		var changed bool
+		if content, changed, err = clampByteCode(content, e.opt.Epoch); err != nil {
 			return err
 		}
+		if changed {
+			origin = Origin{}
+		}
 	}
-	var dst io.Writer = e.tar
+	if e.stage == nil {
+		if hdr.Size == 0 {
+			return nil
+		}
+		return e.copyContent(hdr, content, nil)
+	}
+	file, err := e.stage.place(hdr, origin)
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		defer func() { err = errors.Join(err, file.Close()) }()
+	}
+	e.record.begin(hdr.Name, hdr.Size)
+	defer e.record.end()
+	if hdr.Size == 0 {
+		return nil
+	}
+	return e.copyContent(hdr, content, file)
+}
+
+// copyContent writes the content to the stream and, if file is not nil, there.
+func (e *encoder) copyContent(hdr *tar.Header, content io.Reader, file io.Writer) error {
+	to := []io.Writer{e.tar}
+	if file != nil {
+		to = append(to, file)
+	}
 	if e.opt.Inspect != nil {
-		dst = io.MultiWriter(e.opt.Inspect, e.tar)
+		to = append([]io.Writer{e.opt.Inspect}, to...)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{content}, e.buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(to...)}, struct{ io.Reader }{content}, e.buf)
 	switch {
 	case errors.Is(err, tar.ErrWriteTooLong):
 		return fmt.Errorf("the file has grown beyond %d bytes while it was read", hdr.Size)
@@ -178,8 +219,10 @@ func (e *encoder) close() (Stats, error) {
 	if err := e.tar.Close(); err != nil {
 		return e.stats, fmt.Errorf("end the layer: %w", err)
 	}
-	if err := e.out.Flush(); err != nil {
-		return e.stats, fmt.Errorf("end the layer: %w", err)
+	if e.flush != nil {
+		if err := e.flush(); err != nil {
+			return e.stats, fmt.Errorf("end the layer: %w", err)
+		}
 	}
 	return e.stats, nil
 }

@@ -18,7 +18,9 @@ func Normalize(dst io.Writer, src io.Reader, opt Options) (Stats, error) {
 		return normalizeSorted(dst, src, opt)
 	}
 	enc := newEncoder(dst, opt)
-	if err := eachEntry(src, enc.add); err != nil {
+	if err := eachEntry(src, func(hdr *tar.Header, content io.Reader) error {
+		return enc.add(hdr, content, Origin{})
+	}); err != nil {
 		return enc.stats, err
 	}
 	return enc.close()

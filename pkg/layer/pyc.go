@@ -36,17 +36,18 @@ func pycSource(name string) string {
 
 // clampByteCode lets byte code name the time that its source has in the layer.
 // Otherwise Python would take the byte code for outdated, and compile the
-// source again at every start.
-func clampByteCode(content io.Reader, epoch time.Time) (io.Reader, error) {
+// source again at every start. Changed reports whether that was needed.
+func clampByteCode(content io.Reader, epoch time.Time) (_ io.Reader, changed bool, err error) {
 	var head [pycHeader]byte
 	if _, err := io.ReadFull(content, head[:]); err != nil {
-		return nil, fmt.Errorf("read the header of Python byte code: %w", err)
+		return nil, false, fmt.Errorf("read the header of Python byte code: %w", err)
 	}
 	limit := uint32(min(max(0, epoch.Unix()), math.MaxUint32))
 	flags, mtime := head[4:8], head[8:12]
 	timestamped := head[2] == '\r' && head[3] == '\n' && binary.LittleEndian.Uint32(flags) == 0
 	if timestamped && binary.LittleEndian.Uint32(mtime) > limit {
 		binary.LittleEndian.PutUint32(mtime, limit)
+		changed = true
 	}
-	return io.MultiReader(bytes.NewReader(head[:]), content), nil
+	return io.MultiReader(bytes.NewReader(head[:]), content), changed, nil
 }

@@ -20,6 +20,8 @@ type Entry struct {
 	// Open gives the content of a regular file: Header.Size bytes. It is
 	// called when the file is written. Nil is right for size 0.
 	Open func() (io.ReadCloser, error)
+	// Origin is the file that Open reads, where Stage may use it.
+	Origin Origin
 }
 
 // Bytes is the content of an Entry that is in memory.
@@ -94,15 +96,18 @@ func (t *Tree) Encode(dst io.Writer, opt Options) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	nodes := t.sorted(opt.Skip)
-	enc := newEncoder(dst, opt)
+	return t.encode(newEncoder(dst, opt))
+}
+
+func (t *Tree) encode(enc *encoder) (Stats, error) {
+	nodes := t.sorted(enc.opt.Skip)
 	links, err := t.resolveLinks(nodes)
 	if err != nil {
 		return enc.stats, err
 	}
 	for _, n := range nodes {
-		hdr, open := links.apply(n)
-		if err := addNode(enc, hdr, open); err != nil {
+		hdr, file := links.apply(n)
+		if err := addNode(enc, hdr, file); err != nil {
 			return enc.stats, err
 		}
 	}
@@ -161,19 +166,19 @@ func (t *Tree) sorted(skip func(string) bool) []*node {
 	return slices.DeleteFunc(nodes, func(n *node) bool { return s.drops(n.place) })
 }
 
-func addNode(enc *encoder, hdr *tar.Header, open func() (io.ReadCloser, error)) (err error) {
+func addNode(enc *encoder, hdr *tar.Header, file *node) (err error) {
 	if hdr.Size == 0 || !isRegular(hdr) {
-		return enc.add(hdr, nil)
+		return enc.add(hdr, nil, file.Origin)
 	}
-	if open == nil {
+	if file.Open == nil {
 		return fmt.Errorf("layer entry %q: has a size but no content", hdr.Name)
 	}
-	content, err := open()
+	content, err := file.Open()
 	if err != nil {
 		return fmt.Errorf("layer entry %q: %w", hdr.Name, err)
 	}
 	defer func() { err = errors.Join(err, content.Close()) }()
-	return enc.add(hdr, content)
+	return enc.add(hdr, content, file.Origin)
 }
 
 // links knows the hard-linked files of a tree.
@@ -227,17 +232,17 @@ func (t *Tree) linkTarget(link *node) (*node, error) {
 	return nil, fmt.Errorf("hard link %q: leads to itself", link.place.name)
 }
 
-// apply returns the header and content with which n has to be written.
-func (l links) apply(n *node) (*tar.Header, func() (io.ReadCloser, error)) {
+// apply returns the header with which n has to be written, and the node that
+// has its content.
+func (l links) apply(n *node) (*tar.Header, *node) {
 	file := l.file[n]
 	if file == nil {
-		return &n.Header, n.Open
+		return &n.Header, n
 	}
 	hdr := copyHeader(&file.Header)
 	hdr.Name = n.place.name
 	if first := l.first[file]; first != n.place.name {
 		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
-		return hdr, nil
 	}
-	return hdr, file.Open
+	return hdr, file
 }
