@@ -15,12 +15,12 @@ import (
 // A Builder holds an open image store. Its methods may be called from several
 // goroutines; several Builders, also in other processes, may share a store.
 type Builder struct {
-	store      storage.Store
-	steps      *cache.Steps
-	works      *works
-	ids        identity
+	store storage.Store
+	steps *cache.Steps
+	works *works
+	ids   identity
 	// stages says that layers can be made of hard links; see stageTree.
-	stages bool
+	stages     bool
 	logDir     string
 	cacheDir   string
 	registries Registries

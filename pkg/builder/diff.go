@@ -164,10 +164,10 @@ func scanOverlayAttributes(full, name string, info fs.FileInfo, tree *layer.Tree
 	}
 	for _, n := range names {
 		_, ours, _ := strings.Cut(n, ".overlay.")
-		switch {
-		case ours == "redirect", ours == "metacopy":
+		switch ours {
+		case "redirect", "metacopy":
 			return errNoUpper
-		case ours == "opaque":
+		case "opaque":
 			value, err := attribute(full, n)
 			if err != nil || value != "y" {
 				return err

@@ -18,8 +18,8 @@ type encoder struct {
 	// to record.
 	stage  *stager
 	record *recorder
-	buf   []byte
-	stats Stats
+	buf    []byte
+	stats  Stats
 
 	skip skipper
 	last place

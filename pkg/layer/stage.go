@@ -324,4 +324,3 @@ func (w *sparseWriter) Close() error {
 	err := w.file.Truncate(w.size)
 	return errors.Join(err, w.file.Close())
 }
-
