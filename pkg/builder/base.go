@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -19,6 +20,7 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -143,7 +145,7 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	fail := func(err error) (state, error) {
 		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "a relative path starts at the directory of the build context"}
 	}
-	id, err := configDigest(ctx, sys, ref)
+	id, err := b.fileImageID(ctx, sys, from, ref)
 	if err != nil {
 		return fail(err)
 	}
@@ -160,6 +162,27 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 		}
 	}
 	return b.imageState(ctx, id.Encoded(), platform)
+}
+
+// fileImageID returns the digest of the image's configuration. To find it, an
+// archive has to be read to its end: the answer is remembered for as long as
+// the file is the same.
+func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, from string, ref types.ImageReference) (digest.Digest, error) {
+	_, rest, _ := strings.Cut(from, ":")
+	file, _, _ := strings.Cut(rest, ":")
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return configDigest(ctx, sys, ref)
+	}
+	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
+	if rec, ok := b.steps.Get(key); ok && rec.ImageID != "" {
+		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
+	}
+	id, err := configDigest(ctx, sys, ref)
+	if err != nil {
+		return "", err
+	}
+	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded()})
 }
 
 func configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {

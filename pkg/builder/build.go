@@ -198,11 +198,13 @@ func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 	if s, err = startStage(s, st); err != nil {
 		return err
 	}
+	bench := &bench{owner: r.b.works}
+	defer func() { err = errors.Join(err, bench.clear()) }()
 	for i := 1; i < len(ps.Steps); i++ {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if s, err = r.step(ctx, stepRun{run: r, stage: st, planned: ps.Steps[i], n: i + 1, of: len(ps.Steps)}, s); err != nil {
+		if s, err = r.step(ctx, stepRun{run: r, stage: st, bench: bench, planned: ps.Steps[i], n: i + 1, of: len(ps.Steps)}, s); err != nil {
 			return err
 		}
 	}
@@ -235,6 +237,7 @@ func (r *run) count(cached bool) {
 type stepRun struct {
 	run     *run
 	stage   *recipe.Stage
+	bench   *bench
 	planned PlannedStep
 	n, of   int
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -39,6 +40,22 @@ func (wk *work) changes() (*layer.Tree, error) {
 	return tree, nil
 }
 
+// clean reports whether nothing is left of what a command has done: sockets,
+// for example, are in no layer, but the next command would see them.
+func (wk *work) clean() bool {
+	upper, ok := wk.upperDir()
+	if !ok {
+		return false
+	}
+	err := filepath.WalkDir(upper, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = fs.ErrExist
+		}
+		return err
+	})
+	return err == nil
+}
+
 // upperDir is where an overlay keeps the changes.
 func (wk *work) upperDir() (string, bool) {
 	driver, err := wk.owner.store.GraphDriver()
@@ -64,10 +81,33 @@ func (wk *work) before() (*rootView, error) {
 	return &rootView{root: wk.below.root}, nil
 }
 
+// viewBefore is a root that has the file or directory as it was before the
+// changes; nil when it was not there. With overlay, that is the directory of a
+// layer, and nothing has to be mounted.
+func (wk *work) viewBefore(name string) (*rootView, error) {
+	if wk.parent == "" {
+		return nil, nil
+	}
+	if wk.files == nil {
+		files, err := newLayerFiles(wk.owner.store, wk.parent)
+		if err != nil {
+			return nil, err
+		}
+		wk.files = files
+	}
+	if !wk.files.known() {
+		return wk.before()
+	}
+	if i, _, ok := wk.files.holder(name); ok {
+		return &rootView{root: wk.files.dirs[i]}, nil
+	}
+	return nil, nil
+}
+
 // changed reports whether a directory that a command has touched is another
 // one now. That it had a file for a while does not count.
 func (wk *work) changed(hdr *tar.Header) bool {
-	before, err := wk.before()
+	before, err := wk.viewBefore(hdr.Name)
 	if err != nil || before == nil {
 		return true
 	}
@@ -78,13 +118,16 @@ func (wk *work) changed(hdr *tar.Header) bool {
 	if err := readAttributes(filepath.Join(before.root, hdr.Name), old); err != nil {
 		return true
 	}
-	delete(old.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
+	maps.DeleteFunc(old.PAXRecords, func(key, _ string) bool {
+		name := strings.TrimPrefix(key, "SCHILY.xattr.")
+		return name == layer.OwnerXattr || strings.Contains(name, ".overlay.")
+	})
 	return old.Mode&0o7777 != hdr.Mode&0o7777 || old.Uid != hdr.Uid || old.Gid != hdr.Gid || len(old.PAXRecords) != len(hdr.PAXRecords)
 }
 
 // unchanged reports whether a file is the one that was there before.
 func (wk *work) unchanged(name string) bool {
-	before, err := wk.before()
+	before, err := wk.viewBefore(name)
 	if err != nil || before == nil {
 		return false
 	}

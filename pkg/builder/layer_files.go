@@ -1,76 +1,121 @@
 package builder
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"go.podman.io/storage"
 )
 
-// layerFiles finds the files of a mounted image in the directories of its
-// layers, where they can be hard-linked. It knows none where the driver keeps
-// its layers in another way than overlay does.
+// layerFiles finds the files of an image in the directories of its layers,
+// where they can be looked at without a mount and hard-linked. It knows none
+// where the driver keeps layers in another way than overlay does.
 type layerFiles struct {
 	// dirs are the layers' directories, the top layer's first.
 	dirs []string
-	// having caches which of them have a directory, by its path.
+	// having caches which of them a directory consists of, by its path.
 	having map[string][]int
 }
 
-func (b *Builder) layerFiles(top string) (*layerFiles, error) {
+func newLayerFiles(store storage.Store, top string) (*layerFiles, error) {
 	l := &layerFiles{having: map[string][]int{}}
-	if !b.stages {
+	if !canStage(store) {
 		return l, nil
 	}
-	chain, err := b.layers(top)
-	if err != nil {
-		return nil, err
-	}
-	for i := len(chain) - 1; i >= 0; i-- {
-		dir, err := layerDir(b.store, chain[i].ID)
+	for id := top; id != ""; {
+		stored, err := store.Layer(id)
+		if err != nil {
+			return nil, fmt.Errorf("find layer %.12s: %w", id, err)
+		}
+		dir, err := layerDir(store, id)
 		if err != nil {
 			return nil, err
 		}
 		l.dirs = append(l.dirs, dir)
 		l.having["/"] = append(l.having["/"], len(l.dirs)-1)
+		id = stored.Parent
 	}
 	return l, nil
 }
 
-// find returns which layer has the file that is seen at name in the mounted
-// image as info, counted from 1, and its path there; 0 if it is not found.
-func (l *layerFiles) find(name string, info fs.FileInfo) (int, string) {
+// known reports whether the layers have directories.
+func (l *layerFiles) known() bool { return len(l.dirs) > 0 }
+
+// holder returns the number of the layer that has the file or directory as
+// the image shows it, from the top; false where the image has none.
+func (l *layerFiles) holder(name string) (int, fs.FileInfo, bool) {
 	name = path.Clean("/" + name)
-	want, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, ""
-	}
 	for _, i := range l.in(path.Dir(name)) {
-		full := filepath.Join(l.dirs[i], name)
-		found, err := os.Lstat(full)
-		if err != nil {
-			continue
+		info, err := os.Lstat(filepath.Join(l.dirs[i], name))
+		if err == nil {
+			return i, info, !isWhiteout(info)
 		}
-		if st, ok := found.Sys().(*syscall.Stat_t); ok && found.Mode().IsRegular() && st.Ino == want.Ino && st.Size == want.Size {
-			return i + 1, full
+		if !errors.Is(err, fs.ErrNotExist) {
+			return 0, nil, false
 		}
-		return 0, "" // hidden by something else: the caller reads what it sees
 	}
-	return 0, ""
+	return 0, nil, false
 }
 
-// in returns which layers have the directory.
+// file returns which layer has the regular file that is seen at name in the
+// mounted image as info, counted from 1, and its path there; 0 if none has.
+func (l *layerFiles) file(name string, info fs.FileInfo) (int, string) {
+	i, found, ok := l.holder(name)
+	if !ok || !found.Mode().IsRegular() || inodeNumber(found) != inodeNumber(info) {
+		return 0, "" // the caller reads what it sees
+	}
+	return i + 1, filepath.Join(l.dirs[i], name)
+}
+
+func inodeNumber(info fs.FileInfo) uint64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ino
+}
+
+// in returns the layers of which the image's directory consists: the topmost
+// and those below that nothing hides.
 func (l *layerFiles) in(dir string) []int {
 	if found, ok := l.having[dir]; ok {
 		return found
 	}
 	var found []int
 	for _, i := range l.in(path.Dir(dir)) {
-		if info, err := os.Lstat(filepath.Join(l.dirs[i], dir)); err == nil && info.IsDir() {
-			found = append(found, i)
+		full := filepath.Join(l.dirs[i], dir)
+		info, err := os.Lstat(full)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || !info.IsDir() {
+			break
+		}
+		found = append(found, i)
+		if isOpaque(full) {
+			break
 		}
 	}
 	l.having[dir] = found
 	return found
+}
+
+func isOpaque(dir string) bool {
+	names, err := attributeNames(dir)
+	if err != nil {
+		return false
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, ".overlay.opaque") {
+			value, err := attribute(dir, n)
+			return err == nil && value == "y"
+		}
+	}
+	return false
 }

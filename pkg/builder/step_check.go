@@ -13,7 +13,7 @@ import (
 // performCheck runs a command in the finished root, in a working layer that
 // is thrown away.
 func (x *stepRun) performCheck(ctx context.Context, s state, step recipe.Check) (err error) {
-	wk, err := x.run.b.works.create(s.layer)
+	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (x *stepRun) proveCompiler(ctx context.Context, s state, c recipe.Compiler)
 type proof struct{ compiler, file, source, flags string }
 
 func (x *stepRun) proveOne(ctx context.Context, s state, p proof) (err error) {
-	wk, err := x.run.b.works.create(s.layer)
+	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return err
 	}

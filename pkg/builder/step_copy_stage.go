@@ -22,7 +22,7 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 		return func() error { return nil }, err
 	}
 	s := &stageCopier{copier: c, view: &rootView{root: wk.root}}
-	if s.files, err = x.run.b.layerFiles(from.layer); err != nil {
+	if s.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
 		return wk.release, err
 	}
 	if s.exclude, err = patternmatcher.New(step.Exclude); err != nil {
@@ -134,7 +134,7 @@ func (s *stageCopier) addFile(full, name string, info fs.FileInfo) error {
 	}
 	n, origin := 0, ""
 	if info.Mode().IsRegular() {
-		n, origin = s.files.find(strings.TrimPrefix(full, s.view.root), info)
+		n, origin = s.files.file(strings.TrimPrefix(full, s.view.root), info)
 	}
 	e, err := layeredEntry(full, name, info, n, &s.links)
 	if err != nil {

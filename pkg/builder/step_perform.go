@@ -27,11 +27,12 @@ func (x *stepRun) perform(ctx context.Context, s, next state) (cache.Record, err
 // performTree does the steps that only add files: no command runs, the layer
 // is written directly.
 func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Record, err error) {
-	wk, err := x.run.b.works.create(s.layer)
+	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return cache.Record{}, err
 	}
-	defer func() { err = errors.Join(err, wk.release()) }()
+	// It is only looked at, so it is clean whatever happens.
+	defer func() { err = errors.Join(err, x.bench.give(wk, true)) }()
 	view := &rootView{root: wk.root, users: stageUsers(x.stage)}
 	tree := &layer.Tree{}
 	done := func() error { return nil }

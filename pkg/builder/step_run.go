@@ -33,12 +33,12 @@ type command struct {
 }
 
 // performRun runs a command and keeps what it has changed.
-func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (_ cache.Record, err error) {
-	wk, err := x.run.b.works.create(s.layer)
+func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec cache.Record, err error) {
+	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return cache.Record{}, err
 	}
-	defer func() { err = errors.Join(err, wk.release()) }()
+	defer func() { err = errors.Join(err, x.bench.give(wk, err == nil && !rec.Added && wk.clean())) }()
 	cmd := command{
 		argv: argv(step.Command, x.stage.Shell), env: step.Env, user: step.User, workdir: step.Workdir,
 		noNet: step.Network == "none", mounts: step.Mounts, secrets: step.Secrets,

@@ -36,6 +36,8 @@ type work struct {
 	// once somebody has asked for it.
 	parent string
 	below  *work
+	// files are those of the layers below, for looking at them.
+	files *layerFiles
 	// closed says that whoever could write to the layer is gone.
 	closed bool
 }
@@ -139,4 +141,47 @@ func lockNew(path string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// A bench holds the working layer of a stage for the next step, as long as
+// steps leave the stage's files as they are: making one takes longer than
+// many a command.
+type bench struct {
+	owner *works
+	wk    *work
+}
+
+// take returns a clean working layer on parent.
+func (b *bench) take(parent string) (*work, error) {
+	wk := b.wk
+	b.wk = nil
+	if wk != nil && wk.parent == parent {
+		wk.closed = false
+		return wk, nil
+	}
+	if wk != nil {
+		if err := wk.release(); err != nil {
+			return nil, err
+		}
+	}
+	return b.owner.create(parent)
+}
+
+// give takes a working layer back. One that is not clean is thrown away.
+func (b *bench) give(wk *work, clean bool) error {
+	if !clean || b.wk != nil {
+		return wk.release()
+	}
+	b.wk = wk
+	return nil
+}
+
+// clear throws away what is held.
+func (b *bench) clear() error {
+	if b.wk == nil {
+		return nil
+	}
+	wk := b.wk
+	b.wk = nil
+	return wk.release()
 }
