@@ -1,0 +1,184 @@
+package buildcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Options say how a cache is reached. The zero value is fine for directories
+// and for whatever asks for no password.
+type Options struct {
+	// Credentials finds user and password; nil means that there are none.
+	Credentials CredentialFunc
+	// CAFile is a PEM file with further certificate authorities.
+	CAFile string
+	// CertDir holds *.crt of authorities, and NAME.cert with NAME.key.
+	CertDir string
+	// Insecure accepts any certificate.
+	Insecure bool
+	// Proxy chooses a proxy, as http.ProxyFromEnvironment does; nil means
+	// that there is none.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Jobs is how many requests are made side by side, 8 by default.
+	Jobs int
+	// Retries is how often a request is repeated that failed for reasons
+	// that pass, 6 by default, < 0 for never.
+	Retries int
+	// RetryWait is the first wait before a repetition, which doubles each
+	// time; 300 ms by default.
+	RetryWait time.Duration
+	// UserAgent is what servers are told, pdibuild by default.
+	UserAgent string
+	// Report is told about repetitions and other things a human may want to
+	// know. It is called from several goroutines.
+	Report func(text string)
+}
+
+const (
+	defaultJobs    = 8
+	defaultRetries = 6
+)
+
+func (o Options) jobs() int {
+	if o.Jobs <= 0 {
+		return defaultJobs
+	}
+	return o.Jobs
+}
+
+func (o Options) retries() int {
+	switch {
+	case o.Retries < 0:
+		return 0
+	case o.Retries == 0:
+		return defaultRetries
+	}
+	return o.Retries
+}
+
+// A Credential is what a server wants to know.
+type Credential struct {
+	Username, Password string
+	// IdentityToken is what some registries give instead of a password.
+	IdentityToken string
+}
+
+// A CredentialFunc finds the credential for HOST[:PORT] and the path there, the
+// repository's name. An empty one is no error: many caches can be read by
+// everybody.
+type CredentialFunc func(ctx context.Context, host, path string) (Credential, error)
+
+// A Cache is a binary cache. It can be used by several goroutines.
+type Cache struct {
+	address string
+	reader  reader
+	writer  writer // nil if it is read only
+	jobs    int
+	report  func(string)
+}
+
+// Open returns the cache at address; see the package's comment for what
+// addresses there are. A directory need not exist yet. No server is asked
+// anything but, at a web server, which layout it has.
+func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
+	c := &Cache{address: address, jobs: opt.jobs(), report: opt.Report}
+	if c.report == nil {
+		c.report = func(string) {}
+	}
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return c, c.openDirectory(address)
+	}
+	t, err := newTransport(opt)
+	if err != nil {
+		return nil, err
+	}
+	switch scheme {
+	case "file":
+		err = c.openDirectory(rest)
+	case "oci", "oci+https", "oci+http":
+		var r *repository
+		if r, err = newRepository(rest, scheme == "oci+http", t, opt.Credentials); err == nil {
+			c.reader, c.writer = r, r
+		}
+	case "http", "https":
+		err = c.openWeb(ctx, t, opt)
+	default:
+		err = fmt.Errorf("%s:// is none of file, oci, oci+http, https, http", scheme)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open cache %s: %w", address, err)
+	}
+	return c, nil
+}
+
+// String returns the address of the cache.
+func (c *Cache) String() string { return c.address }
+
+func (c *Cache) openDirectory(root string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(root); err == nil && !st.IsDir() {
+		return fmt.Errorf("open cache %s: it is not a directory", root)
+	}
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(root, name))
+		return err == nil
+	}
+	if has(v2Root) && !has("v3") {
+		c.reader = &layout2{localFiles{root}}
+		return nil
+	}
+	d := newDirectory(root)
+	c.reader, c.writer = d, d
+	return nil
+}
+
+func (c *Cache) openWeb(ctx context.Context, t *transport, opt Options) error {
+	root, err := url.Parse(c.address)
+	if err != nil {
+		return err
+	}
+	web := &webFiles{root: root, client: &http.Client{Transport: t}, t: t, creds: opt.Credentials}
+	if root.User != nil && opt.Credentials == nil {
+		password, _ := root.User.Password()
+		user := Credential{Username: root.User.Username(), Password: password}
+		web.creds = func(context.Context, string, string) (Credential, error) { return user, nil }
+	}
+	c.reader = &layout3{web}
+	for name, r := range map[string]reader{v2Index: &layout2{web}, v3Index: &layout3{web}} {
+		_, err := web.stat(ctx, name)
+		switch {
+		case err == nil && name == v3Index:
+			c.reader = r
+			return nil
+		case err == nil:
+			c.reader = r
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+	}
+	return nil
+}
+
+// writable returns the cache's writer.
+func (c *Cache) writable() (writer, error) {
+	if c.writer == nil {
+		return nil, fmt.Errorf("%s: %w", c.address, ErrReadOnly)
+	}
+	return c.writer, nil
+}
+
+// stater tells the size of blobs, of caches that are read only, too.
+type stater interface {
+	stat(ctx context.Context, b Blob) (int64, error)
+}

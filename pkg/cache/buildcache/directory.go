@@ -1,0 +1,244 @@
+package buildcache
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A directory is a cache of layout 3 on this host, which can be written to.
+type directory struct {
+	layout3
+	root string
+}
+
+func newDirectory(root string) *directory {
+	return &directory{layout3{localFiles{root}}, root}
+}
+
+// unfinished starts the names of files that are being written. Their writers
+// hold a lock on them, so that what others left behind can be told apart.
+const unfinished = ".pdibuild-"
+
+func (d *directory) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
+
+func (d *directory) put(_ context.Context, b Blob, from content) error {
+	name := v3Path(b.Digest)
+	return d.write(name, time.Time{}, func(w io.Writer) error {
+		r, err := from()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(w, verified(b, r))
+		return err
+	})
+}
+
+func (d *directory) commit(_ context.Context, r ref, m *manifest) error {
+	return d.write(r.key, m.date, func(w io.Writer) error {
+		_, err := w.Write(m.raw)
+		return err
+	})
+}
+
+func (d *directory) putIndex(ctx context.Context, b Blob, from content) error {
+	if err := d.put(ctx, b, from); err != nil {
+		return err
+	}
+	raw, err := encodeV3(v3BlobOf(b, "none"))
+	if err != nil {
+		return err
+	}
+	write := func(w io.Writer) error { _, err := w.Write(raw); return err }
+	if err := d.write(v3Index, time.Time{}, write); err != nil {
+		return err
+	}
+	if _, err := os.Stat(d.path(v3Layout)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.write(v3Layout, time.Time{}, func(w io.Writer) error {
+		_, err := io.WriteString(w, `{"signing": "gpg"}`)
+		return err
+	})
+}
+
+// write makes a file appear with all its content, or not at all.
+func (d *directory) write(name string, date time.Time, fill func(io.Writer) error) (err error) {
+	target := d.path(name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
+		return err
+	}
+	temp := filepath.Join(filepath.Dir(target), unfinished+rand.Text())
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) // the umask decides
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(temp))
+		}
+	}()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil && !lockless(err) {
+		return fmt.Errorf("lock %s: %w", temp, err)
+	}
+	if err := fill(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if !date.IsZero() {
+		if err := os.Chtimes(temp, date, date); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(temp, target); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// lockless says that the file system knows no locks.
+func lockless(err error) bool {
+	return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS)
+}
+
+// touch marks a blob as used, so that a sweep that is under way leaves it.
+func (d *directory) touch(b Blob) {
+	now := time.Now()
+	_ = os.Chtimes(d.path(v3Path(b.Digest)), now, now) // another user's file is not swept either
+}
+
+func (d *directory) remove(_ context.Context, r ref) error {
+	if err := os.Remove(d.path(r.key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(d.path(r.key))) // if it is empty
+	return nil
+}
+
+func (d *directory) sweep(ctx context.Context, gone []ref, before time.Time, dryRun bool) (int, int64, error) {
+	used, err := d.used(ctx, gone...)
+	if err != nil {
+		return 0, 0, err
+	}
+	blobs, bytes := 0, int64(0)
+	err = d.unused(used, func(name string, info fs.FileInfo) error {
+		if info.ModTime().After(before) {
+			return ctx.Err()
+		}
+		blobs, bytes = blobs+1, bytes+info.Size()
+		if dryRun {
+			return nil
+		}
+		return os.Remove(d.path(name))
+	})
+	if err != nil || dryRun {
+		return blobs, bytes, err
+	}
+	return blobs, bytes, d.clean()
+}
+
+// used returns the paths of all blobs that some manifest names: of a package
+// that is not gone, an index, a key.
+func (d *directory) used(ctx context.Context, gone ...ref) (map[string]bool, error) {
+	names, err := d.files.walk(ctx, v3Manifests, ".manifest.json")
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, name := range names {
+		if slices.ContainsFunc(gone, func(r ref) bool { return r.key == name }) {
+			continue
+		}
+		raw, err := os.ReadFile(d.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		blobs, _, err := decodeV3(raw)
+		if err != nil {
+			return nil, damaged(name, "%v; nothing is removed, since what it names is not known", err)
+		}
+		for _, b := range blobs {
+			used[v3Path(b.Digest)] = true
+		}
+	}
+	return used, nil
+}
+
+// clean removes what writers that were killed left behind.
+func (d *directory) clean() error {
+	for _, dir := range []string{"blobs", "v3"} {
+		err := d.eachFile(dir, func(name string, info fs.FileInfo) error {
+			if strings.HasPrefix(path.Base(name), unfinished) && d.abandoned(name, info) {
+				return os.Remove(d.path(name))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *directory) abandoned(name string, info fs.FileInfo) bool {
+	f, err := os.Open(d.path(name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil && lockless(err) {
+		return time.Since(info.ModTime()) > 24*time.Hour
+	}
+	return err == nil
+}
+
+// unused calls do for every blob that is not used.
+func (d *directory) unused(used map[string]bool, do func(name string, info fs.FileInfo) error) error {
+	return d.eachFile("blobs", func(name string, info fs.FileInfo) error {
+		if used[name] || strings.HasPrefix(path.Base(name), unfinished) {
+			return nil
+		}
+		return do(name, info)
+	})
+}
+
+func (d *directory) eachFile(dir string, do func(name string, info fs.FileInfo) error) error {
+	return filepath.WalkDir(d.path(dir), func(file string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(d.root, file)
+		if err != nil {
+			return err
+		}
+		return do(filepath.ToSlash(rel), info)
+	})
+}

@@ -1,0 +1,68 @@
+package buildcache
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrNotFound says that a cache, a package or a blob does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrReadOnly says that a cache of this kind can't be written to.
+	ErrReadOnly = errors.New("this cache is read only")
+	// ErrNoListing says that a cache without an index can't say what it
+	// holds: a web server does not list its files.
+	ErrNoListing = errors.New("the cache has no index, and its server does not list files")
+)
+
+// A DamageError says that a cache holds something else than it should.
+type DamageError struct {
+	// Object is what is damaged: a blob's digest, or a manifest's path or tag.
+	Object string
+	// Reason says what is wrong with it.
+	Reason string
+}
+
+func (e *DamageError) Error() string { return e.Object + ": " + e.Reason }
+
+func damaged(object, format string, args ...any) error {
+	return &DamageError{Object: object, Reason: fmt.Sprintf(format, args...)}
+}
+
+// A BlobError says which blob could not be read or written.
+type BlobError struct {
+	Digest digest.Digest
+	Err    error
+}
+
+func (e *BlobError) Error() string { return fmt.Sprintf("blob %s: %v", e.Digest, e.Err) }
+func (e *BlobError) Unwrap() error { return e.Err }
+
+// A PackageError says which package could not be dealt with.
+type PackageError struct {
+	// Package is NAME@VERSION/HASH, the hash shortened.
+	Package string
+	Err     error
+}
+
+func (e *PackageError) Error() string { return e.Package + ": " + e.Err.Error() }
+func (e *PackageError) Unwrap() error { return e.Err }
+
+// A StatusError is a server's refusal.
+type StatusError struct {
+	Method, URL string
+	Status      int
+	// Message is what the server said, if it did.
+	Message string
+}
+
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("%s %s: status %d", e.Method, e.URL, e.Status)
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}

@@ -1,0 +1,181 @@
+package buildcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A fileInfo is what is known about a file.
+type fileInfo struct {
+	size     int64 // -1 if the server does not say
+	modified time.Time
+}
+
+// files is a tree of files to read from. Paths have slashes and are relative.
+type files interface {
+	open(ctx context.Context, path string) (io.ReadCloser, fileInfo, error)
+	stat(ctx context.Context, path string) (fileInfo, error)
+	// walk returns the files below dir whose names have one of the suffixes.
+	walk(ctx context.Context, dir string, suffixes ...string) ([]string, error)
+}
+
+// localFiles are files of this host.
+type localFiles struct{ root string }
+
+func (l localFiles) path(name string) string { return filepath.Join(l.root, filepath.FromSlash(name)) }
+
+func (l localFiles) open(_ context.Context, name string) (io.ReadCloser, fileInfo, error) {
+	f, err := os.Open(l.path(name))
+	if err != nil {
+		return nil, fileInfo{}, notFound(err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fileInfo{}, errors.Join(err, f.Close())
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fileInfo{}, errors.Join(fmt.Errorf("%s is not a file", f.Name()), f.Close())
+	}
+	return f, fileInfo{st.Size(), st.ModTime().UTC()}, nil
+}
+
+func (l localFiles) stat(_ context.Context, name string) (fileInfo, error) {
+	st, err := os.Stat(l.path(name))
+	if err != nil {
+		return fileInfo{}, notFound(err)
+	}
+	return fileInfo{st.Size(), st.ModTime().UTC()}, nil
+}
+
+func (l localFiles) walk(ctx context.Context, dir string, suffixes ...string) ([]string, error) {
+	if _, err := os.Stat(l.path(dir)); err != nil {
+		return nil, notFound(err)
+	}
+	var found []string
+	err := filepath.WalkDir(l.path(dir), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // gone meanwhile
+			}
+			return err
+		}
+		if d.IsDir() || !hasSuffix(d.Name(), suffixes) || strings.HasPrefix(d.Name(), ".") {
+			return ctx.Err()
+		}
+		rel, err := filepath.Rel(l.root, path)
+		found = append(found, filepath.ToSlash(rel))
+		return err
+	})
+	return found, err
+}
+
+func hasSuffix(name string, suffixes []string) bool {
+	for _, s := range suffixes {
+		if strings.HasSuffix(name, s) {
+			return true
+		}
+	}
+	return len(suffixes) == 0
+}
+
+// notFound makes ErrNotFound of the file system's.
+func notFound(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// webFiles are files of a web server.
+type webFiles struct {
+	root   *url.URL
+	client *http.Client
+	t      *transport
+	creds  CredentialFunc
+}
+
+func (w *webFiles) open(ctx context.Context, name string) (io.ReadCloser, fileInfo, error) {
+	var info fileInfo
+	body, err := openStream(ctx, w.t, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		resp, err := w.request(ctx, http.MethodGet, name, offset)
+		if err != nil {
+			return nil, err
+		}
+		if offset == 0 {
+			info = infoOf(resp)
+		}
+		return resp.Body, nil
+	})
+	if err != nil {
+		return nil, fileInfo{}, err
+	}
+	return body, info, nil
+}
+
+func (w *webFiles) stat(ctx context.Context, name string) (fileInfo, error) {
+	resp, err := w.request(ctx, http.MethodHead, name, 0)
+	if err != nil {
+		return fileInfo{}, err
+	}
+	return infoOf(resp), resp.Body.Close()
+}
+
+func (w *webFiles) walk(context.Context, string, ...string) ([]string, error) {
+	return nil, ErrNoListing
+}
+
+// request asks for a file from offset on. Credentials go to the server that
+// the cache's address names, and to no other that it may lead to.
+func (w *webFiles) request(ctx context.Context, method, name string, offset int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, w.root.JoinPath(name).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept-Encoding", "identity") // a .gz is what we ask for, not a way to send it
+	if offset > 0 {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
+	}
+	if w.creds != nil {
+		cred, err := w.creds(ctx, w.root.Host, strings.Trim(w.root.Path, "/"))
+		if err != nil {
+			return nil, fmt.Errorf("credentials for %s: %w", w.root.Host, err)
+		}
+		if cred.Username != "" {
+			req.SetBasicAuth(cred.Username, cred.Password)
+		}
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case offset > 0 && resp.StatusCode == http.StatusOK: // it does not do ranges
+		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
+			return nil, errors.Join(err, resp.Body.Close())
+		}
+		return resp, nil
+	case resp.StatusCode == http.StatusOK, offset > 0 && resp.StatusCode == http.StatusPartialContent:
+		return resp, nil
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone:
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, statusError(resp))
+	}
+	return nil, statusError(resp)
+}
+
+func infoOf(resp *http.Response) fileInfo {
+	info := fileInfo{size: resp.ContentLength}
+	if date, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
+		info.modified = date.UTC()
+	}
+	return info
+}

@@ -1,0 +1,153 @@
+package buildcache
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func webServer(t *testing.T, root string) string {
+	t.Helper()
+	files := http.FileServerFS(os.DirFS(root))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") {
+			http.Error(w, "directories are not listed", http.StatusForbidden)
+			return
+		}
+		http.StripPrefix("/cache", files).ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL + "/cache"
+}
+
+func TestListIsTheSameForAllKindsOfDirectories(t *testing.T) {
+	v3, v2 := newV3(t, stored()...), newV2(t, stored()...)
+	for name, address := range map[string]string{
+		"directory of layout 3":  v3,
+		"file URL":               "file://" + v3,
+		"directory of layout 2":  v2,
+		"web server of layout 3": webServer(t, v3),
+		"web server of layout 2": webServer(t, v2),
+	} {
+		t.Run(name, func(t *testing.T) {
+			packages, err := open(t, address).List(t.Context(), ListOptions{})
+			must(t, err)
+			var lines []string
+			for _, p := range packages {
+				lines = append(lines, p.String()+" "+p.Arch()+" %"+p.Compiler)
+				if want := int64(len(archive(t, world()[p.Name]))); p.Size != want {
+					t.Errorf("%s has %d bytes, want %d", p.String(), p.Size, want)
+				}
+				if p.Date.IsZero() || strings.HasPrefix(address, v3) && !p.Date.Equal(date) {
+					t.Errorf("%s has the date %s", p.String(), p.Date)
+				}
+			}
+			var want []string
+			for _, name := range stored() {
+				compiler := "gcc@12.2.0"
+				if name == "py-tool" && !strings.Contains(t.Name(), "layout_2") {
+					compiler = ""
+				}
+				want = append(want, world()[name].ref()+" linux-debian12-x86_64_v3 %"+compiler)
+			}
+			if got, want := strings.Join(lines, "\n"), strings.Join(want, "\n"); got != want {
+				t.Errorf("List returns\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// Autopush makes no index.
+func TestListWithoutIndex(t *testing.T) {
+	root := newV3(t, "zlib", "hdf5")
+	must(t, os.RemoveAll(filepath.Join(root, "v3/manifests/index")))
+	packages, err := open(t, root).List(t.Context(), ListOptions{Brief: true})
+	must(t, err)
+	if len(packages) != 2 {
+		t.Errorf("%d packages, want 2", len(packages))
+	}
+	if _, err := open(t, webServer(t, root)).List(t.Context(), ListOptions{}); !errors.Is(err, ErrNoListing) {
+		t.Errorf("a web server without an index: %v, want ErrNoListing", err)
+	}
+}
+
+func TestListWhereNothingIs(t *testing.T) {
+	_, err := open(t, filepath.Join(t.TempDir(), "none")).List(t.Context(), ListOptions{})
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	c := open(t, newV3(t, stored()...))
+	for text, want := range map[string]string{
+		"":                                   "app hdf5 ninja py-tool zlib",
+		"hdf5":                               "hdf5",
+		"hdf5@1.14":                          "hdf5",
+		"hdf5@1.1":                           "",
+		"hdf5@=1.14":                         "",
+		"hdf5@=1.14.3":                       "hdf5",
+		"@1.3.1":                             "zlib",
+		"/" + world()["app"].hash():          "app",
+		"zlib/" + world()["zlib"].hash()[:5]: "zlib",
+		"%gcc":                               "app hdf5 ninja zlib",
+		"%gcc@12 target=x86_64_v3":           "app hdf5 ninja zlib",
+		"%clang":                             "",
+		"arch=linux-*-x86_64*":               "app hdf5 ninja py-tool zlib",
+		"arch=linux-debian12-zen4":           "",
+		"os=debian12 ninja":                  "ninja",
+	} {
+		f, err := ParseFilter(text)
+		must(t, err)
+		packages, err := c.List(t.Context(), ListOptions{Filters: []Filter{f}, Brief: true})
+		must(t, err)
+		var names []string
+		for _, p := range packages {
+			names = append(names, p.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%q chooses %q, want %q", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"hdf5@1.10:1.14": `filter "hdf5@1.10:1.14": @1.10:1.14 is not one version`,
+		"hdf5+mpi":       `filter "hdf5+mpi": "hdf5+mpi" is no package name; variants and dependencies can't be asked for`,
+		"/XYZ":           `filter "/XYZ": /XYZ is no hash: it has letters and the digits 2 to 7`,
+		"arch=linux":     `filter "arch=linux": arch=linux is not PLATFORM-OS-TARGET`,
+		"target=[":       `filter "target=[": "[": syntax error in pattern`,
+	} {
+		if _, err := ParseFilter(text); err == nil || err.Error() != want {
+			t.Errorf("%q: error %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestInfo(t *testing.T) {
+	c := open(t, newV3(t, "app", "zlib"))
+	app := world()["app"]
+	info, err := c.Info(t.Context(), "/"+app.hash()[:6])
+	must(t, err)
+	if info.String() != app.ref() || !info.Indexed || info.Signed || len(info.Blobs) != 2 || info.Size != info.Archive.Size {
+		t.Errorf("Info returns %+v", info)
+	}
+	if len(info.Missing) != 1 || info.Missing[0].Name != "hdf5" {
+		t.Errorf("missing dependencies are %v, want hdf5", info.Missing)
+	}
+	if want := "v3/manifests/spec/app/app-git.main_2.0-" + app.hash() + ".spec.manifest.json"; info.Location != want {
+		t.Errorf("location is %s, want %s", info.Location, want)
+	}
+	zlib, err := c.Info(t.Context(), world()["zlib"].hash())
+	must(t, err)
+	if !zlib.Signed {
+		t.Error("zlib's manifest is not said to be signed")
+	}
+	for _, hash := range []string{"", "/", "/aaaaaaa"} {
+		if _, err := c.Info(t.Context(), hash); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%q: error %v, want ErrNotFound", hash, err)
+		}
+	}
+}
