@@ -21,7 +21,8 @@ type buildVerb struct {
 	progress progressFlags
 
 	tags, secrets, outputs []string
-	isolation, compression string
+	isolation              string
+	compression            compressionFlags
 	jobs                   int
 	push, httpProxy        bool
 	iidFile, metadataFile  string
@@ -69,7 +70,7 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.StringArrayVar(&v.secrets, "secret", nil, "`id=ID,env=VARIABLE` or id=ID,src=FILE gives a secret that the recipe declares (repeatable)")
 	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
-	f.StringVar(&v.compression, "compression", "gzip", "`method` for pushed and written layers: gzip, zstd or none")
+	v.compression.add(cmd, "pushed and written layers")
 	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
 	f.StringVar(&v.isolation, "isolation", "auto", "`kind` of wall between run steps and this host: auto, oci or chroot")
 	f.BoolVar(&v.httpProxy, "http-proxy", true, "run steps with this host's http_proxy, https_proxy, no_proxy and so on")
@@ -81,7 +82,6 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.StringVar(&v.store.logDir, "log-dir", "", "`directory` for the logs of steps (default: in the image store)")
 	complete(cmd, "progress", "auto", "plain", "json", "tty")
 	complete(cmd, "isolation", "auto", "oci", "chroot")
-	complete(cmd, "compression", "gzip", "zstd", "none")
 }
 
 // check finds what is wrong with the flags by themselves.
@@ -93,7 +93,7 @@ func (v *buildVerb) check() (err error) {
 	if err := v.plan.check(); err != nil {
 		return err
 	}
-	if err := oneOf("compression", v.compression, "gzip", "zstd", "none"); err != nil {
+	if err := v.compression.check(); err != nil {
 		return err
 	}
 	if v.isolation == "rootless" { // Buildah's word for OCI without root
@@ -276,7 +276,7 @@ func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, 
 // pushOptions shows what the transfer reports as output of what it is.
 func (v *buildVerb) pushOptions(p printer, what string) builder.PushOptions {
 	report := &lineWriter{line: func(line []byte) { p.Output(what, 0, line) }}
-	return builder.PushOptions{Compression: v.compression, Report: report, Events: p.Event}
+	return builder.PushOptions{Compression: v.compression.method, CompressionLevel: v.compression.level, Report: report, Events: p.Event}
 }
 
 // kept adds to an error after the build that the image is there.

@@ -23,24 +23,39 @@ const pushExample = `  pdibuild push ghcr.io/site/app:1.2
 // transferFlags are those of the verbs that send one image away.
 type transferFlags struct {
 	store       storeFlags
-	compression string
+	compression compressionFlags
 	quiet       bool
 }
 
 func (t *transferFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.compression, "compression", "gzip", "`method` for the layers: gzip, zstd or none")
+	t.compression.add(cmd, "the layers")
 	f.BoolVarP(&t.quiet, "quiet", "q", false, "show errors only")
-	complete(cmd, "compression", "gzip", "zstd", "none")
 	t.store.addStore(cmd)
 }
 
 func (t *transferFlags) check() error {
-	return oneOf("compression", t.compression, "gzip", "zstd", "none")
+	return t.compression.check()
+}
+
+// compressionFlags are common to all verbs that write layers.
+type compressionFlags struct {
+	method string
+	level  int
+}
+
+func (c *compressionFlags) add(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&c.method, "compression", "gzip", "`method` for "+what+": gzip, zstd, zstd:chunked or none")
+	cmd.Flags().IntVar(&c.level, "compression-level", 0, "`level`: 1 to 9 for gzip, 1 to 20 for zstd (default the method's own)")
+	complete(cmd, "compression", "gzip", "zstd", "zstd:chunked", "none")
+}
+
+func (c *compressionFlags) check() error {
+	return oneOf("compression", c.method, "gzip", "zstd", "zstd:chunked", "none")
 }
 
 func (t *transferFlags) options(a *app) builder.PushOptions {
-	opt := builder.PushOptions{Compression: t.compression}
+	opt := builder.PushOptions{Compression: t.compression.method, CompressionLevel: t.compression.level}
 	if !t.quiet {
 		opt.Report = a.stderr
 	}

@@ -256,7 +256,7 @@ func TestUsage(t *testing.T) {
 		{"build --pull=alwys", "did you mean --pull=always?"},
 		{"build --progress fancy", "--progress is one of"},
 		{"build --isolation x", "auto, oci, chroot"},
-		{"build --compression lz", "gzip, zstd, none"},
+		{"build --compression lz", "gzip, zstd, zstd:chunked, none"},
 		{"build --platform linux/amd64,linux/arm64", "one platform"},
 		{"build --platform arm", "looks like linux/amd64"},
 		{"build --timestamp yesterday", "--timestamp=yesterday is not a time"},

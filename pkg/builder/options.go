@@ -218,8 +218,12 @@ type Result struct {
 
 // PushOptions say how an image is sent away.
 type PushOptions struct {
-	// Compression is gzip (the default), zstd or none.
+	// Compression is gzip (the default), zstd, zstd:chunked (of which hosts
+	// fetch only the files that they lack) or none.
 	Compression string
+	// CompressionLevel is the method's own: 1 to 9 for gzip, 1 to 20 for
+	// zstd; 0 is the method's default.
+	CompressionLevel int
 	// Report receives human-readable lines of the transfer, one call at a
 	// time; may be nil.
 	Report io.Writer

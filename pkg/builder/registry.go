@@ -62,6 +62,9 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 		DockerCertPath:           r.CertDir,
 		DockerRegistryUserAgent:  "pdibuild",
 		BigFilesTemporaryDir:     b.cacheDir,
+		// It remembers what layers are called when they are compressed, and
+		// which registries have them.
+		BlobInfoCacheDir: b.cacheDir,
 	}
 	if r.Username != "" {
 		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: r.Username, Password: r.Password}

@@ -110,18 +110,8 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	}
 	// The library writes from several goroutines.
 	opt.Report = &lockedWriter{to: opt.Report}
-	switch opt.Compression {
-	case "", "gzip":
-		sys.CompressionFormat = &compression.Gzip
-	case "zstd":
-		sys.CompressionFormat = &compression.Zstd
-	case "none":
-		if ref.Transport().Name() == "docker" {
-			return "", &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip or zstd"}
-		}
-		sys.OCIAcceptUncompressedLayers = true
-	default:
-		return "", &InputError{Subject: "compression " + opt.Compression, Err: errors.New("unknown"), Hint: "choose gzip, zstd or none"}
+	if err := setCompression(sys, ref, opt); err != nil {
+		return "", err
 	}
 	if ref.Transport().Name() == "docker" {
 		return b.sendToRegistry(ctx, id, ref, sys, opt)
@@ -130,11 +120,38 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if err != nil {
 		return "", err
 	}
-	co := &copy.Options{ReportWriter: opt.Report, ForceManifestMIMEType: v1.MediaTypeImageManifest}
+	co := &copy.Options{ReportWriter: opt.Report, ForceCompressionFormat: opt.Compression != "" && opt.Compression != "gzip" && opt.Compression != "none", ForceManifestMIMEType: v1.MediaTypeImageManifest}
 	if ref.Transport().Name() == "docker-archive" {
 		co.ForceManifestMIMEType = "" // it has a form of its own
 	}
 	return b.copyImage(ctx, sys, src, ref, co)
+}
+
+// setCompression says how layers are compressed.
+func setCompression(sys *types.SystemContext, ref types.ImageReference, opt PushOptions) error {
+	highest := 20
+	switch opt.Compression {
+	case "", "gzip":
+		sys.CompressionFormat, highest = &compression.Gzip, 9
+	case "zstd":
+		sys.CompressionFormat = &compression.Zstd
+	case "zstd:chunked":
+		sys.CompressionFormat = &compression.ZstdChunked
+	case "none":
+		if ref.Transport().Name() == "docker" {
+			return &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip, zstd or zstd:chunked"}
+		}
+		sys.OCIAcceptUncompressedLayers, highest = true, 0
+	default:
+		return &InputError{Subject: "compression " + opt.Compression, Err: errors.New("unknown"), Hint: "choose gzip, zstd, zstd:chunked or none"}
+	}
+	if opt.CompressionLevel < 0 || opt.CompressionLevel > highest {
+		return &InputError{Subject: fmt.Sprintf("compression level %d", opt.CompressionLevel), Err: errors.New("out of range"), Hint: fmt.Sprintf("choose 1 to %d, or leave it out", highest)}
+	}
+	if opt.CompressionLevel > 0 {
+		sys.CompressionLevel = &opt.CompressionLevel
+	}
+	return nil
 }
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
@@ -147,8 +164,11 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		ReportWriter:        opt.Report,
 		Compression:         archive.Gzip,
 		CompressionFormat:   sys.CompressionFormat,
-		MaxRetries:          3,
-		RetryDelay:          2 * time.Second,
+		CompressionLevel:    sys.CompressionLevel,
+		// A layer that is there in gzip form is not what was asked for.
+		ForceCompressionFormat: opt.Compression != "" && opt.Compression != "gzip",
+		MaxRetries:             3,
+		RetryDelay:             2 * time.Second,
 	})
 	return d, err
 }
