@@ -19,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 const dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
@@ -69,7 +70,8 @@ func newRepository(address string, plain bool, t *transport, creds CredentialFun
 
 // found makes ErrNotFound of the client's.
 func found(err error) error {
-	if errors.Is(err, errdef.ErrNotFound) {
+	var response *errcode.ErrorResponse
+	if errors.Is(err, errdef.ErrNotFound) || errors.As(err, &response) && response.StatusCode == http.StatusNotFound {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	return err
