@@ -1,0 +1,10 @@
+export SPACK_ENV=/tmp/pdibuild-testdata/env;
+export SPACK_ENV_VIEW=default;
+alias despacktivate='spack env deactivate';
+export ACLOCAL_PATH=/usr/share/aclocal:/tmp/pdibuild-testdata/env/.spack-env/view/share/aclocal;
+export CMAKE_PREFIX_PATH=/tmp/pdibuild-testdata/env/.spack-env/view;
+export HELLO_GREETING='it'"'"'s a "day" & more';
+export HELLO_PATH=/tmp/pdibuild-testdata/env/.spack-env/view/lib;
+export MANPATH=/usr/share/man:/tmp/pdibuild-testdata/env/.spack-env/view/share/man:/tmp/pdibuild-testdata/env/.spack-env/view/man:;
+export PATH=/tmp/pdibuild-testdata/env/.spack-env/view/bin:/usr/local/bin:/usr/bin:/bin;
+export PKG_CONFIG_PATH=/usr/share/pkgconfig:/usr/lib/pkgconfig:/tmp/pdibuild-testdata/env/.spack-env/view/share/pkgconfig:/tmp/pdibuild-testdata/env/.spack-env/view/lib64/pkgconfig:/tmp/pdibuild-testdata/env/.spack-env/view/lib/pkgconfig;
