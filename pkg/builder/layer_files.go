@@ -24,7 +24,7 @@ type layerFiles struct {
 }
 
 func newLayerFiles(store storage.Store, top string) (*layerFiles, error) {
-	l := &layerFiles{having: map[string][]int{}}
+	l := &layerFiles{having: map[string][]int{"/": nil}}
 	if !canStage(store) {
 		return l, nil
 	}

@@ -16,8 +16,8 @@ const strangeTree = `
           echo NONCE > file; touch -d 2001-02-03T04:05:06.789 file; ln file hard; ln file d/hard
           ln -s /nowhere/at/all sym; mkfifo -m 640 fifo
           cp /bin/true setuid; chmod 6755 setuid; chmod 1777 d
-          cp /bin/true cap; perl -e 'syscall(188, "/t/cap", "security.capability", pack("V5", 0x02000001, 0x400, 0, 0, 0), 20, 0) == 0 or die "setxattr: $!"'
-          perl -e 'syscall(188, "/t/cap", "user.note", "kept", 4, 0) == 0 or die "setxattr: $!"'
+          cp /bin/true cap; perl -e '$f = "/t/cap"; $n = "security.capability"; $v = pack("V5", 0x02000001, 0x400, 0, 0, 0); syscall(188, $f, $n, $v, 20, 0) == 0 or die "setxattr: $!"'
+          perl -e '$f = "/t/cap"; $n = "user.note"; $v = "kept"; syscall(188, $f, $n, $v, 4, 0) == 0 or die "setxattr: $!"'
           truncate -s 64M sparse; echo end >> sparse
           echo a > "$(printf 'new\nline')"; echo b > "$(printf 'not-\377-utf8')"
           long=$(printf '%0100d' 0); mkdir -p "$long/$long/$long"; echo c > "$long/$long/$long/deep"
@@ -135,7 +135,7 @@ stages:
       - run: |
           set -e
           cd /t; echo other > write; echo more >> append; chmod 600 chmod; chown games chown; : > cut; touch touch; rm gone
-          perl -e 'syscall(188, "/t/xattr", "user.note", "x", 1, 0) == 0 or die "setxattr: $!"'
+          perl -e '$f = "/t/xattr"; $n = "user.note"; $v = "x"; syscall(188, $f, $n, $v, 1, 0) == 0 or die "setxattr: $!"'
       - run: cd /t; for f in *; do echo again >> $f; chmod 640 $f; done
 `)
 	made, _ := p.export("--target", "made")
