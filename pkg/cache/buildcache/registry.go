@@ -218,7 +218,8 @@ func (r *repository) repeat(ctx context.Context, upload func(touched *atomic.Boo
 	for attempt := 0; ; attempt++ {
 		var touched atomic.Bool
 		err := upload(&touched)
-		if err == nil || !touched.Load() || attempt >= r.t.retries || !passes(err) || ctx.Err() != nil {
+		again := touched.Load() && passes(err) || attempt == 0 && expired(err)
+		if err == nil || !again || attempt >= r.t.retries || ctx.Err() != nil {
 			return err
 		}
 		r.t.say("%v; sending it again", err)
@@ -226,6 +227,13 @@ func (r *repository) repeat(ctx context.Context, upload func(touched *atomic.Boo
 			return err
 		}
 	}
+}
+
+// expired says that a token that was good for the start of an upload was not
+// for its content.
+func expired(err error) bool {
+	var response *errcode.ErrorResponse
+	return errors.As(err, &response) && response.StatusCode == http.StatusUnauthorized && response.Method == http.MethodPut
 }
 
 // A witness notes that a body was read. It hides what else the body can do, so

@@ -267,6 +267,9 @@ var errStalled = errors.New("the connection brings nothing any more")
 // passes says whether an operation that ended with err may succeed when it is
 // repeated.
 func passes(err error) bool {
+	if err == nil {
+		return false
+	}
 	var response *errcode.ErrorResponse
 	var status *StatusError
 	switch {

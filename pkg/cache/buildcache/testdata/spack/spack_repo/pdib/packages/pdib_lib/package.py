@@ -1,0 +1,20 @@
+from spack_repo.builtin.build_systems.generic import Package
+
+from spack.package import *
+
+
+class PdibLib(Package):
+    """A package for tests."""
+
+    homepage = "https://example.org"
+    has_code = False
+
+    version("1.2")
+
+    depends_on("pdib-leaf", type="link")
+    depends_on("pdib-tool", type="build")
+
+    def install(self, spec, prefix):
+        mkdirp(prefix.share)
+        with open(join_path(prefix.share, "pdib-lib"), "w", encoding="utf-8") as f:
+            f.write(f"prefix={prefix}\n")
