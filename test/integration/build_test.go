@@ -138,13 +138,17 @@ func noWorkIsLeft(t *testing.T, store string) {
 }
 
 // The same recipe gives the same image in any store, with any isolation, and
-// with a driver that knows nothing of overlays.
+// with a driver that knows nothing of overlays and links no files.
 func TestReproducible(t *testing.T) {
 	p := newProject(t, `version: 1
 stages:
+  - name: made
+    from: BASE
+    steps:`+strangeTree+`
   - name: final
     from: BASE
     steps:
+      - {copy: /t, from: made, to: /t}
       - copy: data
         to: /opt/data
         owner: pdi

@@ -13,7 +13,7 @@ const strangeTree = `
       - run: |
           set -e
           mkdir -p /t/d /t/gone /t/opaque/old; cd /t
-          echo NONCE > file; touch -d 2001-02-03T04:05:06.789 file; ln file hard; ln file d/hard
+          echo file > file; touch -d 2001-02-03T04:05:06.789 file; ln file hard; ln file d/hard
           ln -s /nowhere/at/all sym; mkfifo -m 640 fifo
           cp /bin/true setuid; chmod 6755 setuid; chmod 1777 d
           cp /bin/true cap; perl -e '$f = "/t/cap"; $n = "security.capability"; $v = pack("V5", 0x02000001, 0x400, 0, 0, 0); syscall(188, $f, $n, $v, 20, 0) == 0 or die "setxattr: $!"'
@@ -26,8 +26,7 @@ const strangeTree = `
 `
 
 // Whatever a command makes is in its layer, in the layer of a stage that copies
-// it, and in the layer of a stage that copies that. A storage driver that links
-// nothing makes the same of it.
+// it, and in the layer of a stage that copies that.
 func TestLayersKeepFiles(t *testing.T) {
 	p := newProject(t, `version: 1
 stages:
@@ -57,10 +56,7 @@ stages:
 	if final.file("/t/games").Uid != 0 {
 		t.Errorf("/t/games belongs to %d after it was copied, want 0", final.file("/t/games").Uid)
 	}
-	p.freshStore()
-	if again := p.build("--storage-driver", "vfs").ok(); again.ImageID != o.ImageID {
-		t.Errorf("with vfs the image is %s, want %s", again.ImageID, o.ImageID)
-	}
+	tell(t, "strange", o.ImageID)
 }
 
 func checkStrangeTree(img *ociImage) {
