@@ -34,7 +34,7 @@ func (c *Cache) catalog(ctx context.Context, fresh bool) (*catalog, error) {
 		return nil, err
 	}
 	if g.absent {
-		return nil, fmt.Errorf("there is no binary cache: %w", ErrNotFound)
+		return nil, fmt.Errorf("%w: there is no binary cache", ErrNotFound)
 	}
 	return g, nil
 }

@@ -231,7 +231,7 @@ func (c *copier) layerOnce(ctx context.Context, s *Spec) (layer, error) {
 	if err != nil {
 		return l, err
 	}
-	along := unpackAlong(verified(m.archive, body), &l.diffID)
+	var along io.ReadCloser = unpackAlong(verified(m.archive, body), &l.diffID)
 	defer along.Close()
 	_, err = io.Copy(io.Discard, along)
 	return l, err
@@ -282,7 +282,7 @@ func unpackAlong(body io.ReadCloser, diffID *digest.Digest) *unpacker {
 func (u *unpacker) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
 	_, _ = u.pipe.Write(p[:n]) // an archive that can't be unpacked is reported at its end
-	if err == io.EOF {         //nolint:errorlint // io.EOF is never wrapped by a Reader
+	if err == io.EOF {
 		_ = u.pipe.Close() // which never fails
 		if unpack := <-u.result; unpack != nil {
 			return n, damaged("archive", "it can't be unpacked: %v", unpack)

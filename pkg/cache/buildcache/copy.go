@@ -165,7 +165,7 @@ func (c *copier) choose() ([]*Spec, error) {
 		}
 	}
 	if len(roots) == 0 && len(c.opt.Filters) > 0 {
-		return nil, fmt.Errorf("no package is chosen by the filters: %w", ErrNotFound)
+		return nil, fmt.Errorf("%w: no package is chosen", ErrNotFound)
 	}
 	if len(c.opt.Filters) == 0 {
 		for _, f := range c.from.unreadable() {
@@ -302,7 +302,7 @@ func (c *copier) source(ctx context.Context, b Blob) content {
 	return func() (io.ReadCloser, error) {
 		body, err := c.src.reader.open(ctx, b)
 		if err != nil {
-			return nil, &BlobError{b.Digest, err}
+			return nil, blobError(b.Digest, err)
 		}
 		return body, nil
 	}
@@ -330,7 +330,7 @@ func (c *copier) sendOnce(ctx context.Context, b Blob, from content) error {
 		return nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return &BlobError{b.Digest, err}
+		return blobError(b.Digest, err)
 	}
 	mounted := false
 	src, ok := c.src.reader.(*repository)
@@ -340,7 +340,7 @@ func (c *copier) sendOnce(ctx context.Context, b Blob, from content) error {
 		err = c.w.put(ctx, b, from)
 	}
 	if err != nil {
-		return &BlobError{b.Digest, err}
+		return blobError(b.Digest, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,8 +3,12 @@ package buildcache
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 
 	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // Errors that callers tell apart.
@@ -41,6 +45,15 @@ type BlobError struct {
 func (e *BlobError) Error() string { return fmt.Sprintf("blob %s: %v", e.Digest, e.Err) }
 func (e *BlobError) Unwrap() error { return e.Err }
 
+// blobError says which blob err is about, unless it says so itself.
+func blobError(d digest.Digest, err error) error {
+	var known *BlobError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &BlobError{d, err}
+}
+
 // A PackageError says which package could not be dealt with.
 type PackageError struct {
 	// Package is NAME@VERSION/HASH, the hash shortened.
@@ -65,4 +78,35 @@ func (e *StatusError) Error() string {
 		text += ": " + e.Message
 	}
 	return text
+}
+
+// Remote says that err is a server's refusal, or that no server could be
+// reached: it is not about what a cache holds, nor about this host. The host is
+// the server's, where the error tells.
+func Remote(err error) (host string, remote bool) {
+	var (
+		status   *StatusError
+		response *errcode.ErrorResponse
+		request  *url.Error
+		network  net.Error
+	)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", false
+	case errors.As(err, &status):
+		return hostOf(status.URL), true
+	case errors.As(err, &response):
+		return response.URL.Host, true
+	case errors.As(err, &request):
+		return hostOf(request.URL), true
+	}
+	return "", errors.As(err, &network) || errors.Is(err, auth.ErrBasicCredentialNotFound)
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }

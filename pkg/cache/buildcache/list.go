@@ -113,7 +113,7 @@ func (c *Cache) Info(ctx context.Context, hash string) (*Info, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Errorf("/%s in %s: %w", hash, c, ErrNotFound)
+		return nil, fmt.Errorf("/%s in %s: package %w", hash, c, ErrNotFound)
 	case len(found) > 1:
 		slices.SortFunc(found, func(a, b ref) int { return strings.Compare(a.key, b.key) })
 		return nil, fmt.Errorf("/%s in %s: it is the start of %d hashes, such as those of %s and %s", hash, c, len(found), found[0].key, found[1].key)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -98,7 +97,7 @@ func (r *repository) list(ctx context.Context) ([]ref, error) {
 }
 
 func (r *repository) manifest(ctx context.Context, p ref) (*manifest, error) {
-	m, _, err := r.fetch(ctx, p.key)
+	m, err := r.fetch(ctx, p.key)
 	if err != nil {
 		return nil, err
 	}
@@ -110,34 +109,34 @@ func (r *repository) manifest(ctx context.Context, p ref) (*manifest, error) {
 }
 
 // fetch reads the manifest of a tag: its config and then its layers.
-func (r *repository) fetch(ctx context.Context, tag string) (*manifest, *ocispec.Manifest, error) {
+func (r *repository) fetch(ctx context.Context, tag string) (*manifest, error) {
 	desc, body, err := r.remote.Manifests().FetchReference(ctx, tag)
 	if err != nil {
-		return nil, nil, found(err)
+		return nil, found(err)
 	}
 	raw, err := limited(body, maxManifest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", tag, err)
+		return nil, fmt.Errorf("%s: %w", tag, err)
 	}
 	if digest.FromBytes(raw) != desc.Digest {
-		return nil, nil, damaged(tag, "its content has another digest than the registry says")
+		return nil, damaged(tag, "its content has another digest than the registry says")
 	}
 	var image ocispec.Manifest
 	if err := json.Unmarshal(raw, &image); err != nil {
-		return nil, nil, damaged(tag, "%v", err)
+		return nil, damaged(tag, "%v", err)
 	}
 	m := &manifest{raw: raw, mediaType: desc.MediaType}
 	for _, d := range append([]ocispec.Descriptor{image.Config}, image.Layers...) {
 		if err := d.Digest.Validate(); err != nil {
-			return nil, nil, damaged(tag, "digest %q: %v", d.Digest, err)
+			return nil, damaged(tag, "digest %q: %v", d.Digest, err)
 		}
 		m.parts = append(m.parts, Blob{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
 	}
-	return m, &image, nil
+	return m, nil
 }
 
 func (r *repository) index(ctx context.Context) (*index, error) {
-	m, _, err := r.fetch(ctx, indexTag)
+	m, err := r.fetch(ctx, indexTag)
 	if err != nil {
 		return nil, err
 	}
@@ -316,19 +315,4 @@ func (r *repository) remove(ctx context.Context, p ref) error {
 		return err
 	}
 	return r.remote.Manifests().Delete(ctx, desc)
-}
-
-// otherTags returns the tags that are not packages and not the index.
-func (r *repository) otherTags(ctx context.Context) ([]string, error) {
-	var other []string
-	err := r.remote.Tags(ctx, "", func(tags []string) error {
-		for _, tag := range tags {
-			if _, ok := hashIn(tag, tagSuffix); !ok && tag != indexTag {
-				other = append(other, tag)
-			}
-		}
-		return nil
-	})
-	slices.Sort(other)
-	return other, found(err)
 }

@@ -112,11 +112,11 @@ func specFile(ctx context.Context, r reader, m *manifest) ([]byte, error) {
 	}
 	body, err := r.open(ctx, m.spec)
 	if err != nil {
-		return nil, &BlobError{m.spec.Digest, err}
+		return nil, blobError(m.spec.Digest, err)
 	}
 	data, err := readBlob(body, m.spec, maxDocument)
 	if err != nil {
-		return nil, &BlobError{m.spec.Digest, err}
+		return nil, blobError(m.spec.Digest, err)
 	}
 	return data, nil
 }

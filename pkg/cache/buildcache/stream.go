@@ -42,14 +42,14 @@ type stream struct {
 // anything is read.
 func openStream(ctx context.Context, t *transport, open opener) (*stream, error) {
 	s := &stream{ctx: ctx, opener: open, t: t}
-	return s, s.connect()
+	return s, s.connect(ctx)
 }
 
 // Read implements io.Reader.
 func (s *stream) Read(p []byte) (int, error) {
 	for {
 		if s.body == nil {
-			if err := s.connect(); err != nil {
+			if err := s.connect(s.ctx); err != nil {
 				return 0, err
 			}
 		}
@@ -67,7 +67,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		if s.quiet.Load() {
 			err = errStalled
 		}
-		if err == io.EOF || !s.worthwhile(err) { //nolint:errorlint // io.EOF is never wrapped by a Reader
+		if err == io.EOF || !s.worthwhile(err) {
 			return 0, err
 		}
 		s.disconnect(err)
@@ -83,8 +83,8 @@ func (s *stream) worthwhile(err error) bool {
 	return s.failure < s.t.retries && passes(err) && s.ctx.Err() == nil
 }
 
-func (s *stream) connect() error {
-	ctx, cancel := context.WithCancelCause(s.ctx)
+func (s *stream) connect(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
 	body, err := s.opener(ctx, s.offset)
 	if err != nil {
 		cancel(err)

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -26,6 +27,9 @@ const (
 	// patience.
 	longestWait = 20 * time.Second
 	patience    = 5 * time.Minute
+	// patienceRefused is how often a server is tried again that does not
+	// run: perhaps it is starting, but most likely its name is wrong.
+	patienceRefused = 2
 	// stalled is how long a connection may bring nothing before it counts as
 	// cut.
 	stalled = time.Minute
@@ -152,7 +156,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // It returns an error if there is no answer and no use in asking again.
 func (t *transport) judge(resp *http.Response, err error, attempt int) (time.Duration, error) {
 	if err != nil {
-		if attempt >= t.retries || !passes(err) {
+		refused := errors.Is(err, unix.ECONNREFUSED) && attempt >= patienceRefused
+		if attempt >= t.retries || refused || !passes(err) {
 			return 0, err
 		}
 		t.say("%v; trying again", err)

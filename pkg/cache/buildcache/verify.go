@@ -240,7 +240,7 @@ func (v *verifierRun) checkPackage(ctx context.Context, s *Spec) error {
 			continue // it is the manifest
 		}
 		if err := v.checkBlob(ctx, s, b); err != nil {
-			return &BlobError{b.Digest, err}
+			return blobError(b.Digest, err)
 		}
 	}
 	return nil

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+const cacheLong = `Work with what is kept to save time.
+
+Verbs:
+  buildcache    Spack's binary caches: list, verify, copy, prune, index`
+
+func newCache(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cache VERB",
+		Short: "Work with Spack's binary caches",
+		Long:  cacheLong,
+	}
+	cmd.AddCommand(newBuildcache(a))
+	return group(cmd)
+}
+
+// group makes cmd say what is wrong when it is given no verb, or none of its
+// own.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef(seeHelp(cmd), "%s needs a verb", cmd.CommandPath())
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		hint := seeHelp(cmd)
+		if near := nearest(args[0], names); near != "" {
+			hint = fmt.Sprintf("did you mean '%s %s'? %s", cmd.CommandPath(), near, hint)
+		}
+		return usagef(hint, "%s: unknown verb %q", cmd.CommandPath(), args[0])
+	}
+	return cmd
+}
