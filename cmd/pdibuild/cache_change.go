@@ -54,7 +54,7 @@ func newBuildcacheCopy(a *app) *cobra.Command {
 				return err
 			}
 			result, err := buildcache.Copy(ctx, src, dst, opt)
-			if result == nil {
+			if result == nil || err != nil && len(result.Copied)+len(result.Failed) == 0 {
 				return err
 			}
 			if printing := a.printCopy(result, flags); err == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -100,8 +101,16 @@ func Remote(err error) (host string, remote bool) {
 	case errors.As(err, &request):
 		return hostOf(request.URL), true
 	}
-	return "", errors.As(err, &network) || errors.Is(err, auth.ErrBasicCredentialNotFound)
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) { // its text alone says whose
+		if m := inText.FindStringSubmatch(err.Error()); m != nil {
+			host = m[1]
+		}
+		return host, true
+	}
+	return "", errors.As(err, &network)
 }
+
+var inText = regexp.MustCompile(`"https?://([^/"]+)/`)
 
 func hostOf(address string) string {
 	u, err := url.Parse(address)
