@@ -76,7 +76,7 @@ func (c *Cache) prune(ctx context.Context, opt PruneOptions) (*PruneResult, erro
 		if result.Index, err = c.writeIndex(ctx, g); err != nil {
 			return result, fmt.Errorf("index: %w", err)
 		}
-		if err := c.removeAll(ctx, going); err != nil {
+		if err := c.removeAll(ctx, g, going); err != nil {
 			return result, err
 		}
 	}
@@ -128,8 +128,10 @@ func (c *Cache) doomed(ctx context.Context, g *catalog, opt PruneOptions) ([]Pac
 	return removed, nil
 }
 
-// removeAll removes packages, and goes on if one can't be.
-func (c *Cache) removeAll(ctx context.Context, going []ref) error {
+// removeAll removes packages, and goes on if one can't be. Those that stay
+// after all, as in a registry that does not allow deletion, come back into the
+// index.
+func (c *Cache) removeAll(ctx context.Context, g *catalog, going []ref) error {
 	from, ok := c.writer.(remover)
 	if !ok {
 		return ErrReadOnly
@@ -138,9 +140,15 @@ func (c *Cache) removeAll(ctx context.Context, going []ref) error {
 	for _, r := range going {
 		if err := from.remove(ctx, r); err != nil {
 			failures = append(failures, fmt.Errorf("remove %s: %w", r.key, err))
+			g.refs[r.hash] = r
 		}
 		if ctx.Err() != nil {
 			break
+		}
+	}
+	if len(failures) > 0 && ctx.Err() == nil {
+		if _, err := c.writeIndex(ctx, g); err != nil {
+			failures = append(failures, fmt.Errorf("index: %w", err))
 		}
 	}
 	return errors.Join(failures...)

@@ -1,8 +1,10 @@
 package buildcache
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,4 +102,22 @@ func TestPruneRegistry(t *testing.T) {
 	// They can come back.
 	copyAll(t, open(t, newV3(t, stored()...)), c, CopyOptions{})
 	sound(t, c, stored()...)
+}
+
+// Many registries do not allow it.
+func TestPruneRegistryWithoutDeletion(t *testing.T) {
+	addr := registry.Start(t, registry.Options{})
+	front := proxy(t, addr, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		}
+		return r.Method == http.MethodDelete
+	})
+	c := open(t, "oci+http://"+front+"/cache")
+	copyAll(t, open(t, newV3(t, stored()...)), c, CopyOptions{})
+	_, err := c.Prune(t.Context(), PruneOptions{Keep: []string{world()["hdf5"].hash()}})
+	if err == nil || !strings.Contains(err.Error(), "405") {
+		t.Errorf("error is %v, want one that says 405", err)
+	}
+	sound(t, c, stored()...) // the index knows them again
 }

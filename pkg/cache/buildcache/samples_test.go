@@ -7,7 +7,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/pdidev/pdibuild/test/registry"
 )
 
 // samples is a folder with caches that a real Spack wrote: directory-cache
@@ -75,5 +78,56 @@ func TestVerifySampleFindsTheHole(t *testing.T) {
 	}
 	if len(report.Findings) != 1 || report.Findings[0].Problem != MissingBlob || report.Findings[0].Package != "gcc-runtime@12.2.0/6ax4uht" {
 		t.Errorf("want just the missing archive of gcc-runtime")
+	}
+}
+
+func TestRegistrySample(t *testing.T) {
+	dir := filepath.Join(samples(t), "oci")
+	f, err := os.Open(filepath.Join(dir, "index.spack.layer.json"))
+	must(t, err)
+	defer f.Close()
+	x, err := readIndex(f)
+	must(t, err)
+	if len(x.cached) != 9 || len(x.nodes) < 15 {
+		t.Errorf("the index has %d packages and describes %d", len(x.cached), len(x.nodes))
+	}
+	configs, err := filepath.Glob(filepath.Join(dir, "*.spack.config.json"))
+	must(t, err)
+	for _, name := range configs {
+		data, err := os.ReadFile(name)
+		must(t, err)
+		if string(data) == "{}" {
+			continue
+		}
+		doc, err := decodeDocument(data)
+		must(t, err)
+		meta := metaOf(data)
+		if want := doc.root().Hash; tagOf(doc.root())+".config.json" != filepath.Base(name) || meta.digest() == "" || meta.date().IsZero() {
+			t.Errorf("%s: hash %s, %+v", name, want, meta)
+		}
+	}
+}
+
+// Real archives take all ways, and come back as they were.
+func TestSampleTakesAllWays(t *testing.T) {
+	_, address := repo(t, registry.Options{}, "pdi")
+	from := filepath.Join(samples(t), "directory-cache")
+	filters := []Filter{}
+	for _, name := range []string{"paraconf", "pdi", "pdiplugin-trace", "compiler-wrapper"} { // not the hole
+		filters = append(filters, Filter{Name: name})
+	}
+	opt := CopyOptions{Filters: filters, Dependencies: NoDependencies}
+	there, back := open(t, address), filepath.Join(t.TempDir(), "back")
+	t.Logf("%+v", copyAll(t, open(t, from), there, opt))
+	t.Logf("%+v", copyAll(t, there, open(t, back), CopyOptions{}))
+	report, err := open(t, back).Verify(t.Context(), VerifyOptions{Deep: true})
+	must(t, err)
+	if !report.Sound() || report.Packages != 4 {
+		t.Errorf("what came back: %+v", report)
+	}
+	for name, content := range tree(t, from) {
+		if again, err := os.ReadFile(filepath.Join(back, name)); err == nil && string(again) != content && !strings.Contains(name, "manifest") {
+			t.Errorf("%s came back as something else", name)
+		}
 	}
 }

@@ -69,7 +69,7 @@ func newTransport(opt Options) (*transport, error) {
 			MaxIdleConnsPerHost:   opt.jobs(),
 			IdleConnTimeout:       90 * time.Second,
 			TLSHandshakeTimeout:   30 * time.Second,
-			ResponseHeaderTimeout: 2 * stalled,
+			ResponseHeaderTimeout: patience, // a registry may take long to store what it got
 			ExpectContinueTimeout: time.Second,
 		},
 		userAgent: opt.UserAgent, retries: opt.retries(), wait: opt.RetryWait, report: opt.Report,
