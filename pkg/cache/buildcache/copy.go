@@ -73,7 +73,8 @@ type CopyResult struct {
 // Copy copies packages from one cache to another: only those that are not
 // there. Manifests and archives stay byte for byte what they are where both
 // caches are of the same kind, signatures included; else the manifests are
-// made anew around the same archives.
+// made anew around the same archives. A copy of everything between directories
+// takes the public keys along.
 //
 // A package appears in dst when all of it is there, dependencies first. Copy
 // may be interrupted at any time, and called again; what has arrived is not
@@ -355,7 +356,13 @@ func (c *copier) sendOnce(ctx context.Context, b Blob, from content) error {
 
 // finish makes the index, unless it says already what is there.
 func (c *copier) finish(ctx context.Context) error {
-	if c.opt.DryRun || c.opt.NoIndex {
+	if c.opt.DryRun {
+		return nil
+	}
+	if err := c.keys(ctx); err != nil {
+		return err
+	}
+	if c.opt.NoIndex {
 		return nil
 	}
 	g, err := c.dst.survey(ctx, false, c.known)

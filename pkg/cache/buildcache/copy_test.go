@@ -97,6 +97,32 @@ func TestCopyDirectoryToDirectoryKeepsBytes(t *testing.T) {
 	}
 }
 
+func TestCopyTakesKeysAlong(t *testing.T) {
+	from, to := newV3(t, "zlib"), t.TempDir()
+	key := writeBlob(t, from, "application/pgp-keys", "none", []byte("a key"))
+	const name = "v3/manifests/key/0123ABCD.key.manifest.json"
+	writeFile(t, filepath.Join(from, name), toJSON(t, map[string]any{"version": 3, "data": []any{key}}))
+	copyAll(t, open(t, from), open(t, to), CopyOptions{Filters: []Filter{{Name: "zlib"}}})
+	if _, err := os.Stat(filepath.Join(to, name)); err == nil {
+		t.Error("the key is copied with a single package")
+	}
+	copyAll(t, open(t, from), open(t, to), CopyOptions{})
+	want := tree(t, from)
+	got := tree(t, to)
+	for _, path := range []string{"/" + name, "/blobs/sha256/" + sha([]byte("a key"))[:2] + "/" + sha([]byte("a key"))} {
+		if got[path] != want[path] {
+			t.Errorf("%s is %q, want %q", path, got[path], want[path])
+		}
+	}
+	// Nobody takes it for garbage.
+	result, err := open(t, to).Prune(t.Context(), PruneOptions{Grace: -1})
+	must(t, err)
+	if result.Blobs > 1 {
+		t.Errorf("%d blobs were swept, want the old index at most", result.Blobs)
+	}
+	sound(t, open(t, to), "zlib")
+}
+
 func TestCopyChooses(t *testing.T) {
 	src := open(t, newV3(t, stored()...))
 	for _, test := range []struct {

@@ -100,7 +100,10 @@ func nodeV4(p pkg) map[string]any {
 			deps = append(deps, d)
 		}
 	}
-	n["dependencies"] = deps
+	delete(n, "dependencies")
+	if deps != nil {
+		n["dependencies"] = deps
+	}
 	return n
 }
 

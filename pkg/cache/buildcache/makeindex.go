@@ -148,6 +148,7 @@ func modern(s *Spec) (json.RawMessage, error) {
 			"parameters": map[string]any{"deptypes": d.Types, "virtuals": virtuals},
 		})
 	}
+	delete(node, "dependencies")
 	if dependencies != nil {
 		node["dependencies"] = dependencies
 	}

@@ -151,3 +151,20 @@ func installFrom(t *testing.T, address, authority, hash string) {
 		t.Errorf("the file in pdib-app says %q, want %q below %s", got, want, user.tree)
 	}
 }
+
+// Spec files of Spack before 1.0 need another form in an index, or Spack refuses
+// all of it.
+func TestRealSpackReadsAnIndexOfOldSpecs(t *testing.T) {
+	user := newSpack(t, "")
+	dir := filepath.Join(t.TempDir(), "new")
+	copyAll(t, open(t, newV2(t, stored()...)), open(t, dir), CopyOptions{})
+	copyAll(t, open(t, newV3(t, "ninja")), open(t, dir), CopyOptions{})
+	user.run("mirror", "add", "--unsigned", "--type", "binary", "ours", "file://"+dir)
+	list := user.run("buildcache", "list", "--allarch", "--very-long")
+	for _, name := range stored() {
+		p := world()[name]
+		if want := p.hash() + " " + p.name + "@"; !strings.Contains(list, want) {
+			t.Errorf("Spack does not see %q", want)
+		}
+	}
+}
