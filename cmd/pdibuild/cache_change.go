@@ -30,7 +30,7 @@ type copyFlags struct {
 	cacheFlags
 	sourceCreds, destCreds string
 	dependencies           string
-	dryRun, noIndex        bool
+	dryRun, noIndex, check bool
 }
 
 func newBuildcacheCopy(a *app) *cobra.Command {
@@ -69,13 +69,14 @@ func newBuildcacheCopy(a *app) *cobra.Command {
 	f.StringVar(&flags.destCreds, "dest-creds", "", "`user[:password]` for DESTINATION alone")
 	f.StringVar(&flags.dependencies, "dependencies", "runtime", "`kind` that comes along with what FILTERs choose: runtime, all or none")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would be copied, and copy nothing")
+	f.BoolVar(&flags.check, "check", false, "look whether all is there of packages that a registry holds, and send what is not")
 	f.BoolVar(&flags.noIndex, "no-index", false, "leave the index of DESTINATION as it is")
 	complete(cmd, "dependencies", "runtime", "all", "none")
 	return cmd
 }
 
 func (c *copyFlags) copyOptions(a *app, args []string) (buildcache.CopyOptions, error) {
-	opt := buildcache.CopyOptions{DryRun: c.dryRun, NoIndex: c.noIndex}
+	opt := buildcache.CopyOptions{DryRun: c.dryRun, NoIndex: c.noIndex, Check: c.check}
 	if err := oneOf("dependencies", c.dependencies, "runtime", "all", "none"); err != nil {
 		return opt, err
 	}

@@ -102,7 +102,9 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	}
 	switch scheme {
 	case "file":
-		err = c.openDirectory(rest)
+		if rest, err = url.PathUnescape(rest); err == nil {
+			err = c.openDirectory(rest)
+		}
 	case "oci", "oci+https", "oci+http":
 		var r *repository
 		if r, err = newRepository(rest, scheme == "oci+http", t, opt.Credentials); err == nil {
@@ -155,19 +157,19 @@ func (c *Cache) openWeb(ctx context.Context, t *transport, opt Options) error {
 		web.creds = func(context.Context, string, string) (Credential, error) { return user, nil }
 	}
 	c.reader = &layout3{web}
-	for name, r := range map[string]reader{v2Index: &layout2{web}, v3Index: &layout3{web}} {
-		_, err := web.stat(ctx, name)
-		switch {
-		case err == nil && name == v3Index:
-			c.reader = r
-			return nil
-		case err == nil:
-			c.reader = r
-		case !errors.Is(err, ErrNotFound):
-			return err
-		}
+	_, err = web.stat(ctx, v3Index)
+	var refused *StatusError // some servers answer 403 where nothing is
+	if err == nil || !errors.As(err, &refused) {
+		return err
 	}
-	return nil
+	if _, older := web.stat(ctx, v2Index); older == nil {
+		c.reader = &layout2{web}
+		return nil
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // writable returns the cache's writer.

@@ -201,7 +201,11 @@ func (c *copier) layer(ctx context.Context, s *Spec) (layer, error) {
 
 func (c *copier) layerOnce(ctx context.Context, s *Spec) (layer, error) {
 	if r, ok := c.to.refs[s.Hash]; ok {
-		if l, err := imageLayer(ctx, c.dst.reader, r); err == nil || !isDamage(err) {
+		l, err := imageLayer(ctx, c.dst.reader, r)
+		if err == nil && c.opt.Check {
+			_, err = c.w.stat(ctx, l.blob)
+		}
+		if err == nil || !isDamage(err) {
 			return l, err
 		}
 	}

@@ -33,6 +33,9 @@ type CopyOptions struct {
 	Dependencies Dependencies
 	// DryRun copies nothing.
 	DryRun bool
+	// Check looks whether all is there of packages that a registry says it
+	// holds, and sends what is not. In directories that is always done.
+	Check bool
 	// NoIndex leaves the destination's index as it is.
 	NoIndex bool
 	// Progress is told about each package, from several goroutines.
@@ -234,10 +237,11 @@ func (c *copier) one(ctx context.Context, s *Spec) error {
 }
 
 // present says whether the destination holds the package. A registry checks
-// itself that what a manifest names is there; in a directory, files get lost.
+// itself that what a manifest names is there, when it gets the manifest; in a
+// directory, files get lost.
 func (c *copier) present(ctx context.Context, s *Spec) (bool, error) {
 	r, ok := c.to.refs[s.Hash]
-	if _, remote := c.w.(*repository); !ok || remote {
+	if _, remote := c.w.(*repository); !ok || remote && !c.opt.Check {
 		return ok, nil
 	}
 	m, err := c.dst.reader.manifest(ctx, r)

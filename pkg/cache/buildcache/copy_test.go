@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pdidev/pdibuild/test/registry"
 )
 
@@ -191,6 +193,31 @@ func TestCopyFillsHolesOfADirectory(t *testing.T) {
 		t.Errorf("copied %s", got)
 	}
 	sound(t, open(t, to), stored()...)
+}
+
+// A registry's garbage collection may take what it should not.
+func TestCopyFillsHolesOfARegistry(t *testing.T) {
+	addr, address := repo(t, registry.Options{}, "cache")
+	src := open(t, newV3(t, stored()...))
+	copyAll(t, src, open(t, address), CopyOptions{})
+	second := open(t, "oci+http://"+addr+"/second")
+	copyAll(t, open(t, address), second, CopyOptions{})
+	for _, way := range [][2]*Cache{{src, open(t, address)}, {open(t, address), second}} {
+		r, ok := way[1].reader.(*repository)
+		if !ok {
+			t.Fatal("the cache is no repository")
+		}
+		must(t, r.remote.Blobs().Delete(t.Context(), descriptor(Blob{Digest: digest.NewDigestFromEncoded(digest.SHA256, sha(archive(t, world()["zlib"])))})))
+		if result := copyAll(t, way[0], way[1], CopyOptions{}); len(result.Copied) != 0 {
+			t.Errorf("copied %s without being asked to check", names(result.Copied))
+		}
+		result := copyAll(t, way[0], way[1], CopyOptions{Check: true})
+		// All that have zlib as a layer name what is gone.
+		if got := names(result.Copied); got != "app hdf5 py-tool zlib" || result.SentBlobs+result.MountedBlobs == 0 {
+			t.Errorf("copied %s, %d blobs sent and %d mounted", got, result.SentBlobs, result.MountedBlobs)
+		}
+		sound(t, way[1], stored()...)
+	}
 }
 
 func TestCopyToWhatIsReadOnly(t *testing.T) {

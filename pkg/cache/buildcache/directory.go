@@ -77,14 +77,11 @@ func (d *directory) putIndex(ctx context.Context, b Blob, from content) error {
 // write makes a file appear with all its content, or not at all.
 func (d *directory) write(name string, date time.Time, fill func(io.Writer) error) (err error) {
 	target := d.path(name)
-	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
-		return err
-	}
-	temp := filepath.Join(filepath.Dir(target), unfinished+rand.Text())
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) // the umask decides
+	f, err := createBeside(target)
 	if err != nil {
 		return err
 	}
+	temp := f.Name()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close(), os.Remove(temp))
@@ -108,6 +105,21 @@ func (d *directory) write(name string, date time.Time, fill func(io.Writer) erro
 		return err
 	}
 	return f.Close()
+}
+
+// createBeside makes an unfinished file in the directory of another one. A
+// directory that is empty may be removed by remove at any time.
+func createBeside(target string) (*os.File, error) {
+	for attempt := 0; ; attempt++ {
+		if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
+			return nil, err
+		}
+		temp := filepath.Join(filepath.Dir(target), unfinished+rand.Text())
+		f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) // the umask decides
+		if err == nil || attempt == 2 || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
 }
 
 // lockless says that the file system knows no locks.

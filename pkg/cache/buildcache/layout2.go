@@ -41,7 +41,8 @@ func (l *layout2) list(ctx context.Context) ([]ref, error) {
 
 func (l *layout2) manifest(ctx context.Context, r ref) (*manifest, error) {
 	body, info, err := l.files.open(ctx, r.key)
-	if unsigned := strings.TrimSuffix(r.key, ".sig"); errors.Is(err, ErrNotFound) && unsigned != r.key {
+	var refused *StatusError
+	if unsigned := strings.TrimSuffix(r.key, ".sig"); unsigned != r.key && (errors.Is(err, ErrNotFound) || errors.As(err, &refused)) {
 		r.key = unsigned // the index does not say which
 		body, info, err = l.files.open(ctx, r.key)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -100,37 +101,72 @@ type Info struct {
 // Info returns all about the package whose hash starts with hash, which may
 // have a slash before it. ErrNotFound says that there is none.
 func (c *Cache) Info(ctx context.Context, hash string) (*Info, error) {
-	hash = strings.TrimPrefix(hash, "/")
 	g, err := c.catalog(ctx, false)
 	if err != nil {
 		return nil, fmt.Errorf("look into %s: %w", c, err)
 	}
+	r, err := g.find(hash)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c, err)
+	}
+	m, doc, err := load(ctx, c.reader, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c, err)
+	}
+	g.learn(doc)
+	s := doc.root()
+	return &Info{
+		Package:  Package{Spec: *s, Size: m.archive.Size, Date: m.date},
+		Location: r.key, Archive: m.archive, Blobs: m.parts, Signed: m.signed, Node: s.raw,
+		Indexed: g.index != nil && g.index.cached[s.Hash],
+		Missing: g.missing(s),
+	}, nil
+}
+
+// Archive opens the archive of the package that Info would tell about: a tar
+// archive, compressed with gzip, of an install prefix with its whole path. The
+// last Read fails if it was not the archive that the manifest names.
+func (c *Cache) Archive(ctx context.Context, hash string) (io.ReadCloser, Blob, error) {
+	refs, err := c.reader.list(ctx)
+	if err != nil {
+		return nil, Blob{}, fmt.Errorf("look into %s: %w", c, err)
+	}
+	g := &catalog{refs: map[string]ref{}}
+	for _, r := range refs {
+		g.refs[r.hash] = r
+	}
+	r, err := g.find(hash)
+	if err != nil {
+		return nil, Blob{}, fmt.Errorf("%s: %w", c, err)
+	}
+	m, err := c.reader.manifest(ctx, r)
+	if err != nil {
+		return nil, Blob{}, fmt.Errorf("%s: %w", c, err)
+	}
+	body, err := c.reader.open(ctx, m.archive)
+	if err != nil {
+		return nil, Blob{}, fmt.Errorf("%s: %w", c, blobError(m.archive.Digest, err))
+	}
+	return verified(m.archive, body), m.archive, nil
+}
+
+// find returns the package whose hash starts with hash.
+func (g *catalog) find(hash string) (ref, error) {
+	hash = strings.TrimPrefix(hash, "/")
 	var found []ref
 	for _, r := range g.refs {
 		if hash != "" && strings.HasPrefix(r.hash, hash) {
 			found = append(found, r)
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return nil, fmt.Errorf("/%s in %s: package %w", hash, c, ErrNotFound)
-	case len(found) > 1:
-		slices.SortFunc(found, func(a, b ref) int { return strings.Compare(a.key, b.key) })
-		return nil, fmt.Errorf("/%s in %s: it is the start of %d hashes, such as those of %s and %s", hash, c, len(found), found[0].key, found[1].key)
+	switch len(found) {
+	case 0:
+		return ref{}, fmt.Errorf("package /%s %w", hash, ErrNotFound)
+	case 1:
+		return found[0], nil
 	}
-	m, doc, err := load(ctx, c.reader, found[0])
-	if err != nil {
-		return nil, fmt.Errorf("/%s in %s: %w", hash, c, err)
-	}
-	g.learn(doc)
-	s := doc.root()
-	info := &Info{
-		Package:  Package{Spec: *s, Size: m.archive.Size, Date: m.date},
-		Location: found[0].key, Archive: m.archive, Blobs: m.parts, Signed: m.signed, Node: s.raw,
-		Indexed: g.index != nil && g.index.cached[s.Hash],
-		Missing: g.missing(s),
-	}
-	return info, nil
+	slices.SortFunc(found, func(a, b ref) int { return strings.Compare(a.key, b.key) })
+	return ref{}, fmt.Errorf("/%s is the start of %d hashes, such as those of %s and %s", hash, len(found), found[0].key, found[1].key)
 }
 
 // missing returns what s runs with and the cache does not hold.

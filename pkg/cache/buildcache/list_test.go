@@ -1,7 +1,9 @@
 package buildcache
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -148,6 +150,58 @@ func TestInfo(t *testing.T) {
 	for _, hash := range []string{"", "/", "/aaaaaaa"} {
 		if _, err := c.Info(t.Context(), hash); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%q: error %v, want ErrNotFound", hash, err)
+		}
+	}
+}
+
+func TestInfoOfAnAmbiguousHash(t *testing.T) {
+	g := &catalog{refs: map[string]ref{"aab": {"aab", "one"}, "aac": {"aac", "two"}}}
+	if _, err := g.find("/aa"); err == nil || err.Error() != "/aa is the start of 2 hashes, such as those of one and two" {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	root := newV3(t, "zlib", "ninja")
+	for _, address := range []string{root, webServer(t, root)} {
+		body, blob, err := open(t, address).Archive(t.Context(), world()["zlib"].hash()[:8])
+		must(t, err)
+		data, err := io.ReadAll(body)
+		must(t, err)
+		must(t, body.Close())
+		if want := archive(t, world()["zlib"]); !bytes.Equal(data, want) || blob.Size != int64(len(want)) {
+			t.Errorf("%s: the archive has %d bytes, want %d", address, len(data), len(want))
+		}
+	}
+	flip(t, blobPath(t, root, world()["ninja"]))
+	body, _, err := open(t, root).Archive(t.Context(), world()["ninja"].hash())
+	must(t, err)
+	defer body.Close()
+	var damage *DamageError
+	if _, err := io.ReadAll(body); !errors.As(err, &damage) {
+		t.Errorf("a changed archive: error %v, want a DamageError", err)
+	}
+	if _, _, err := open(t, root).Archive(t.Context(), "aaaaaaa"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("error %v, want ErrNotFound", err)
+	}
+}
+
+// Servers of objects say 403 where nothing is.
+func TestWebServerThatForbidsWhatIsMissing(t *testing.T) {
+	for _, root := range []string{newV3(t, "zlib"), newV2(t, "zlib"), newV2(t, "ninja")} {
+		files := http.FileServerFS(os.DirFS(root))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := os.Stat(filepath.Join(root, r.URL.Path)); err != nil {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			files.ServeHTTP(w, r)
+		}))
+		t.Cleanup(server.Close)
+		packages, err := open(t, server.URL).List(t.Context(), ListOptions{})
+		must(t, err)
+		if len(packages) != 1 || packages[0].Size == 0 {
+			t.Errorf("packages are %+v, want one", packages)
 		}
 	}
 }
