@@ -1,6 +1,7 @@
 package spack_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -157,6 +158,58 @@ func TestNoContainer(t *testing.T) {
 	}
 }
 
+func TestWholeContainer(t *testing.T) {
+	got := parse(t, `spack:
+  container:
+    format: singularity
+    images: {build: 'a/build:1', final: 'a/final:1'}
+    depfile: true
+    template: mine.j2
+    docker: {}
+    os_packages: {command: apt, build: [make]}
+    singularity: {runscript: run, startscript: start, test: check, help: text}
+    extra_instructions: {build: RUN a, final: RUN b}
+    labels: {z: 1.10, a: true}
+`).Container
+	if base, err := got.Base(); err != nil || (base != spack.BaseImages{Build: "a/build:1", Final: "a/final:1", PackageManager: "apt"}) {
+		t.Errorf("got %+v, %v", base, err)
+	}
+	want := &spack.Container{
+		Format: "singularity", Images: got.Images, Depfile: true, Template: "mine.j2", Strip: true,
+		OSPackages:        spack.OSPackages{Command: "apt", Update: true, Build: []string{"make"}},
+		Singularity:       spack.Singularity{Runscript: "run", Startscript: "start", Test: "check", Help: "text"},
+		ExtraInstructions: spack.ExtraInstructions{Build: "RUN a", Final: "RUN b"},
+		Labels:            []spack.Label{{Name: "z", Value: "1.10"}, {Name: "a", Value: "true"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestCommandsFor(t *testing.T) {
+	for _, manager := range spack.PackageManagers() {
+		if c, err := spack.CommandsFor(manager); err != nil || c.Update == "" || c.Install == "" || c.Clean == "" {
+			t.Errorf("%s: %+v, %v", manager, c, err)
+		}
+	}
+	for manager, want := range map[string]string{
+		"":       "which package manager the image has is not known; say it with container:os_packages:command",
+		"pacman": `"pacman" is not a package manager that is known`,
+	} {
+		if _, err := spack.CommandsFor(manager); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", manager, err)
+		}
+	}
+}
+
+func TestErrorsCanBeFound(t *testing.T) {
+	_, err := spack.ParseEnvironment("f", []byte("spack:\n  container:\n    strp: true\n"))
+	var one *spack.Error
+	if !errors.As(err, &one) || one.Line != 3 || one.Path != "container" || one.Suggestion != "strip" || one.Source != "    strp: true" {
+		t.Errorf("got %+v", one)
+	}
+}
+
 func TestBase(t *testing.T) {
 	for images, want := range map[string]spack.BaseImages{
 		"{os: 'ubuntu:24.04', spack: nightly}": {Build: "spack/ubuntu-noble:nightly", Final: "ubuntu:24.04", PackageManager: "apt"},
@@ -217,15 +270,21 @@ func TestEnvironmentErrors(t *testing.T) {
 			"spack: {container: {images: {os: a, build: b}}}",
 			`spack.yaml:1:29: container.images: has either os and spack, or build and final, not both`,
 		},
-		"images":   {"spack: {container: {images: ubuntu}}", `spack.yaml:1:29: container.images: must be a map of keys and values, not the text "ubuntu"`},
-		"strip":    {"spack: {container: {strip: yes}}", `spack.yaml:1:28: container.strip: must be true or false, not the text "yes"`},
-		"list of":  {"spack: {container: {os_packages: {build: a}}}", `spack.yaml:1:42: container.os_packages.build: must be a list, not the text "a"`},
-		"package":  {"spack: {container: {os_packages: {build: [a; b]}}}", `spack.yaml:1:42: container.os_packages.build: "a; b" is not the name of a package`},
-		"docker":   {"spack: {container: {docker: {x: 1}}}", `spack.yaml:1:30: container.docker: has no key "x"`},
-		"merge":    {"spack: {container: {<<: {}}}", `spack.yaml:1:21: container: merge keys (<<) are not supported here; write the keys out`},
-		"password": {"spack: {mirrors: {m: {url: u, access_pair: [me, secret]}}}", `spack.yaml:1:44: mirrors.m.access_pair: a secret in the file would be readable in the image; name environment variables: access_pair: {id_variable: …, secret_variable: …}`},
-		"padding":  {"spack: {config: {install_tree: {padded_length: -3}}}", `spack.yaml:1:48: config.install_tree.padded_length: must be a length or true, not a number`},
-		"spec":     {"spack: {specs: [[a]]}", `spack.yaml:1:17: specs[0]: must be a text, not a list`},
+		"images":      {"spack: {container: {images: ubuntu}}", `spack.yaml:1:29: container.images: must be a map of keys and values, not the text "ubuntu"`},
+		"strip":       {"spack: {container: {strip: yes}}", `spack.yaml:1:28: container.strip: must be true or false, not the text "yes"`},
+		"list of":     {"spack: {container: {os_packages: {build: a}}}", `spack.yaml:1:42: container.os_packages.build: must be a list, not the text "a"`},
+		"package":     {"spack: {container: {os_packages: {build: [a; b]}}}", `spack.yaml:1:42: container.os_packages.build: "a; b" is not the name of a package`},
+		"docker":      {"spack: {container: {docker: {x: 1}}}", `spack.yaml:1:30: container.docker: has no key "x"`},
+		"merge":       {"spack: {container: {<<: {}}}", `spack.yaml:1:21: container: merge keys (<<) are not supported here; write the keys out`},
+		"password":    {"spack: {mirrors: {m: {url: u, access_pair: [me, secret]}}}", `spack.yaml:1:44: mirrors.m.access_pair: a secret in the file would be readable in the image; name environment variables: access_pair: {id_variable: …, secret_variable: …}`},
+		"padding":     {"spack: {config: {install_tree: {padded_length: -3}}}", `spack.yaml:1:48: config.install_tree.padded_length: must be a length or true, not a number`},
+		"spec":        {"spack: {specs: [[a]]}", `spack.yaml:1:17: specs[0]: must be a text, not a list`},
+		"not a map":   {"spack: [a]", `spack.yaml:1:8: spack: must be a map of keys and values, not a list`},
+		"view":        {"spack: {view: [a]}", `spack.yaml:1:15: view: must be a text, not a list`},
+		"unify":       {"spack: {concretizer: {unify: [a]}}", `spack.yaml:1:30: concretizer.unify: must be true, false or when_possible, not a list`},
+		"label":       {"spack: {container: {labels: {a: [b]}}}", `spack.yaml:1:33: container.labels.a: must be a text, not a list`},
+		"key of list": {"spack: {mirrors: {[a]: b}}", `spack.yaml:1:19: mirrors: a key must be a text`},
+		"terminal":    {"spack: {container: {\"a\\e[31m\": 1}}", `spack.yaml:1:21: container: has no key "a\x1b[31m"`},
 		"several": {
 			"spack:\n  container:\n    strip: 1\n    formt: docker\n",
 			"spack.yaml:3:12: container.strip: must be true or false, not a number\n" +

@@ -148,6 +148,30 @@ func TestCompilers(t *testing.T) {
 	}
 }
 
+// Older nodes describe targets, newer ones remember old compilers.
+func TestOldNodes(t *testing.T) {
+	text := lockText(4, "", `"`+hashA+`": {"name": "a", "version": "1", "arch": {"platform": "linux", "platform_os": "x", "target": {"name": "zen2"}},
+		"compiler": {"name": "gcc", "version": "11.3.0"}, "external": {"path": "/usr", "module": ["m/1"]},
+		"dependencies": [{"name": "b", "hash": "`+hashB+`", "type": ["build", "test"]}]},
+		"`+hashB+`": {"name": "b", "version": "1", "annotations": {"original_specfile_version": 4, "compiler": "gcc@=12.1"}, "parameters": {"n": 3, "l": ["x", 1]}}`, "")
+	l, err := spack.ParseLock("l", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := l.Specs[hashA], l.Specs[hashB]
+	want := &spack.Spec{
+		Name: "a", Version: "1", Hash: hashA, Arch: spack.Arch{Platform: "linux", OS: "x", Target: "zen2"},
+		Compiler: spack.Compiler{Name: "gcc", Version: "11.3.0"}, External: &spack.External{Path: "/usr", Modules: []string{"m/1"}},
+		Dependencies: []spack.Dependency{{Name: "b", Hash: hashB, Types: spack.Build | spack.Test}},
+	}
+	if !reflect.DeepEqual(a, want) {
+		t.Errorf("got %+v", a)
+	}
+	if b.Compiler.Version != "12.1" || !reflect.DeepEqual(b.Variants, map[string]spack.Variant{"n": {Values: []string{"3"}}, "l": {Values: []string{"x", "1"}}}) {
+		t.Errorf("got %+v", b)
+	}
+}
+
 func TestLockGroups(t *testing.T) {
 	l := lock(t, "testdata", "spack-1.3", "spack-groups.lock")
 	if l.Version != 7 || len(l.Roots) != 2 || l.Roots[0].Group != "" || l.Roots[1].Group != "tools" {

@@ -70,6 +70,7 @@ type Output struct {
 	Specs Graph
 
 	line     []byte
+	afterCR  bool // the line before ended with a carriage return
 	byShort  map[string]*Spec
 	packages map[string]*progress // by name and short hash
 	current  *progress            // in formats with one package at a time
@@ -109,7 +110,10 @@ func (o *Output) Write(p []byte) (int, error) {
 		if end < 0 {
 			break
 		}
-		o.endLine()
+		if rest[end] != '\n' || !o.afterCR || len(o.line) > 0 {
+			o.endLine()
+		}
+		o.afterCR = rest[end] == '\r'
 		rest = rest[end+1:]
 	}
 	return len(p), nil

@@ -189,6 +189,7 @@ func TestOutputLines(t *testing.T) {
 		"==> Error: concretization failed\n\n  1. no such package\n\n": {
 			Kind: spack.EventError, Text: "concretization failed\n\n  1. no such package",
 		},
+		"==> Error: a\r\n  b\r\n\r\n  c\r\n": {Kind: spack.EventError, Text: "a\n  b\n\n  c"},
 		"==> [1/2] Pushed a@1/abcdefg: sha256:00 (0.01s, 3.02 MB/s)\n": {
 			Kind: spack.EventPushed, Name: "a", Version: "1", Hash: "abcdefg", Number: 1, Total: 2,
 		},

@@ -2,6 +2,7 @@ package spack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -58,6 +59,9 @@ func expand(n *yaml.Node) *yaml.Node {
 	c.Content = make([]*yaml.Node, len(n.Content))
 	for i, child := range n.Content {
 		c.Content[i] = expand(child)
+		if n.Style&yaml.FlowStyle != 0 && isNull(c.Content[i]) {
+			c.Content[i].Value = "null" // nothing would become an empty text
+		}
 	}
 	return &c
 }
@@ -65,7 +69,7 @@ func expand(n *yaml.Node) *yaml.Node {
 func (edit Edit) apply(n *yaml.Node) error {
 	path := strings.Join(edit.path, ":")
 	if len(edit.path) == 0 {
-		return fmt.Errorf("an edit needs a path")
+		return errors.New("an edit needs a path")
 	}
 	for _, key := range edit.path[:len(edit.path)-1] {
 		i := lookup(n, key)
@@ -135,22 +139,26 @@ func add(n *yaml.Node, key string, value *yaml.Node) int {
 	return len(n.Content) - 1
 }
 
-// encode writes a tree and makes sure that it reads as the same: what is
-// between comments and long texts is where YAML libraries err.
+// encode writes a tree and makes sure that it reads as the same: texts of
+// several lines, and comments in places of their own, are where the YAML
+// library errs. Such texts are quoted then, and if that does not help, there
+// are no comments.
 func encode(root *yaml.Node) ([]byte, error) {
-	data, err := marshal(root)
-	if err == nil && readsAs(data, root) {
-		return data, nil
+	for _, simplify := range []func(*yaml.Node){nil, quoteLines, withoutComments} {
+		tree := root
+		if simplify != nil {
+			tree = expand(root)
+			simplify(tree)
+		}
+		data, err := marshal(tree)
+		if err != nil {
+			return nil, err
+		}
+		if readsAs(data, root) {
+			return data, nil
+		}
 	}
-	plain := expand(root)
-	withoutStyle(plain)
-	if data, err = marshal(plain); err != nil {
-		return nil, err
-	}
-	if !readsAs(data, root) {
-		return nil, fmt.Errorf("the file has values that cannot be written back")
-	}
-	return data, nil
+	return nil, errors.New("there are values that cannot be written back")
 }
 
 func marshal(root *yaml.Node) (data []byte, err error) {
@@ -180,6 +188,9 @@ func sameValue(a, b *yaml.Node) bool {
 	if a.Kind != b.Kind || len(a.Content) != len(b.Content) {
 		return false
 	}
+	if isNull(a) && isNull(b) {
+		return true
+	}
 	if a.Kind == yaml.ScalarNode && (a.Value != b.Value || a.ShortTag() != b.ShortTag()) {
 		return false
 	}
@@ -191,11 +202,22 @@ func sameValue(a, b *yaml.Node) bool {
 	return true
 }
 
-// withoutStyle leaves the values alone.
-func withoutStyle(n *yaml.Node) {
-	n.HeadComment, n.LineComment, n.FootComment = "", "", ""
-	n.Style &= yaml.TaggedStyle
+// quoteLines quotes texts of several lines.
+func quoteLines(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") {
+		n.Style = n.Style&yaml.TaggedStyle | yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
-		withoutStyle(c)
+		quoteLines(c)
+	}
+}
+
+// withoutComments leaves nothing but the values.
+func withoutComments(n *yaml.Node) {
+	quoteLines(n)
+	n.HeadComment, n.LineComment, n.FootComment = "", "", ""
+	n.Style &= yaml.TaggedStyle | yaml.DoubleQuotedStyle
+	for _, c := range n.Content {
+		withoutComments(c)
 	}
 }

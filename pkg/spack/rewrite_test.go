@@ -74,6 +74,14 @@ func TestRewriteSmall(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want %q", name, data, err, c.want)
 		}
 	}
+	// Where the YAML library would change a value, how it is written changes.
+	data, err := parse(t, "spack:\n  # why\n  a: >\n\n    x\n     y\n\n  b: {c: , d: ~}\n").Rewrite(spack.Set(true, "view"))
+	if want := "spack:\n  # why\n  a: \"\\nx\\n y\\n\"\n  b: {c: null, d: null}\n  view: true\n"; err != nil || string(data) != want {
+		t.Errorf("got %q, %v, want %q", data, err, want)
+	}
+	if _, err := parse(t, "spack:\n  ? \n  : b\n").Rewrite(); err == nil || err.Error() != "rewrite spack.yaml: there are values that cannot be written back" {
+		t.Errorf("a key that is nothing: %v", err)
+	}
 	if _, err := parse(t, "spack: {view: true}").Rewrite(spack.Set(1, "view", "a")); err == nil ||
 		err.Error() != "rewrite spack.yaml: view:a cannot be set: view is true or false" {
 		t.Errorf("a value on the way: %v", err)

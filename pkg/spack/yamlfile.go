@@ -2,6 +2,7 @@ package spack
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -112,7 +113,7 @@ func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
 
 // suggest is fail with what may have been meant.
 func (d *decoder) suggest(n *yaml.Node, path, suggestion, message string) {
-	e := d.at(n, path+": "+message)
+	e := d.at(n, cmp.Or(path, "spack")+": "+message)
 	e.Path, e.Suggestion = path, suggestion
 	if len(d.errs) <= maxErrors {
 		d.errs = append(d.errs, e)
