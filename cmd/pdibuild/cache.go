@@ -6,10 +6,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const cacheLong = `Work with what is kept to save time.
+const cacheLong = `Work with Spack's binary caches, directories and registries alike:
 
-Verbs:
-  buildcache    Spack's binary caches: list, verify, copy, prune, index`
+  pdibuild cache buildcache ls       list the packages
+  pdibuild cache buildcache info     tell all about one package
+  pdibuild cache buildcache verify   check that all is there and sound
+  pdibuild cache buildcache copy     bring packages from one cache to another
+  pdibuild cache buildcache prune    remove packages
+  pdibuild cache buildcache index    make the index anew
+
+docs/buildcache.md explains them.`
 
 func newCache(a *app) *cobra.Command {
 	cmd := &cobra.Command{

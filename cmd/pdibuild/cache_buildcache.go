@@ -18,14 +18,6 @@ import (
 
 const buildcacheLong = `Work with Spack's binary caches, as 'spack buildcache push' makes them.
 
-Verbs:
-  ls       list the packages
-  info     tell all about one package
-  verify   compare the index with the packages, and these with their content
-  copy     bring packages from one cache to another
-  prune    remove packages
-  index    make the index anew
-
 A CACHE is one of
   DIRECTORY  file://DIRECTORY           a directory
   https://HOST/PATH  http://HOST/PATH   the same at a web server, to read only
