@@ -65,13 +65,33 @@ func (c *Cache) survey(ctx context.Context, fresh bool, known map[string]*Spec) 
 		}
 	}
 	var unknown []ref
+	whole := map[string]bool{}
 	for _, r := range refs {
 		g.refs[r.hash] = r
-		if g.nodes[r.hash] == nil {
+		if !g.whole(r.hash, whole) {
 			unknown = append(unknown, r)
 		}
 	}
 	return g, c.learn(ctx, g, unknown)
+}
+
+// whole says whether a package and all that it depends on are known; Spack
+// refuses an index that does not describe something that it names.
+func (g *catalog) whole(hash string, known map[string]bool) bool {
+	if answer, ok := known[hash]; ok {
+		return answer
+	}
+	s := g.nodes[hash]
+	known[hash] = s != nil // also against cycles, which nothing sound has
+	if s == nil {
+		return false
+	}
+	for _, d := range s.edges() {
+		if !g.whole(d.Hash, known) {
+			known[hash] = false
+		}
+	}
+	return known[hash]
 }
 
 // learn reads the spec files of packages.
@@ -144,7 +164,7 @@ func (g *catalog) closure(roots []*Spec, follow func(Dependency) bool) []*Spec {
 			return
 		}
 		seen[s.Hash] = true
-		for _, d := range s.Dependencies {
+		for _, d := range s.edges() {
 			if follow(d) {
 				visit(g.nodes[d.Hash])
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -183,7 +184,7 @@ func (c *copier) choose() ([]*Spec, error) {
 		case NoDependencies:
 			return false
 		}
-		return d.Runtime()
+		return d.Runtime() || slices.Contains(d.Types, builtAs)
 	}
 	var selected []*Spec
 	for _, s := range c.from.closure(roots, follow) {

@@ -314,6 +314,22 @@ func TestCopyIsInterruptedTenTimes(t *testing.T) {
 	sound(t, open(t, to), stored()...)
 }
 
+func TestLargeFilesAreInterrupted(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "blobs/x")
+	writeFile(t, name, make([]byte, 1<<20))
+	ctx, stop := context.WithCancel(t.Context())
+	body, _, err := localFiles{filepath.Dir(name)}.open(ctx, "x")
+	must(t, err)
+	defer body.Close()
+	if _, err := io.ReadFull(body, make([]byte, 1000)); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if n, err := io.Copy(io.Discard, body); n > 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("then %d bytes more and error %v", n, err)
+	}
+}
+
 // TestMain runs a copy instead of the tests when a test asks for it, in a
 // process that can be killed.
 func TestMain(m *testing.M) {

@@ -34,7 +34,7 @@ type localFiles struct{ root string }
 
 func (l localFiles) path(name string) string { return filepath.Join(l.root, filepath.FromSlash(name)) }
 
-func (l localFiles) open(_ context.Context, name string) (io.ReadCloser, fileInfo, error) {
+func (l localFiles) open(ctx context.Context, name string) (io.ReadCloser, fileInfo, error) {
 	f, err := os.Open(l.path(name))
 	if err != nil {
 		return nil, fileInfo{}, notFound(err)
@@ -46,7 +46,26 @@ func (l localFiles) open(_ context.Context, name string) (io.ReadCloser, fileInf
 	if !st.Mode().IsRegular() {
 		return nil, fileInfo{}, errors.Join(fmt.Errorf("%s is not a file", f.Name()), f.Close())
 	}
-	return f, fileInfo{st.Size(), st.ModTime().UTC()}, nil
+	return &localFile{f, ctx}, fileInfo{st.Size(), st.ModTime().UTC()}, nil
+}
+
+// A localFile ends when its user gives up, as what comes over a network does.
+type localFile struct {
+	*os.File
+	ctx context.Context //nolint:containedctx // an io.Reader has no other way to learn it
+}
+
+// Read implements io.Reader.
+func (f *localFile) Read(p []byte) (int, error) {
+	if f.ctx.Err() != nil {
+		return 0, context.Cause(f.ctx)
+	}
+	return f.File.Read(p)
+}
+
+// WriteTo hides the one of os.File, which does not stop.
+func (f *localFile) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{f})
 }
 
 func (l localFiles) stat(_ context.Context, name string) (fileInfo, error) {

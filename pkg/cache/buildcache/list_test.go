@@ -205,3 +205,42 @@ func TestWebServerThatForbidsWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// What an index names and does not describe is looked up, so that the next
+// index is whole.
+func TestIndexWithHoles(t *testing.T) {
+	root := newV3(t, "hdf5")
+	record := writeBlob(t, root, "application/vnd.spack.db.v8+json", "none", toJSON(t, map[string]any{"database": map[string]any{
+		"version": "8", "installs": map[string]any{world()["hdf5"].hash(): map[string]any{"spec": node(world()["hdf5"]), "in_buildcache": true}},
+	}}))
+	writeFile(t, filepath.Join(root, "v3/manifests/index/index.manifest.json"), toJSON(t, map[string]any{"version": 3, "data": []any{record}}))
+	packages, err := open(t, root).List(t.Context(), ListOptions{})
+	must(t, err)
+	if len(packages) != 1 {
+		t.Errorf("packages are %v", packages)
+	}
+	to := t.TempDir()
+	copyAll(t, open(t, root), open(t, to), CopyOptions{})
+	x, err := open(t, to).reader.index(t.Context())
+	must(t, err)
+	if len(x.nodes) != len(graph(world()["hdf5"])) {
+		t.Errorf("the new index describes %d packages, want %d", len(x.nodes), len(graph(world()["hdf5"])))
+	}
+}
+
+// A spliced package needs what it was built as.
+func TestSplicedPackages(t *testing.T) {
+	original := world()["zlib"]
+	spliced := node(world()["ninja"])
+	spliced["build_spec"] = map[string]any{"name": "zlib", "hash": original.hash()}
+	doc, err := decodeDocument(toJSON(t, map[string]any{"spec": map[string]any{"nodes": []any{spliced, node(original), node(world()["gcc"])}}}))
+	must(t, err)
+	g := &catalog{nodes: map[string]*Spec{}, refs: map[string]ref{}}
+	g.learn(doc)
+	if order := g.closure([]*Spec{doc.root()}, func(d Dependency) bool { return d.Types[0] == builtAs }); len(order) != 2 || order[0].Name != "zlib" {
+		t.Errorf("the closure is %v", order)
+	}
+	if len(doc.root().Dependencies) != 1 {
+		t.Errorf("dependencies are %v", doc.root().Dependencies)
+	}
+}

@@ -117,7 +117,8 @@ func (c *Cache) doomed(ctx context.Context, g *catalog, opt PruneOptions) ([]Pac
 		}
 	}
 	needed := map[string]bool{}
-	for _, s := range g.closure(staying, Dependency.Runtime) {
+	stays := func(d Dependency) bool { return d.Runtime() || slices.Contains(d.Types, builtAs) }
+	for _, s := range g.closure(staying, stays) {
 		needed[s.Hash] = true
 	}
 	for _, p := range packages {

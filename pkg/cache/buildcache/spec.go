@@ -39,6 +39,18 @@ type Dependency struct {
 	Types []string `json:"types"`
 }
 
+// builtAs is the type of the edge from a spliced package to what it was built
+// as, whose archive Spack takes and changes.
+const builtAs = "built-as"
+
+// edges returns the dependencies, and what a spliced package was built as.
+func (s *Spec) edges() []Dependency {
+	if s.buildSpec == "" {
+		return s.Dependencies
+	}
+	return append(slices.Clip(s.Dependencies), Dependency{Name: s.Name, Hash: s.buildSpec, Types: []string{builtAs}})
+}
+
 // Runtime says whether the dependency is needed to run what depends on it.
 func (d Dependency) Runtime() bool {
 	return slices.Contains(d.Types, "link") || slices.Contains(d.Types, "run")
