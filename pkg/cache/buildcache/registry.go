@@ -217,7 +217,7 @@ func (r *repository) repeat(ctx context.Context, upload func(touched *atomic.Boo
 	for attempt := 0; ; attempt++ {
 		var touched atomic.Bool
 		err := upload(&touched)
-		again := touched.Load() && passes(err) || attempt == 0 && expired(err)
+		again := touched.Load() && passes(err) || expired(err)
 		if err == nil || !again || attempt >= r.t.retries || ctx.Err() != nil {
 			return err
 		}
