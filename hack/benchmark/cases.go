@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,7 +17,7 @@ type benchCase struct {
 	letter, title         string
 	recipe, containerfile string
 	// prepare makes the context, vary changes it for one round.
-	prepare func(dir string) error
+	prepare func(ctx context.Context, dir string) error
 	vary    func(dir string, round int) error
 	// push pushes the image instead of building it.
 	push   bool
@@ -49,7 +50,7 @@ func cases(full bool) []benchCase {
 	copyCase := func(letter, title string, files int, bytes int64) benchCase {
 		return benchCase{
 			letter: letter, title: title, recipe: copyRecipe, containerfile: copyContainerfile,
-			prepare: func(dir string) error { return makeTree(filepath.Join(dir, "tree"), files, bytes) },
+			prepare: func(_ context.Context, dir string) error { return makeTree(filepath.Join(dir, "tree"), files, bytes) },
 			vary:    newNumber, floors: floors,
 		}
 	}
@@ -129,7 +130,7 @@ func writeNoise(name string, size int64, noise []byte, rnd *rand.Rand) (err erro
 }
 
 // makeTrue compiles a program that does nothing and needs no libraries.
-func makeTrue(dir string) error {
+func makeTrue(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func makeTrue(dir string) error {
 	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "true"), source)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "true"), source)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile true: %w\n%s", err, out)

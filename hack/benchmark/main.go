@@ -67,7 +67,7 @@ func run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp(*dir, "pdibench"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, removeAll(b.dir)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	if err := b.findTools(ctx, *pdibuild, *buildkit); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func run(ctx context.Context) (err error) {
 func (b *bench) measure(ctx context.Context, c benchCase) error {
 	fmt.Fprintf(b.progress, "(%s) %s\n", c.letter, c.title)
 	dir := filepath.Join(b.dir, c.letter)
-	if err := c.prepare(dir); err != nil {
+	if err := c.prepare(ctx, dir); err != nil {
 		return err
 	}
 	var entries []*entry
