@@ -32,12 +32,50 @@ type shelf interface {
 	Remove(ctx context.Context, name string) error
 }
 
-// An engine is an open store. The real one is a *builder.Builder.
+// A host makes containers.
+type host interface {
+	Container(ctx context.Context, image string, opt builder.ContainerOptions) (container, error)
+	StageContainer(ctx context.Context, p *builder.Plan, stage string, opt builder.ContainerOptions) (container, error)
+	FailedContainer(ctx context.Context, source string, opt builder.ContainerOptions) (container, error)
+	RemoveFailed(ctx context.Context) (int, error)
+}
+
+// A container runs a command. The real one is a *builder.Container.
+type container interface {
+	Run(ctx context.Context, streams builder.Streams) (exitCode int, err error)
+	Close() error
+}
+
+// An engine is an open store. The real one is a realEngine.
 type engine interface {
 	planner
 	sender
 	shelf
+	host
 	Close() error
+}
+
+// A realEngine is a *builder.Builder whose containers are interfaces.
+type realEngine struct{ *builder.Builder }
+
+func (e realEngine) Container(ctx context.Context, image string, opt builder.ContainerOptions) (container, error) {
+	return asContainer(e.Builder.Container(ctx, image, opt))
+}
+
+func (e realEngine) StageContainer(ctx context.Context, p *builder.Plan, stage string, opt builder.ContainerOptions) (container, error) {
+	return asContainer(e.Builder.StageContainer(ctx, p, stage, opt))
+}
+
+func (e realEngine) FailedContainer(ctx context.Context, source string, opt builder.ContainerOptions) (container, error) {
+	return asContainer(e.Builder.FailedContainer(ctx, source, opt))
+}
+
+// asContainer makes no interface of a nil pointer, which would not be nil.
+func asContainer(c *builder.Container, err error) (container, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // An app is everything of the outside world that verbs use, so that tests can
@@ -54,8 +92,12 @@ type app struct {
 	open func(builder.StoreOptions) (engine, error)
 	// terminal returns the size of the terminal behind stderr, if it is one.
 	terminal func() (width, height int, ok bool)
+	// console is what a command in a container is connected with.
+	console func() console
 	// password asks the person at the terminal for a password.
 	password func(prompt string) (string, error)
+	// lookInside is the command that shows the container of a failed step.
+	lookInside string
 	// jsonErrors is set by --progress json: errors become JSON, too.
 	jsonErrors bool
 	// outputShown says that the output of steps is on the screen already.
@@ -69,6 +111,7 @@ func newApp() *app {
 		enter:    builder.EnterNamespace,
 		open:     openStore,
 		terminal: stderrTerminal,
+		console:  standardConsole,
 		password: askPassword,
 	}
 }
@@ -109,6 +152,11 @@ func (a *app) inStore(cmd *cobra.Command, s session, work func(ctx context.Conte
 	}
 	ctx, stop := interruptible(cmd.Context(), s.interrupted)
 	defer stop()
+	return a.withStore(ctx, s, work)
+}
+
+// withStore is inStore once signals are taken care of.
+func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Context, e engine) error) error {
 	opt, err := s.store()
 	if err != nil {
 		return err
@@ -144,7 +192,7 @@ func openStore(opt builder.StoreOptions) (engine, error) {
 	if err != nil {
 		return nil, err // not b: an interface that holds a nil pointer is not nil
 	}
-	return b, nil
+	return realEngine{b}, nil
 }
 
 func stderrTerminal() (width, height int, ok bool) {

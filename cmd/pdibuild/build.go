@@ -128,6 +128,7 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
+	v.app.lookInside = v.lookInside()
 	s := v.store.session(v.app)
 	s.interrupted = func() {} // the printer tells
 	return v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
@@ -218,7 +219,7 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	result, err := e.Build(ctx, plan, builder.BuildOptions{
 		Tags:      req.names,
 		Secrets:   secrets.values,
-		Env:       v.proxies(),
+		Env:       v.app.proxies(v.httpProxy),
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,
 		Events:    p.Event,
@@ -236,15 +237,41 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	return v.deliver(result, pushed)
 }
 
+// lookInside is the command that shows the container of the failed step.
+func (v *buildVerb) lookInside() string {
+	words := []string{"pdibuild shell --failed"}
+	if v.store.root != "" {
+		words = append(words, "--storage-root "+shellQuote(v.store.root))
+	}
+	if v.plan.file != "" && !v.plan.fromStdin() {
+		words = append(words, "--file "+shellQuote(v.plan.file))
+	}
+	if v.plan.contextDir != "." {
+		words = append(words, shellQuote(v.plan.contextDir))
+	}
+	return strings.Join(words, " ")
+}
+
+// shellQuote makes a word of any text.
+func shellQuote(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+=:,@%", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 // proxies are the variables that docker and podman pass on, too.
-func (v *buildVerb) proxies() map[string]string {
+func (a *app) proxies(wanted bool) map[string]string {
 	env := map[string]string{}
-	if !v.httpProxy {
+	if !wanted {
 		return env
 	}
 	for _, name := range []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"} {
 		for _, n := range []string{name, strings.ToUpper(name)} {
-			if value, ok := v.app.lookup(n); ok {
+			if value, ok := a.lookup(n); ok {
 				env[n] = value
 			}
 		}

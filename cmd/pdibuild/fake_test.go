@@ -21,7 +21,45 @@ type fakeEngine struct {
 	remove func(name string) error
 	images []builder.Image
 	closed int
+	// opened are the calls that made a container, which then runs.
+	opened []openedContainer
+	run    func(builder.Streams) (int, error)
 }
+
+// An openedContainer is what a container was asked to be.
+type openedContainer struct {
+	kind, name string
+	opt        builder.ContainerOptions
+}
+
+// A fakeContainer runs nothing.
+type fakeContainer struct{ engine *fakeEngine }
+
+func (c fakeContainer) Run(_ context.Context, streams builder.Streams) (int, error) {
+	if c.engine.run != nil {
+		return c.engine.run(streams)
+	}
+	return 0, nil
+}
+
+func (c fakeContainer) Close() error { return nil }
+
+func (f *fakeEngine) Container(_ context.Context, image string, opt builder.ContainerOptions) (container, error) {
+	f.opened = append(f.opened, openedContainer{"image", image, opt})
+	return fakeContainer{f}, nil
+}
+
+func (f *fakeEngine) StageContainer(_ context.Context, _ *builder.Plan, stage string, opt builder.ContainerOptions) (container, error) {
+	f.opened = append(f.opened, openedContainer{"stage", stage, opt})
+	return fakeContainer{f}, nil
+}
+
+func (f *fakeEngine) FailedContainer(_ context.Context, source string, opt builder.ContainerOptions) (container, error) {
+	f.opened = append(f.opened, openedContainer{"failed", source, opt})
+	return fakeContainer{f}, nil
+}
+
+func (f *fakeEngine) RemoveFailed(context.Context) (int, error) { return 1, nil }
 
 func (f *fakeEngine) Plan(_ context.Context, r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error) {
 	if f.plan != nil {
@@ -84,6 +122,7 @@ func newTestApp(e engine) *testApp {
 		enter:    func() error { t.entered++; return nil },
 		open:     func(o builder.StoreOptions) (engine, error) { t.opened = append(t.opened, o); return e, nil },
 		terminal: func() (int, int, bool) { return 0, 0, false },
+		console:  func() console { return console{} },
 		password: func(string) (string, error) { return "typed", nil },
 	}
 	return t

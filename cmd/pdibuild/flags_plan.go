@@ -149,7 +149,7 @@ func (p *planFlags) options(a *app, r *recipe.Recipe) (builder.PlanOptions, erro
 	if err != nil {
 		return builder.PlanOptions{}, err
 	}
-	return builder.PlanOptions{Target: p.target, Args: args, Platform: p.platform, Pull: pull, NoCache: p.noCache}, nil
+	return builder.PlanOptions{Target: p.target, Args: args, Platform: p.platform, Pull: pull, NoCache: p.noCache, Source: p.source()}, nil
 }
 
 // check finds what is wrong with the flags by themselves.
@@ -226,6 +226,20 @@ func undeclared(what, key, name string, declared []string) string {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return fmt.Sprintf("its %s are %s; declare others under '%s:'", what, strings.Join(declared, ", "), key)
+}
+
+// source is the recipe's file, whatever directory one is in; that of a recipe
+// from standard input would be none, so it is the context's.
+func (p *planFlags) source() string {
+	name := p.recipeName()
+	if p.fromStdin() {
+		name = filepath.Join(p.contextDir, recipe.FileName)
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return name
+	}
+	return abs
 }
 
 // recipeName is the recipe as messages call it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -52,10 +53,46 @@ func interruptible(parent context.Context, first func()) (ctx context.Context, s
 			}
 		}
 	}()
-	return ctx, func() {
+	return ctx, sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(done)
 		<-finished
 		cancel(nil)
+	})
+}
+
+// passedOn returns the signals that a command in a container gets instead of
+// this program. Each counts once, although it comes twice when it was sent to
+// the whole process group; see sameSignal.
+func passedOn() (signals <-chan os.Signal, stop func()) {
+	raw, once := make(chan os.Signal, 16), make(chan os.Signal)
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH} {
+		if !signal.Ignored(s) {
+			signal.Notify(raw, s)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		last := map[os.Signal]time.Time{}
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-raw:
+				if s != syscall.SIGWINCH && time.Since(last[s]) < sameSignal {
+					continue
+				}
+				last[s] = time.Now()
+				select {
+				case once <- s:
+				case <-done:
+					return
+				}
+			}
+		}
+	}()
+	return once, func() {
+		signal.Stop(raw)
+		close(done)
 	}
 }

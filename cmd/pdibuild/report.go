@@ -25,11 +25,14 @@ type failure struct {
 	// Tail holds the last lines of a failed step's output, LogFile all.
 	Tail    []string `json:"tail,omitempty"`
 	LogFile string   `json:"log_file,omitempty"`
+	// LookInside is the command that shows the container of a failed step.
+	LookInside string `json:"look_inside,omitempty"`
 	// File, Line, Column and snippet belong to an error in a recipe.
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	snippet string
+	kept    bool
 }
 
 // report prints an error and returns the exit code.
@@ -37,10 +40,17 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return codeOK
 	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status) // the command has said what there was to say
+	}
 	failures := explainAll(err)
 	for i := range failures {
 		f := &failures[i]
 		f.Event, f.Time = "error", time.Now().UTC()
+		if f.kept {
+			f.LookInside = a.lookInside
+		}
 		if a.jsonErrors {
 			a.reportJSON(f)
 		} else {
@@ -72,10 +82,19 @@ func (a *app) reportText(f *failure) {
 	if f.LogFile != "" {
 		a.note("all of its output: %s", f.LogFile)
 	}
+	if f.LookInside != "" {
+		a.note("look inside: %s", f.LookInside)
+	}
 	if f.Hint != "" {
 		a.note("hint: %s", f.Hint)
 	}
 }
+
+// An exitStatus is how a command in a container has ended. It is no error of
+// this program's.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // A failures error holds what went wrong with several independent things.
 type failures []error
@@ -123,6 +142,7 @@ func explain(err error) failure {
 		leak      *builder.LeakError
 		registry  *builder.RegistryError
 		input     *builder.InputError
+		command   *builder.CommandError
 	)
 	switch {
 	case errors.As(err, &interrupt), errors.Is(err, context.Canceled):
@@ -136,6 +156,8 @@ func explain(err error) failure {
 		f.Hint = leakHint(leak)
 	case errors.As(err, &step):
 		explainStep(&f, step)
+	case errors.As(err, &command):
+		f.ExitCode, f.Hint = command.ExitCode, "'pdibuild shell IMAGE' looks inside; write '--' before a command with flags of its own"
 	case errors.As(err, &host):
 		f.ExitCode, f.Hint = codeHost, host.Hint
 	case errors.As(err, &registry):
@@ -151,7 +173,7 @@ func explain(err error) failure {
 func explainStep(f *failure, step *builder.StepError) {
 	f.ExitCode, f.Hint = codeStep, step.Hint
 	f.Stage, f.Step = step.Stage, step.Step
-	f.Tail, f.LogFile = step.Tail, step.LogFile
+	f.Tail, f.LogFile, f.kept = step.Tail, step.LogFile, step.Kept
 	if f.Hint == "" {
 		f.Hint = "mend the step and run the command again: the steps before it are kept"
 	}

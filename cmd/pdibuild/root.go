@@ -18,7 +18,7 @@ messages go to standard error.`
 
 const rootExample = `  pdibuild init                      # write a first recipe
   pdibuild build --tag demo          # build what ./pdibuild.yaml says
-  podman run --rm localhost/demo     # run it`
+  pdibuild run demo                  # run it; so does podman run --rm localhost/demo`
 
 // newRoot returns the whole command tree.
 func newRoot(a *app) *cobra.Command {
@@ -35,7 +35,7 @@ func newRoot(a *app) *cobra.Command {
 	root.DisableSuggestions = true // explainUnknownVerb makes them
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
-		newBuild(a), newPlan(a), newPush(a), newExport(a),
+		newBuild(a), newPlan(a), newRun(a), newShell(a), newPush(a), newExport(a),
 		newInit(a), newValidate(a), newSchema(a),
 		newImages(a), newRm(a), newCache(a), newVersion(a),
 	)

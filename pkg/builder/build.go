@@ -41,6 +41,9 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (*Result
 	if err != nil {
 		return nil, err
 	}
+	if err := b.failed.drop(p.source); err != nil {
+		return nil, err
+	}
 	res.Duration = time.Since(start)
 	return res, nil
 }
@@ -52,6 +55,9 @@ func (b *Builder) reuseImage(p *Plan, opt BuildOptions, start time.Time) (*Resul
 		res.Cached += len(s.Steps)
 	}
 	if err := b.describe(res, opt.Tags); err != nil {
+		return nil, err
+	}
+	if err := b.failed.drop(p.source); err != nil {
 		return nil, err
 	}
 	res.Duration = time.Since(start)

@@ -18,7 +18,9 @@ type Builder struct {
 	store storage.Store
 	steps *cache.Steps
 	works *works
-	ids   identity
+	// failed are the containers of failed steps.
+	failed *failedSteps
+	ids    identity
 	// stages says that layers can be made of hard links; see stageTree.
 	stages     bool
 	logDir     string
@@ -68,6 +70,9 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 		return storeError(dir, err)
 	}
 	if b.works, err = openWorks(b.store, filepath.Join(dir, "work"), b.ids.single); err != nil {
+		return storeError(dir, err)
+	}
+	if b.failed, err = openFailedSteps(b.works, filepath.Join(dir, "failed")); err != nil {
 		return storeError(dir, err)
 	}
 	if b.policyPath, err = b.ensurePolicy(dir); err != nil {

@@ -31,6 +31,9 @@ type StepError struct {
 	LogFile string
 	// Hint is the way out where one is known.
 	Hint string
+	// Kept says that the step's container is kept for a look inside; see
+	// Builder.FailedContainer.
+	Kept bool
 	Err  error
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/pkg/unshare"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
 	"github.com/pdidev/pdibuild/internal/ownership"
@@ -160,7 +161,7 @@ func appendConsecutive(maps, more []specs.LinuxIDMapping) []specs.LinuxIDMapping
 // sent to this process alone is passed on.
 func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	cmd.Hook = func(int) error {
 		go func() {
@@ -170,6 +171,7 @@ func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 		}()
 		return nil
 	}
+	terminal, terminalErr := term.GetState(int(os.Stdin.Fd()))
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -177,6 +179,9 @@ func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 	}
 	ws, ok := exit.Sys().(syscall.WaitStatus)
 	if ok && ws.Signaled() {
+		if terminalErr == nil { // a child that was killed could not leave raw mode
+			_ = term.Restore(int(os.Stdin.Fd()), terminal)
+		}
 		return 128 + int(ws.Signal()), nil
 	}
 	return exit.ExitCode(), nil

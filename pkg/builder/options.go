@@ -77,6 +77,9 @@ type PlanOptions struct {
 	Pull Pull
 	// NoCache plans every step as if it had never been run.
 	NoCache bool
+	// Source tells recipes with the same context apart, of each of which the
+	// last failed step is kept. It is the recipe's file.
+	Source string
 	// Events receives progress of pulls; may be nil.
 	Events func(Event)
 }
@@ -163,6 +166,7 @@ type Plan struct {
 	noCache bool
 	pull    Pull
 	target  string
+	source  string
 	epoch   int64
 	args    map[string]string
 }

@@ -54,7 +54,7 @@ func newPlan(r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error
 	if err != nil {
 		return nil, &InputError{Subject: "context " + contextDir, Err: err}
 	}
-	p := &Plan{Recipe: sub, Context: dir, Platform: opt.Platform, noCache: opt.NoCache, pull: opt.Pull, args: sub.Args}
+	p := &Plan{Recipe: sub, Context: dir, Platform: opt.Platform, noCache: opt.NoCache, pull: opt.Pull, args: sub.Args, source: opt.Source}
 	if p.Platform == "" {
 		p.Platform = "linux/" + runtime.GOARCH
 	}

@@ -20,10 +20,10 @@ func (x *stepRun) performCheck(ctx context.Context, s state, step recipe.Check) 
 	defer func() { err = errors.Join(err, wk.release()) }()
 	s = s.clone()
 	s.applyImageSettings(x.stage)
-	_, _, err = x.runCommand(ctx, s, wk, command{
+	_, req, err := x.runCommand(ctx, s, wk, command{
 		argv: argv(step.Command, x.stage.Shell), env: step.Env, user: step.User, workdir: step.Workdir,
 	})
-	return err
+	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
 }
 
 // The programs that compilers have to make. Each fails unless the language's
@@ -76,12 +76,12 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof) (err error) {
 	script := fmt.Sprintf("%s /run/pdibuild-proof/%s -o /tmp/pdibuild-proof %s && /tmp/pdibuild-proof", p.compiler, p.file, p.flags)
 	s = s.clone()
 	s.applyImageSettings(x.stage)
-	_, _, err = x.runCommand(ctx, s, wk, command{
+	_, req, err := x.runCommand(ctx, s, wk, command{
 		argv: []string{"/bin/sh", "-c", script}, workdir: "/",
 		add: []workerMount{
 			{Type: "bind", Source: dir, Target: "/run/pdibuild-proof"},
 			{Type: "tmpfs", Target: "/tmp"},
 		},
 	})
-	return err
+	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
 }

@@ -45,7 +45,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	}
 	report, req, err := x.runCommand(ctx, s, wk, cmd)
 	if err != nil {
-		return cache.Record{}, err
+		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
 	}
 	opt, err := x.diffOptions(wk, report, req)
 	if err != nil {
@@ -142,6 +142,7 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, rel
 	if req.Env, err = x.environment(s, view, cmd, name); err != nil {
 		return nil, nil, err
 	}
+	req.user, req.publicEnv = spec, x.withoutHostEnv(req.Env)
 	if err := x.addSecrets(req, cmd.secrets); err != nil {
 		return nil, nil, err
 	}
@@ -244,6 +245,7 @@ func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release 
 			var wk *work
 			if wk, err = x.mountStage(m.From); err == nil {
 				works = append(works, wk)
+				wm.layer, wm.inLayer = wk.parent, m.Source
 				wm.Source, err = securejoin.SecureJoin(wk.root, m.Source)
 			}
 		default:

@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"go.podman.io/storage/pkg/reexec"
+	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
@@ -22,7 +22,7 @@ import (
 const workerName = "pdibuild-step"
 
 // A workerRequest is everything that a worker needs to know. It travels
-// through a pipe, so secrets in it never reach a disk, an argv or an
+// in a file that is in memory only, so secrets in it never reach a disk, an argv or an
 // environment block.
 type workerRequest struct {
 	// Root is the mounted root file system; empty runs a program of the host
@@ -39,13 +39,28 @@ type workerRequest struct {
 	Cwd       string
 	UID, GID  uint32
 	Groups    []uint32
-	MapUser   bool
+	// MapUser runs the command in a user namespace in which the user that we
+	// are, root, shows up as UID.
+	MapUser bool
+	// Terminal gives the command a terminal of this size.
+	Terminal *terminalSize
+	// Control says that descriptor 5 is a socket: signals for the command
+	// come through it, and its terminal goes the other way.
+	Control bool
+	// HostNames shows the command the host's own name, and not the one that
+	// is the same everywhere.
+	HostNames bool
 	// SingleID says that there is no other user than root.
 	SingleID     bool
 	NoNetwork    bool
 	Mounts       []workerMount
 	Secrets      []workerSecret
 	Capabilities []string
+
+	// user is what UID and its groups were made of, publicEnv is Env without
+	// secrets and without what only this host has.
+	user      string
+	publicEnv []string
 }
 
 type workerMount struct {
@@ -53,6 +68,12 @@ type workerMount struct {
 	Type, Source, Target string
 	Write                bool
 	Size                 string
+	// IDMap shows what belongs to root as the command's user's, and lets it
+	// belong to root what the command writes.
+	IDMap bool
+
+	// layer is that of the stage that Source is in, at inLayer.
+	layer, inLayer string
 }
 
 type workerSecret struct {
@@ -64,16 +85,37 @@ type workerSecret struct {
 type workerResult struct {
 	ExitCode int
 	// Err says what went wrong before or after the command; then ExitCode
-	// means nothing.
+	// means nothing, unless it says that the command was not started.
 	Err string
 }
+
+// The exit codes by which shells, podman and docker say that a command could
+// not be started.
+const (
+	codeNotExecutable = 126
+	codeNotFound      = 127
+)
+
+// A CommandError says that a command could not be started: the root file
+// system does not have it, or it is no program of this machine.
+type CommandError struct {
+	// ExitCode is 127 when there is no such command, else 126.
+	ExitCode int
+	Err      error
+}
+
+func (e *CommandError) Error() string { return e.Err.Error() }
+func (e *CommandError) Unwrap() error { return e.Err }
 
 // errNoPIDNamespace says that this sandbox does not let us mount /proc.
 var errNoPIDNamespace = errors.New("no process namespace")
 
 // A workerRun collects what surrounds one request.
 type workerRun struct {
+	stdin          *os.File // nil is empty
 	stdout, stderr io.Writer
+	// session connects the command with a person; may be nil.
+	session *session
 	// supervise emulates ownership for a single-id host.
 	supervise bool
 }
@@ -91,38 +133,65 @@ type workerReport struct {
 // ends, the process and everything that it has started are killed; being the
 // first process of its namespaces, it takes its mounts with it.
 func runWorker(ctx context.Context, req *workerRequest, run workerRun) (workerReport, error) {
-	data, err := json.Marshal(req)
+	request, err := requestFile(req)
 	if err != nil {
 		return workerReport{}, fmt.Errorf("describe the step: %w", err)
 	}
+	defer request.Close()
 	results, resultWrite, err := os.Pipe()
 	if err != nil {
 		return workerReport{}, fmt.Errorf("start the step: %w", err)
 	}
 	defer results.Close()
+	defer resultWrite.Close()
 	cmd := workerCommand(ctx, req)
-	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = run.stdout, run.stderr
-	cmd.ExtraFiles = []*os.File{resultWrite}
-
+	if run.stdin != nil {
+		cmd.Stdin = run.stdin
+	}
+	cmd.ExtraFiles = []*os.File{resultWrite, request}
+	if run.session != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, run.session.theirs)
+		defer run.session.end()
+	}
 	var sup *ownership.Supervisor
 	if run.supervise {
 		if sup, err = ownership.Start(ownership.Options{}); err != nil {
-			_ = resultWrite.Close()
 			return workerReport{}, &HostError{Op: "emulate file ownership", Err: err, Hint: "ask the administrator for a range in /etc/subuid and /etc/subgid"}
 		}
 		defer func() { _ = sup.Close() }() // the worker is gone; there is nothing left to say
 		if err := sup.Prepare(cmd); err != nil {
-			_ = resultWrite.Close()
 			return workerReport{}, fmt.Errorf("emulate file ownership: %w", err)
 		}
 	}
 	if err := cmd.Start(); err != nil {
-		_ = resultWrite.Close()
 		return workerReport{}, fmt.Errorf("start the step: %w", err)
 	}
 	_ = resultWrite.Close()
+	if run.session != nil {
+		run.session.begin()
+	}
 	return waitWorker(ctx, cmd, results, sup)
+}
+
+// requestFile is a file in memory, without a name, that holds the request.
+func requestFile(req *workerRequest) (*os.File, error) {
+	data, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("pdibuild-request", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "request")
+	if _, err = f.Write(data); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func workerCommand(ctx context.Context, req *workerRequest) *exec.Cmd {
@@ -159,6 +228,9 @@ func waitWorker(ctx context.Context, cmd *exec.Cmd, results io.Reader, sup *owne
 	}
 	if res.Err == errNoPIDNamespace.Error() {
 		return report, errNoPIDNamespace
+	}
+	if res.Err != "" && res.ExitCode != 0 {
+		return report, &CommandError{ExitCode: res.ExitCode, Err: errors.New(res.Err)}
 	}
 	if res.Err != "" {
 		return report, errors.New(res.Err)

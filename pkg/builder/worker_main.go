@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,16 +22,26 @@ import (
 // left in the root.
 func workerMain() {
 	runtime.LockOSThread()
-	answer := os.NewFile(3, "answer")
+	answer, request := os.NewFile(3, "answer"), os.NewFile(4, "request")
 	syscall.CloseOnExec(3)
+	syscall.CloseOnExec(4)
 	// The modes of files must not depend on who builds.
 	syscall.Umask(0o022)
 	var req workerRequest
 	var res workerResult
-	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {
-		res.Err = fmt.Sprintf("read the request: %v", err)
-	} else if res.ExitCode, err = runRequest(&req); err != nil {
-		res.Err = err.Error()
+	err := json.NewDecoder(request).Decode(&req)
+	_ = request.Close()
+	if err != nil {
+		err = fmt.Errorf("read the request: %w", err)
+	} else {
+		res.ExitCode, err = runRequest(&req)
+	}
+	if err != nil {
+		res = workerResult{Err: err.Error()}
+		var start *CommandError
+		if errors.As(err, &start) {
+			res.ExitCode = start.ExitCode
+		}
 	}
 	_ = json.NewEncoder(answer).Encode(res)
 }
@@ -79,7 +90,7 @@ func runOnHost(req *workerRequest) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return runCommand(&exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: "/"}, req.PIDNamespace)
+	return runCommand(&exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: "/"}, req)
 }
 
 func runInRoot(req *workerRequest) (int, error) {
@@ -91,7 +102,9 @@ func runInRoot(req *workerRequest) (int, error) {
 		return 0, err
 	}
 	// Some sandboxes forbid it; then the step sees the host's name.
-	_ = unix.Sethostname([]byte(stepHostname))
+	if !req.HostNames {
+		_ = unix.Sethostname([]byte(stepHostname))
+	}
 	code, err := 0, error(nil)
 	if req.Runtime != "" {
 		code, err = runWithRuntime(req, r)
@@ -116,32 +129,62 @@ func runDirectly(req *workerRequest, r *root) (int, error) {
 	}
 	cmd := &exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: req.Cwd}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	cred := &syscall.Credential{Uid: req.UID, Gid: req.GID, Groups: req.Groups}
-	switch {
-	case req.MapUser:
-		// The one id that we have shows up as the wanted user.
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: int(req.UID), HostID: 0, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: int(req.GID), HostID: 0, Size: 1}}
-	case req.UID != 0 || req.GID != 0 || len(req.Groups) > 0:
-		cmd.SysProcAttr.Credential = cred
+	if req.MapUser {
+		if err := mapUser(cmd.SysProcAttr, req); err != nil {
+			return 0, err
+		}
 	}
-	return runCommand(cmd, req.PIDNamespace)
+	if !req.SingleID && (req.UID != 0 || req.GID != 0 || len(req.Groups) > 0) {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: req.UID, Gid: req.GID, Groups: req.Groups}
+	}
+	return runCommand(cmd, req)
 }
 
-// runCommand runs cmd with our output, then ends whatever it has left running.
-func runCommand(cmd *exec.Cmd, pidNamespace bool) (int, error) {
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+// runCommand runs cmd with our input and output or with a terminal, then ends
+// whatever it has left running.
+func runCommand(cmd *exec.Cmd, req *workerRequest) (int, error) {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start %s: %w", cmd.Args[0], err)
+	var sig *signaller
+	if req.Control {
+		control, err := attend(cmd, req)
+		if err != nil {
+			return 0, err
+		}
+		sig = &signaller{control: control}
 	}
+	err := cmd.Start()
+	if req.Terminal != nil {
+		_ = cmd.Stdin.(*os.File).Close() // else its end would not be seen
+	}
+	if err != nil {
+		return 0, startError(cmd, err)
+	}
+	sig.serve(cmd.Process.Pid)
 	code := waitAndReap(cmd.Process.Pid)
-	endStragglers(pidNamespace)
+	sig.end()
+	endStragglers(req.PIDNamespace)
 	return code, nil
+}
+
+// startError explains why a command was not started.
+func startError(cmd *exec.Cmd, err error) error {
+	e := &CommandError{ExitCode: codeNotExecutable, Err: fmt.Errorf("start %s: %w", cmd.Args[0], err)}
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		e.ExitCode = codeNotFound
+		if _, statErr := os.Stat(cmd.Path); statErr == nil {
+			e.Err = fmt.Errorf("start %s: it is there, but the interpreter or loader that it names is not", cmd.Args[0])
+		}
+	case errors.Is(err, syscall.ENOEXEC):
+		e.Err = fmt.Errorf("start %s: it is no program for this machine (linux/%s), or a script without '#!'", cmd.Args[0], runtime.GOARCH)
+	case !errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EPERM):
+		return e.Err // the command is not to blame
+	}
+	return e
 }
 
 // waitAndReap waits for pid, and meanwhile for every orphan that has become
@@ -199,7 +242,7 @@ func lookPath(name string, env []string) (string, error) {
 			return full, nil
 		}
 	}
-	return "", fmt.Errorf("command not found: %s (PATH is %s)", name, path)
+	return "", &CommandError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s (PATH is %s)", name, path)}
 }
 
 // limitCapabilities removes all but keep from the bounding set of this

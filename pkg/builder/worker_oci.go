@@ -36,7 +36,7 @@ func runWithRuntime(req *workerRequest, r *root) (int, error) {
 	name := "pdibuild-" + strings.TrimSuffix(filepath.Base(req.Scratch), ".d")
 	args = append(args, "run", "--bundle", bundle, name)
 	cmd := &exec.Cmd{Path: req.Runtime, Args: args, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR=" + req.Scratch}}
-	return runCommand(cmd, req.PIDNamespace)
+	return runCommand(cmd, req)
 }
 
 func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {

@@ -153,7 +153,9 @@ func (r *root) arrangeDevMounts(dev string) error {
 // arrangeNames gives the step the host's view of host names.
 func (r *root) arrangeNames(req *workerRequest) error {
 	hosts, _ := os.ReadFile("/etc/hosts")
-	hosts = append([]byte("127.0.0.1 localhost "+stepHostname+"\n::1 localhost ip6-localhost\n"), hosts...)
+	if !req.HostNames {
+		hosts = append([]byte("127.0.0.1 localhost "+stepHostname+"\n::1 localhost ip6-localhost\n"), hosts...)
+	}
 	if err := r.bindContent("hosts", "/etc/hosts", hosts); err != nil {
 		return err
 	}
@@ -193,14 +195,14 @@ func (r *root) bindContent(name, path string, content []byte) error {
 
 func (r *root) arrangeMounts(req *workerRequest) error {
 	for _, m := range req.Mounts {
-		if err := r.mount(m); err != nil {
+		if err := r.mount(m, req); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
 	}
 	return nil
 }
 
-func (r *root) mount(m workerMount) error {
+func (r *root) mount(m workerMount, req *workerRequest) error {
 	if m.Type == "tmpfs" {
 		target, err := r.target(m.Target, true)
 		if err != nil {
@@ -220,11 +222,13 @@ func (r *root) mount(m workerMount) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return err
+	if m.IDMap {
+		err = mountMapped(m.Source, target, req)
+	} else {
+		err = unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, "")
 	}
-	if m.Write {
-		return nil
+	if err != nil || m.Write {
+		return err
 	}
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)

@@ -21,6 +21,9 @@ type works struct {
 	once  sync.Once
 	// single is set on a host with a single id.
 	single bool
+	// kept are the ids of working layers that stay although no process has
+	// them locked.
+	kept func() map[string]bool
 }
 
 // A work is one mounted working layer.
@@ -46,7 +49,7 @@ func openWorks(store storage.Store, dir string, single bool) (*works, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &works{store: store, dir: dir, single: single}, nil
+	return &works{store: store, dir: dir, single: single, kept: func() map[string]bool { return nil }}, nil
 }
 
 // create makes and mounts a working layer on parent ("" for an empty root).
@@ -101,12 +104,61 @@ func (w *works) remove(id string) error {
 			errs = append(errs, err)
 		}
 	}
+	if len(errs) == 0 {
+		errs = append(errs, w.forget(id))
+	}
+	return errors.Join(errs...)
+}
+
+// forget removes what there is of a working layer beside the layer itself.
+func (w *works) forget(id string) error {
 	if err := os.RemoveAll(filepath.Join(w.dir, id+".d")); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(w.dir, id))
+}
+
+// errBusy says that another process has a working layer.
+var errBusy = errors.New("somebody else uses it now")
+
+// adopt locks and mounts a working layer that was parked.
+func (w *works) adopt(id string) (_ *work, err error) {
+	wk := &work{owner: w, id: id, scratch: filepath.Join(w.dir, id+".d")}
+	if wk.lock, err = os.OpenFile(filepath.Join(w.dir, id), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600); err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(wk.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil, errors.Join(errBusy, wk.lock.Close())
+	}
+	l, err := w.store.Layer(id)
+	if err == nil {
+		wk.parent = l.Parent
+		wk.root, err = w.store.Mount(id, "")
+	}
+	if err == nil {
+		err = os.MkdirAll(wk.scratch, 0o700)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.forget(id), wk.lock.Close())
+	}
+	return wk, nil
+}
+
+// park unmounts the working layer and leaves it for adopt.
+func (wk *work) park() error {
+	if wk.lock == nil {
+		return nil
+	}
+	var errs []error
+	if wk.below != nil {
+		errs = append(errs, wk.below.release())
+	}
+	if _, err := wk.owner.store.Unmount(wk.id, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
 		errs = append(errs, err)
 	}
-	if len(errs) == 0 {
-		errs = append(errs, os.Remove(filepath.Join(w.dir, id)))
-	}
+	errs = append(errs, wk.owner.forget(wk.id))
+	_ = wk.lock.Close()
+	wk.lock = nil
 	return errors.Join(errs...)
 }
 
@@ -117,6 +169,7 @@ func (w *works) removeAbandoned() {
 	if err != nil {
 		return
 	}
+	kept := w.kept()
 	for _, e := range entries {
 		if e.IsDir() {
 			continue
@@ -125,7 +178,11 @@ func (w *works) removeAbandoned() {
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		switch {
+		case unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil: // somebody's
+		case kept[e.Name()]:
+			_ = w.forget(e.Name())
+		default:
 			_ = w.remove(e.Name())
 		}
 		_ = f.Close()

@@ -226,15 +226,21 @@ func TestExportAndFrom(t *testing.T) {
 	}
 }
 
-// The example of the README runs where podman has the same store.
-func TestHelloMPI(t *testing.T) {
+// helloMPI builds the example as localhost/hello-mpi:test.
+func helloMPI(t *testing.T) (*project, outcome) {
+	t.Helper()
 	repo := os.Getenv("PDIBUILD_REPO")
 	if repo == "" {
 		repo = "../.."
 	}
 	p := newProject(t, "version: 1\n")
 	p.dir = filepath.Join(repo, "examples", "hello-mpi")
-	o := p.build("--tag", "test").ok()
+	return p, p.build("--tag", "test").ok()
+}
+
+// The example of the README runs where podman has the same store.
+func TestHelloMPI(t *testing.T) {
+	p, o := helloMPI(t)
 	tell(t, "hello-mpi", o.ImageID)
 	if kindOfUser() != asRoot {
 		return

@@ -41,7 +41,13 @@ func (x *text) String() string {
 // start starts a build and returns once a step has printed the word READY.
 func (p *project) start(args ...string) *started {
 	p.t.Helper()
-	s := &started{t: p.t, cmd: p.command(p.buildArgs(args...)...), ended: make(chan struct{})}
+	return p.startUntil("| READY\n", p.buildArgs(args...)...)
+}
+
+// startUntil starts the program and returns once it has said the words.
+func (p *project) startUntil(words string, args ...string) *started {
+	p.t.Helper()
+	s := &started{t: p.t, cmd: p.command(args...), ended: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -51,7 +57,7 @@ func (p *project) start(args ...string) *started {
 		close(s.ended)
 	}()
 	p.t.Cleanup(func() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) })
-	s.waitFor("| READY\n", 3*time.Minute)
+	s.waitFor(words, 3*time.Minute)
 	return s
 }
 

@@ -1,0 +1,164 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// chooseOwner arranges that what the command writes to a volume belongs to the
+// user who runs it, whoever the command is in the image. There is nothing to
+// arrange when it is root, which this user is in his namespace.
+func (c *Container) chooseOwner(opt ContainerOptions) error {
+	req := c.req
+	if req.UID == 0 && req.GID == 0 {
+		return nil
+	}
+	if err := c.addAccount(); err != nil {
+		return err
+	}
+	switch {
+	case c.b.ids.single:
+		req.Groups, req.MapUser = nil, true
+	case !c.b.ids.rootless:
+		c.mapVolumes(opt)
+	case c.failed != nil: // its files stay whose they are
+	case slices.ContainsFunc(opt.Volumes, func(v Volume) bool { return !v.ReadOnly }), !c.known():
+		req.MapUser = true
+		return c.giveFiles()
+	}
+	return nil
+}
+
+// known says whether this namespace has the command's ids at all.
+func (c *Container) known() bool {
+	has := func(file string, id uint32) bool {
+		ranges, err := idRanges(file)
+		return err == nil && slices.ContainsFunc(ranges, func(r idRange) bool { return r.has(uint64(id)) })
+	}
+	return has("/proc/self/uid_map", c.req.UID) && has("/proc/self/gid_map", c.req.GID)
+}
+
+// mapVolumes is for root of the host, who may map the ids of mounts where the
+// kernel and the file system can.
+func (c *Container) mapVolumes(opt ContainerOptions) {
+	for i := range c.req.Mounts {
+		m := &c.req.Mounts[i]
+		fd, err := mappedTree(m.Source, c.req.UID, c.req.GID)
+		if err == nil {
+			unix.Close(fd)
+			m.IDMap = true
+			continue
+		}
+		if opt.Events != nil && m.Write {
+			opt.Events(Event{Kind: EventWarning, Text: fmt.Sprintf("volume %s: what is written there belongs to uid %d, the container's user, because this file system cannot map ids (%v); --user root avoids it", m.Source, c.req.UID, err)})
+		}
+	}
+}
+
+// giveFiles gives what belongs to the command's user or group in the image to
+// root of the namespace, which this user will be in the command's.
+func (c *Container) giveFiles() error {
+	layers, err := c.b.layers(c.wk.parent)
+	if err != nil {
+		return err
+	}
+	dirs, err := newLayerFiles(c.b.store, c.wk.parent)
+	if err != nil {
+		return err
+	}
+	if !dirs.known() {
+		return c.giveTree(c.wk.root)
+	}
+	for i, l := range layers { // the lowest first, unlike dirs
+		if len(l.UIDs) == 0 || slices.Contains(l.UIDs, c.req.UID) || slices.Contains(l.GIDs, c.req.GID) {
+			if err := c.giveTree(dirs.dirs[len(layers)-1-i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// giveTree gives the files whose names dir has.
+func (c *Container) giveTree(dir string) error {
+	return filepath.WalkDir(dir, func(full string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(full, dir)
+		path := filepath.Join(c.wk.root, name)
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			return nil // a layer above has removed it
+		}
+		if err != nil {
+			return err
+		}
+		return c.give(path, info)
+	})
+}
+
+func (c *Container) give(path string, info fs.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	uid, gid := -1, -1
+	if c.req.UID != 0 && st.Uid == c.req.UID {
+		uid = 0
+	}
+	if c.req.GID != 0 && st.Gid == c.req.GID {
+		gid = 0
+	}
+	if uid < 0 && gid < 0 {
+		return nil
+	}
+	if err := os.Lchown(path, uid, gid); err != nil {
+		return fmt.Errorf("give a file to the user: %w", err)
+	}
+	if info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 { // chown has cleared them
+		return os.Chmod(path, info.Mode())
+	}
+	return nil
+}
+
+// addAccount makes an account for a user that the image does not know, because
+// MPI libraries and shells ask for their user's name.
+func (c *Container) addAccount() error {
+	view := &rootView{root: c.wk.root}
+	uid := fmt.Sprint(c.req.UID)
+	fields, err := view.lookup("/etc/passwd", uid, 4)
+	if err != nil || fields != nil {
+		return err
+	}
+	full, err := view.path("/etc/passwd")
+	if err != nil {
+		return err
+	}
+	old, err := view.read("/etc/passwd")
+	if err != nil || old == nil {
+		return err // an image without accounts does without this one, too
+	}
+	name := "user"
+	if taken, err := view.lookup("/etc/passwd", name, 4); err != nil || taken != nil {
+		name = "user" + uid
+	}
+	line := fmt.Sprintf("%s:x:%s:%d::/:/bin/sh\n", name, uid, c.req.GID)
+	if text := string(old); text != "" && !strings.HasSuffix(text, "\n") {
+		line = "\n" + line
+	}
+	f, err := os.OpenFile(full, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("make an account: %w", err)
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,308 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pdidev/pdibuild/pkg/layer"
+)
+
+// failedSteps keeps the working layer of the last step that failed, one for
+// each recipe, so that one can look inside.
+type failedSteps struct {
+	works *works
+	dir   string
+}
+
+// A failedStep is what is known of a kept container. Values of secrets are
+// not.
+type failedStep struct {
+	// Layer is the id of the working layer.
+	Layer   string
+	Stage   string
+	Step    int
+	Text    string
+	Time    time.Time
+	Args    []string
+	Env     []string
+	User    string
+	Cwd     string
+	NoNet   bool
+	Mounts  []failedMount
+	Secrets bool
+
+	owner *failedSteps
+	path  string
+}
+
+// A failedMount is one mount of the step. One of another stage is found in
+// that stage's layer again.
+type failedMount struct {
+	Mount          workerMount
+	Layer, InLayer string
+}
+
+func openFailedSteps(w *works, dir string) (*failedSteps, error) {
+	f := &failedSteps{works: w, dir: dir}
+	w.kept = f.layers
+	return f, os.MkdirAll(dir, 0o700)
+}
+
+// layers are the ids of all that is kept.
+func (f *failedSteps) layers() map[string]bool {
+	ids := map[string]bool{}
+	for _, path := range f.records() {
+		if s, err := f.read(path); err == nil {
+			ids[s.Layer] = true
+		}
+	}
+	return ids
+}
+
+func (f *failedSteps) records() []string {
+	paths, _ := filepath.Glob(filepath.Join(f.dir, "*.json")) // the pattern is right
+	return paths
+}
+
+// path of the record of a recipe.
+func (f *failedSteps) path(source string) string {
+	return filepath.Join(f.dir, keyOf("failed", source)[:24]+".json")
+}
+
+func (f *failedSteps) read(path string) (*failedStep, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &failedStep{owner: f, path: path}
+	if err := json.Unmarshal(data, s); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// put keeps wk as s and lets go of what the recipe had before.
+func (f *failedSteps) put(source string, s failedStep, wk *work) error {
+	path := f.path(source)
+	old, _ := f.read(path) // none, or one that cannot be read
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	// From the record on, nobody removes the layer: it comes first.
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	if err := wk.park(); err != nil {
+		return err
+	}
+	if old == nil {
+		return nil
+	}
+	return f.works.discard(old.Layer)
+}
+
+// drop removes what is kept of a recipe, if anything is.
+func (f *failedSteps) drop(source string) error {
+	_, err := f.dropRecord(f.path(source))
+	return err
+}
+
+func (f *failedSteps) dropRecord(path string) (bool, error) {
+	s, err := f.read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err := errors.Join(err, os.Remove(path)); err != nil {
+		return false, fmt.Errorf("remove the container of a failed step: %w", err)
+	}
+	return true, f.works.discard(s.Layer)
+}
+
+// discard removes a parked working layer, or leaves that to the one who uses
+// it now.
+func (w *works) discard(id string) error {
+	if !w.store.Exists(id) {
+		return nil
+	}
+	wk, err := w.adopt(id)
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove the container of a failed step: %w", err)
+	}
+	return wk.release()
+}
+
+// leave ends the use of a kept container.
+func (s *failedStep) leave(wk *work) error {
+	now, err := s.owner.read(s.path)
+	if err != nil || now.Layer != s.Layer {
+		return wk.release() // a build has replaced it meanwhile
+	}
+	return wk.park()
+}
+
+// RemoveFailed removes the containers of failed steps, and returns how many
+// there were.
+func (b *Builder) RemoveFailed(ctx context.Context) (removed int, err error) {
+	for _, path := range b.failed.records() {
+		if err := ctx.Err(); err != nil {
+			return removed, err
+		}
+		ok, err := b.failed.dropRecord(path)
+		if err != nil {
+			return removed, err
+		}
+		if ok {
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+// FailedContainer opens the container in which the last build of a recipe has
+// failed, as the step has left it: with its files, in its directory, with its
+// environment but for secrets. Source is that of PlanOptions. What is changed in
+// it stays for the next look, and is no part of any build. Close it.
+func (b *Builder) FailedContainer(ctx context.Context, source string, opt ContainerOptions) (*Container, error) {
+	s, err := b.failed.read(b.failed.path(source))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &InputError{Err: fmt.Errorf("no step of %s has failed, or it was built since", source), Hint: "'pdibuild shell --stage NAME' looks into a stage, 'pdibuild shell IMAGE' into an image"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	wk, err := b.works.adopt(s.Layer)
+	if errors.Is(err, errBusy) {
+		return nil, &InputError{Subject: "the container of the failed step", Err: err, Hint: "end the other shell first"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the container of the failed step: %w", err)
+	}
+	c := &Container{b: b, wk: wk, failed: s}
+	if err := c.addFailedMounts(opt); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	opt.NoNetwork = opt.NoNetwork || s.NoNet
+	opt.tell(fmt.Sprintf("this is stage %q, step %d as it failed: %s", s.Stage, s.Step, s.Text))
+	if s.Secrets {
+		opt.tell("the step's secrets are not here")
+	}
+	return c.prepared(ctx, v1.ImageConfig{Env: s.Env, User: s.User, WorkingDir: s.Cwd}, opt)
+}
+
+// addFailedMounts brings the step's mounts back. Directories of the host that
+// are gone, such as temporary ones, are left out.
+func (c *Container) addFailedMounts(opt ContainerOptions) error {
+	for _, m := range c.failed.Mounts {
+		wm := m.Mount
+		if m.Layer != "" {
+			wk, err := c.b.works.create(m.Layer)
+			if err != nil {
+				return err
+			}
+			c.after = append(c.after, wk.release)
+			if wm.Source, err = securejoin.SecureJoin(wk.root, m.InLayer); err != nil {
+				return err
+			}
+		}
+		if _, err := os.Stat(wm.Source); wm.Type == "bind" && err != nil {
+			opt.tell(fmt.Sprintf("the step's mount at %s is not here: %v", wm.Target, err))
+			continue
+		}
+		c.mounts = append(c.mounts, wm)
+	}
+	return nil
+}
+
+func (opt ContainerOptions) tell(text string) {
+	if opt.Events != nil {
+		opt.Events(Event{Kind: EventWarning, Time: time.Now(), Text: text})
+	}
+}
+
+// A failure is a command that did not succeed.
+type failure struct {
+	wk    *work
+	req   *workerRequest
+	below string // the layer under the working layer
+	err   error
+}
+
+// keepFailed keeps the container of a command that has failed, and passes the
+// error on. A container in which a secret was written somewhere is not kept,
+// and neither is one whose disk is full.
+func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
+	var step *StepError
+	var start *CommandError
+	switch {
+	case f.err == nil || ctx.Err() != nil || f.req == nil:
+		return f.err
+	case errors.As(f.err, &step):
+	case errors.As(f.err, &start):
+		step = &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Err: f.err}
+	default:
+		return f.err
+	}
+	full := slices.ContainsFunc(step.Tail, func(l string) bool { return strings.Contains(l, "No space left on device") })
+	if full || x.run.plan.source == "" || (len(f.req.Secrets) > 0 && x.leaks(f)) {
+		return step
+	}
+	record := failedStep{
+		Layer: f.wk.id, Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, Time: time.Now().UTC(),
+		Args: f.req.Args, Env: f.req.publicEnv, User: f.req.user, Cwd: f.req.Cwd, NoNet: f.req.NoNetwork, Secrets: len(f.req.Secrets) > 0,
+	}
+	for _, m := range f.req.Mounts {
+		record.Mounts = append(record.Mounts, failedMount{m, m.layer, m.inLayer})
+	}
+	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
+		x.run.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})
+		return step
+	}
+	step.Kept = true
+	return step
+}
+
+// leaks reports whether what the command has changed has a secret in it, or
+// cannot be searched.
+func (x *stepRun) leaks(f failure) bool {
+	tree, err := f.wk.changes()
+	if err != nil {
+		return true
+	}
+	in, err := x.run.inspector(f.below)
+	if err != nil {
+		return true
+	}
+	_, err = tree.Encode(io.Discard, layer.Options{
+		Lower: f.wk.lower, Changed: f.wk.changed, Below: f.wk.unchanged, Epoch: x.run.plan.time(), Inspect: in,
+	})
+	return err != nil
+}
+
+// withoutHostEnv leaves out what the host's environment has added: a proxy's
+// password, for example, must not be stored.
+func (x *stepRun) withoutHostEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, value, _ := strings.Cut(kv, "=")
+		host, ok := x.run.opt.Env[name]
+		return ok && host == value
+	})
+}
