@@ -28,6 +28,7 @@ type planFlags struct {
 	noCache   bool
 
 	contextDir string // the argument, "." by default
+	targetFlag string // the flag that says target, if it is not --target
 }
 
 func (p *planFlags) add(cmd *cobra.Command) {
@@ -132,11 +133,15 @@ func (p *planFlags) checkTarget(r *recipe.Recipe) error {
 	if p.target == "" || slices.Contains(names, p.target) {
 		return nil
 	}
+	flag := p.targetFlag
+	if flag == "" {
+		flag = "target"
+	}
 	hint := "its stages are " + strings.Join(names, ", ")
 	if near := nearest(p.target, names); near != "" {
-		hint = fmt.Sprintf("did you mean --target %s? %s", near, hint)
+		hint = fmt.Sprintf("did you mean --%s %s? %s", flag, near, hint)
 	}
-	return usagef(hint, "--target: the recipe has no stage %q", p.target)
+	return usagef(hint, "--%s: the recipe has no stage %q", flag, p.target)
 }
 
 // options makes the builder's options.

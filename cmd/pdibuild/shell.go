@@ -82,6 +82,7 @@ func (v *shellVerb) run(cmd *cobra.Command, args []string) error {
 // check finds what is wrong with the command line by itself.
 func (v *shellVerb) check(cmd *cobra.Command, args []string) error {
 	v.plan.pull = string(builder.PullMissing)
+	v.plan.target, v.plan.targetFlag = v.stage, "stage"
 	staged := cmd.Flags().Changed("stage")
 	switch {
 	case staged && v.failed:
@@ -112,7 +113,6 @@ func (v *shellVerb) stageContainer(ctx context.Context, e engine, opt builder.Co
 	if err != nil {
 		return nil, err
 	}
-	planOptions.Target = v.stage
 	plan, err := e.Plan(ctx, r, v.plan.contextDir, planOptions)
 	if err != nil {
 		return nil, err
