@@ -243,7 +243,7 @@ func (v *buildVerb) lookInside() string {
 	if v.store.root != "" {
 		words = append(words, "--storage-root "+shellQuote(v.store.root))
 	}
-	if v.plan.file != "" && !v.plan.fromStdin() {
+	if v.plan.file != "" {
 		words = append(words, "--file "+shellQuote(v.plan.file))
 	}
 	if v.plan.contextDir != "." {

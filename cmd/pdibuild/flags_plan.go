@@ -233,12 +233,12 @@ func undeclared(what, key, name string, declared []string) string {
 	return fmt.Sprintf("its %s are %s; declare others under '%s:'", what, strings.Join(declared, ", "), key)
 }
 
-// source is the recipe's file, whatever directory one is in; that of a recipe
-// from standard input would be none, so it is the context's.
+// source is the recipe's file, whatever directory one is in. A recipe from
+// standard input has none: its context stands for it.
 func (p *planFlags) source() string {
 	name := p.recipeName()
 	if p.fromStdin() {
-		name = filepath.Join(p.contextDir, recipe.FileName)
+		name = p.contextDir
 	}
 	abs, err := filepath.Abs(name)
 	if err != nil {

@@ -29,7 +29,8 @@ type failedSteps struct {
 // A failedStep is what is known of a kept container. Values of secrets are
 // not.
 type failedStep struct {
-	// Layer is the id of the working layer.
+	// Source is the recipe's file, Layer the id of the working layer.
+	Source  string
 	Layer   string
 	Stage   string
 	Step    int
@@ -56,17 +57,28 @@ type failedMount struct {
 
 func openFailedSteps(w *works, dir string) (*failedSteps, error) {
 	f := &failedSteps{works: w, dir: dir}
-	w.kept = f.layers
+	w.kept = f.remaining
 	return f, os.MkdirAll(dir, 0o700)
 }
 
-// layers are the ids of all that is kept.
-func (f *failedSteps) layers() map[string]bool {
+// keepFailedFor is how long the container of a failed step is kept at most.
+const keepFailedFor = 7 * 24 * time.Hour
+
+// remaining are the ids of what is kept, after what nobody will look for any
+// more was removed: the recipe is gone, or a week is over.
+func (f *failedSteps) remaining() map[string]bool {
 	ids := map[string]bool{}
 	for _, path := range f.records() {
-		if s, err := f.read(path); err == nil {
-			ids[s.Layer] = true
+		s, err := f.read(path)
+		if err != nil {
+			continue
 		}
+		_, statErr := os.Stat(s.Source)
+		if errors.Is(statErr, fs.ErrNotExist) || time.Since(s.Time) > keepFailedFor {
+			_, _ = f.dropRecord(path) // the next build tries again
+			continue
+		}
+		ids[s.Layer] = true
 	}
 	return ids
 }
@@ -266,7 +278,7 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 		return step
 	}
 	record := failedStep{
-		Layer: f.wk.id, Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, Time: time.Now().UTC(),
+		Source: x.run.plan.source, Layer: f.wk.id, Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, Time: time.Now().UTC(),
 		Args: f.req.Args, Env: f.req.publicEnv, User: f.req.user, Cwd: f.req.Cwd, NoNet: f.req.NoNetwork, Secrets: len(f.req.Secrets) > 0,
 	}
 	for _, m := range f.req.Mounts {

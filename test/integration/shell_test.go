@@ -47,6 +47,8 @@ func TestShellFailed(t *testing.T) {
 	failed := func(args ...string) outcome {
 		return p.in("shell", append([]string{"--failed", p.dir, "--"}, args...)...)
 	}
+	p.recipe("version: 1\nstages:\n  - {name: s, from: BASE, steps: [{run: 'true # NONCE'}]}\n")
+	p.build().ok() // removes what other tests have left
 	before := len(keptFiles(t, p.store))
 	o := build("exit 3").fails(4, "look inside: pdibuild shell --failed --storage-root "+p.store)
 	if !strings.Contains(o.stderr, p.dir) {
@@ -57,7 +59,7 @@ func TestShellFailed(t *testing.T) {
 	failed("cat", "/opt/mine").prints("changed\n")
 	for _, path := range keptFiles(t, p.store) {
 		data, err := os.ReadFile(path)
-		if err != nil || strings.Contains(string(data), "password") || strings.Contains(string(data), "a-secret-value") {
+		if err != nil || strings.Contains(string(data), "user:password@") || strings.Contains(string(data), "a-secret-value") {
 			t.Errorf("%s (%v) has a secret: %s", path, err, data)
 		}
 	}
@@ -86,6 +88,22 @@ func keptFiles(t *testing.T, store string) []string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// What is kept of a recipe that is gone goes with the next build.
+func TestShellFailedRecipeIsGone(t *testing.T) {
+	gone := newProject(t, strings.NewReplacer("COMMAND", "exit 1", "secrets: [token]", "").Replace(failingRecipe))
+	gone.build().fails(4)
+	gone.build().fails(4) // which has removed what other tests have left
+	before := len(keptFiles(t, gone.store))
+	if err := os.RemoveAll(gone.dir); err != nil {
+		t.Fatal(err)
+	}
+	p := newProject(t, "version: 1\nstages:\n  - {name: s, from: BASE, steps: [{run: 'true # NONCE'}]}\n")
+	p.build().ok()
+	if n := len(keptFiles(t, p.store)); n != before-1 {
+		t.Errorf("%d containers are kept, want %d", n, before-1)
+	}
 }
 
 // A container in which the step has left a secret is not kept.
