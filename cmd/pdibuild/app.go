@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/doctor"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -90,6 +91,8 @@ type app struct {
 	enter func() error
 	// open opens the store.
 	open func(builder.StoreOptions) (engine, error)
+	// examine is doctor.Examine.
+	examine func(context.Context, doctor.Options) []doctor.Finding
 	// terminal returns the size of the terminal behind stderr, if it is one.
 	terminal func() (width, height int, ok bool)
 	// console is what a command in a container is connected with.
@@ -110,6 +113,7 @@ func newApp() *app {
 		lookup:   os.LookupEnv,
 		enter:    builder.EnterNamespace,
 		open:     openStore,
+		examine:  doctor.Examine,
 		terminal: stderrTerminal,
 		console:  standardConsole,
 		password: askPassword,

@@ -159,7 +159,7 @@ func explain(err error) failure {
 	case errors.As(err, &command):
 		f.ExitCode, f.Hint = command.ExitCode, "'pdibuild shell IMAGE' looks inside; write '--' before a command with flags of its own"
 	case errors.As(err, &host):
-		f.ExitCode, f.Hint = codeHost, host.Hint
+		f.ExitCode, f.Hint = codeHost, host.Hint+" ('pdibuild doctor' looks at all of this host)"
 	case errors.As(err, &registry):
 		f.ExitCode, f.Hint = codeRegistry, registryHint(registry)
 	case errors.As(err, &input):

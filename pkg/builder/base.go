@@ -20,6 +20,7 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -204,11 +205,11 @@ func configDigest(ctx context.Context, sys *types.SystemContext, ref types.Image
 func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, dst types.ImageReference, opt *copy.Options) (_ digest.Digest, err error) {
 	policy, err := signature.DefaultPolicy(sys)
 	if err != nil {
-		return "", &HostError{Op: "read the signature policy", Err: err, Hint: "repair or remove policy.json in ~/.config/containers or /etc/containers"}
+		return "", hostError("read the signature policy", err, hosthelp.Policy)
 	}
 	pc, err := signature.NewPolicyContext(policy)
 	if err != nil {
-		return "", &HostError{Op: "read the signature policy", Err: err}
+		return "", hostError("read the signature policy", err, hosthelp.Policy)
 	}
 	defer func() { err = errors.Join(err, pc.Destroy()) }()
 	opt.SourceCtx, opt.DestinationCtx = sys, sys

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -158,7 +159,7 @@ func findTool(tool string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", &HostError{Op: "bootstrap a base image", Err: fmt.Errorf("%s is not installed", tool), Hint: "install it with 'apt-get install " + tool + "', or start from a registry image"}
+	return "", hostError("bootstrap a base image", fmt.Errorf("%s is not installed", tool), hosthelp.BootstrapTool)
 }
 
 func (x *stepRun) bootstrapArgs(program, suite, target string) []string {

@@ -8,7 +8,9 @@ import (
 
 	"github.com/sirupsen/logrus" //nolint:depguard // the one place that silences it
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -34,7 +36,7 @@ func Open(opt StoreOptions) (*Builder, error) {
 	captureLibraryLog()
 	ids, err := currentIdentity()
 	if err != nil {
-		return nil, &HostError{Op: "find out who this is", Err: err}
+		return nil, hostError("find out who this is", err, hosthelp.Process)
 	}
 	so, err := storeOptions(opt, ids)
 	if err != nil {
@@ -121,11 +123,18 @@ func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) 
 }
 
 func storeError(path string, err error) error {
-	hint := "choose another directory with --storage-root; it must be on a local file system with room"
-	if errors.Is(err, os.ErrPermission) {
-		hint = "this directory must belong to you; choose another one with --storage-root"
+	if _, tempErr := os.Stat(os.TempDir()); tempErr != nil {
+		// The library says something else then.
+		return hostError("find a place for temporary files", tempErr, hosthelp.TemporaryDirectory)
 	}
-	return &HostError{Op: fmt.Sprintf("open the image store at %s", path), Err: err, Hint: hint}
+	topic := hosthelp.Store
+	switch {
+	case errors.Is(err, os.ErrPermission), errors.Is(err, unix.EROFS):
+		topic = hosthelp.StorePermission
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		topic = hosthelp.Disk
+	}
+	return hostError(fmt.Sprintf("open the image store at %s", path), err, topic)
 }
 
 // captureLibraryLog silences the one global logger that the containers

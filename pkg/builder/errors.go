@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 )
 
 // A HostError says that this host cannot do what the build needs, and what
@@ -11,7 +13,14 @@ import (
 type HostError struct {
 	// Op is what was tried, Hint the way out.
 	Op, Hint string
-	Err      error
+	// Topic is the entry of the host's help that Hint is taken from.
+	Topic string
+	Err   error
+}
+
+// hostError takes the way out from the table that 'pdibuild doctor' has, too.
+func hostError(op string, err error, topic hosthelp.Topic) *HostError {
+	return &HostError{Op: op, Err: err, Hint: hosthelp.For(topic).Hint(), Topic: string(topic)}
 }
 
 func (e *HostError) Error() string { return e.Op + ": " + e.Err.Error() }

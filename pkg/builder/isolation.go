@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 )
 
 // An isolationChoice is how commands of a build are run, and why so.
@@ -105,7 +107,7 @@ func (b *Builder) tryIsolations(ctx context.Context, want Isolation) (isolationC
 		err = b.try(ctx, c)
 	}
 	if err != nil {
-		return c, &HostError{Op: "run commands in a root file system of their own", Err: err, Hint: "the sandbox or container around this program forbids mounts; in a container, allow them with '--security-opt seccomp=unconfined'"}
+		return c, hostError("run commands in a root file system of their own", err, hosthelp.Sandbox)
 	}
 	if want == IsolationChroot {
 		return c, nil
@@ -128,7 +130,7 @@ func (b *Builder) tryIsolations(ctx context.Context, want Isolation) (isolationC
 	}
 	c.Reason = strings.Join(why, "; ")
 	if want == IsolationOCI {
-		return c, &HostError{Op: "run an OCI runtime", Err: errors.New(c.Reason), Hint: "install crun or runc, or use --isolation chroot"}
+		return c, hostError("run an OCI runtime", errors.New(c.Reason), hosthelp.Runtime)
 	}
 	return c, nil
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 
@@ -43,11 +44,15 @@ func Init() bool {
 // it ends.
 //
 // The user's ranges in /etc/subuid and /etc/subgid are mapped. A user without
-// any gets a namespace with a single user id.
+// any gets a namespace with a single user id. The umask becomes 022.
 //
 // A *HostError says that this host does not allow it.
 func EnterNamespace() error {
 	if os.Getenv(namespaceEnv) != "" { //nolint:forbidigo // the marker of our own re-execution, not configuration
+		// The storage library makes the roots of layers with it, which would
+		// be closed to the image's own users under umask 077; podman and
+		// buildah force it, too.
+		syscall.Umask(0o022)
 		return privateMounts()
 	}
 	captureLibraryLog()
@@ -72,7 +77,7 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	cmd.UnshareFlags = syscall.CLONE_NEWNS
 	privileged, err := hasSysAdmin()
 	if err != nil {
-		return nil, &HostError{Op: "read this process's capabilities", Err: err}
+		return nil, hostError("read this process's capabilities", err, hosthelp.Process)
 	}
 	if privileged {
 		return cmd, nil
@@ -190,22 +195,14 @@ func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 // privateMounts keeps the mounts of this process to itself.
 func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return &HostError{
-			Op: "make mounts private", Err: err,
-			Hint: "this container or sandbox forbids mounts; give it CAP_SYS_ADMIN or allow user namespaces",
-		}
+		return hostError("make mounts private", err, hosthelp.Mounts)
 	}
 	return nil
 }
 
 func namespaceError(err error) error {
-	return &HostError{
-		Op:  "create a user namespace",
-		Err: err,
-		Hint: "an administrator can allow it with 'sysctl kernel.unprivileged_userns_clone=1' (Debian), " +
-			"'sysctl kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu) or 'sysctl user.max_user_namespaces=15000'; " +
-			"inside a container, start it with '--security-opt seccomp=unconfined'",
-	}
+	topic, found := hosthelp.NoUserNamespace()
+	return hostError("create a user namespace", fmt.Errorf("%w (%s)", err, found), topic)
 }
 
 func hasSysAdmin() (bool, error) {

@@ -24,13 +24,17 @@ func hostConfigDirs() []string {
 	return dirs
 }
 
-func onHost(name string) bool {
+func onHost(name string) bool { return firstOnHost(name) != "" }
+
+// firstOnHost is the file that applies, "" where there is none.
+func firstOnHost(name string) string {
 	for _, dir := range hostConfigDirs() {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return true
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
 	}
-	return false
+	return ""
 }
 
 // ensurePolicy returns the signature policy to use; "" leaves it to the host's.

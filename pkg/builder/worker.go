@@ -14,6 +14,7 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 
@@ -157,7 +158,7 @@ func runWorker(ctx context.Context, req *workerRequest, run workerRun) (workerRe
 	var sup *ownership.Supervisor
 	if run.supervise {
 		if sup, err = ownership.Start(ownership.Options{}); err != nil {
-			return workerReport{}, &HostError{Op: "emulate file ownership", Err: err, Hint: "ask the administrator for a range in /etc/subuid and /etc/subgid"}
+			return workerReport{}, hostError("emulate file ownership", err, hosthelp.Seccomp)
 		}
 		defer func() { _ = sup.Close() }() // the worker is gone; there is nothing left to say
 		if err := sup.Prepare(cmd); err != nil {

@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 		searchMain()
 		return
 	}
+	if os.Getenv(sandboxEnv) != "" {
+		os.Exit(fatal(sandboxMain()))
+	}
 	os.Exit(testMain(m))
 }
 

@@ -1,0 +1,180 @@
+package doctor
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/pkg/builder"
+)
+
+// only returns the one finding of a check.
+func (x *examination) only(t *testing.T, check string) Finding {
+	t.Helper()
+	found := slices.DeleteFunc(slices.Clone(x.findings), func(f Finding) bool { return f.Check != check })
+	if len(found) != 1 {
+		t.Fatalf("%d findings of %s: %+v", len(found), check, x.findings)
+	}
+	return found[0]
+}
+
+func TestRegistries(t *testing.T) {
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer good.Close()
+	odd := httptest.NewServer(http.NotFoundHandler())
+	defer odd.Close()
+	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(-3*time.Hour).UTC().Format(http.TimeFormat))
+	}))
+	defer late.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+
+	x := &examination{opt: Options{Registries: []string{good.URL, odd.URL, late.URL, gone.URL, strings.TrimPrefix(secure.URL, "https://")}}}
+	x.registries(t.Context())
+	for server, want := range map[string]struct {
+		status Status
+		found  string
+	}{
+		good.URL: {OK, "401"},
+		odd.URL:  {Warning, "404"},
+		late.URL: {OK, "200"},
+		gone.URL: {Warning, "connection refused"},
+		strings.TrimPrefix(secure.URL, "https://"): {Warning, "certificate"},
+	} {
+		if f := x.only(t, "registry "+server); f.Status != want.status || !strings.Contains(f.Found, want.found) {
+			t.Errorf("got %+v, want %+v", f, want)
+		}
+	}
+	if f := x.only(t, "clock"); f.Status != Warning || !strings.Contains(f.Found, "3h0m") {
+		t.Errorf("a clock that is three hours wrong: %+v", f)
+	}
+}
+
+func TestClock(t *testing.T) {
+	for text, want := range map[string]Status{"1970-01-01T00:10:00Z": Warning, "2026-11-01T00:00:00Z": OK, "2106-01-01T00:00:00Z": Warning} {
+		now, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &examination{}
+		x.clock(now)
+		if f := x.only(t, "clock"); f.Status != want {
+			t.Errorf("%s: %+v, want %s", text, f, want)
+		}
+	}
+}
+
+func TestKernelVersion(t *testing.T) {
+	for release, want := range map[string][2]int{"6.1.0-18-amd64": {6, 1}, "5.4.0": {5, 4}, "4.18.0-553.el8.x86_64": {4, 18}} {
+		major, minor, ok := kernelVersion(release)
+		if !ok || major != want[0] || minor != want[1] {
+			t.Errorf("%s: %d.%d %v", release, major, minor, ok)
+		}
+	}
+	if _, _, ok := kernelVersion("unknown"); ok {
+		t.Error("a release without a number was understood")
+	}
+}
+
+func TestRanges(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "subuid")
+	if err := os.WriteFile(file, []byte("# comment\nalice:100000:65536\n1234:200000:1000\nalice2:1:1\n:5:5\nbad\nalice:300000:x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		id   identity
+		want uint64
+	}{
+		{identity{uid: 7, name: "alice"}, 65536},
+		{identity{uid: 1234, name: "bob"}, 1000},
+		{identity{uid: 1234, name: "alice"}, 66536},
+		{identity{uid: 9}, 0},
+	} {
+		x := &examination{ids: test.id}
+		if got := x.ranges(file); got != test.want {
+			t.Errorf("%+v: %d, want %d", test.id, got, test.want)
+		}
+	}
+}
+
+func TestAvailableMemory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "meminfo")
+	if err := os.WriteFile(file, []byte("MemTotal:       100 kB\nMemAvailable:   2048 kB\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := availableMemory(file); !ok || got != 2<<20 {
+		t.Errorf("got %d %v", got, ok)
+	}
+}
+
+// An error of the builder is said in the words that it has itself.
+func TestFailedKeepsTheBuildersWords(t *testing.T) {
+	x := &examination{ids: identity{name: "alice"}}
+	x.failed("store", &builder.HostError{Op: "open", Err: errors.New("full"), Topic: string(hosthelp.Disk)}, hosthelp.Store)
+	if f := x.only(t, "store"); f.User != hosthelp.For(hosthelp.Disk).User || f.Status != Error {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// The fix names the user, so that it can be pasted.
+func TestFixNamesTheUser(t *testing.T) {
+	x := &examination{ids: identity{name: "alice"}}
+	x.bad("x", Note, "", hosthelp.SubordinateIDs)
+	if f := x.findings[0]; !strings.Contains(f.Admin, "100000-165535 alice'") {
+		t.Errorf("got %q", f.Admin)
+	}
+}
+
+func TestWorst(t *testing.T) {
+	if got := Worst([]Finding{{Status: Note}, {Status: Error}, {Status: Warning}}); got != Error {
+		t.Errorf("got %s", got)
+	}
+	if got := Worst(nil); got != OK {
+		t.Errorf("got %s", got)
+	}
+}
+
+// The end of docs/doctor.md is the table of texts. UPDATE_DOCS=1 writes it.
+func TestTextsAreDocumented(t *testing.T) {
+	const path, marker = "../../docs/doctor.md", "UPDATE_DOCS=1 go test ./pkg/doctor -->\n"
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, old, ok := strings.Cut(string(doc), marker)
+	if !ok {
+		t.Fatalf("%s has lost the line %q", path, marker)
+	}
+	var b strings.Builder
+	for _, topic := range hosthelp.Topics() {
+		h := hosthelp.For(topic)
+		b.WriteString("\n**" + string(topic) + "**: " + h.Means + ".\n\n* You: " + h.User + ".\n")
+		if h.Admin != "" {
+			b.WriteString("* An administrator can " + h.Admin + ".\n")
+		}
+	}
+	if b.String() == old {
+		return
+	}
+	if os.Getenv("UPDATE_DOCS") == "" {
+		t.Fatalf("%s is not what the program says; run UPDATE_DOCS=1 go test ./pkg/doctor", path)
+	}
+	if err := os.WriteFile(path, []byte(written+marker+b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

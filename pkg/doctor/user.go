@@ -1,0 +1,197 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
+)
+
+// An identity is who runs this, as the host sees it.
+type identity struct {
+	uid  uint64
+	name string
+	// total is the number of user ids in this namespace.
+	total uint64
+}
+
+// readIdentity reads the outer id from the mapping of this namespace; see
+// user_namespaces(7).
+func readIdentity() identity {
+	id := identity{uid: uint64(os.Getuid())}
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return id
+	}
+	for line := range strings.Lines(string(data)) {
+		var inside, outside, size uint64
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
+			continue
+		}
+		if uint64(os.Getuid()) >= inside && uint64(os.Getuid())-inside < size {
+			id.uid = outside + uint64(os.Getuid()) - inside
+		}
+		id.total += size
+	}
+	if u, err := user.LookupId(strconv.FormatUint(id.uid, 10)); err == nil {
+		id.name = u.Username
+	}
+	return id
+}
+
+func (id identity) String() string {
+	if id.name == "" {
+		return fmt.Sprintf("uid %d (without an entry in the user database)", id.uid)
+	}
+	return fmt.Sprintf("%s (uid %d)", id.name, id.uid)
+}
+
+// kernel compares the release with the one from which on an overlay can be
+// mounted without root.
+func (x *examination) kernel() {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return
+	}
+	release := unix.ByteSliceToString(uts.Release[:])
+	found := "Linux " + release
+	if major, minor, ok := kernelVersion(release); ok && x.ids.uid != 0 && (major < 5 || major == 5 && minor < 11) {
+		x.bad("kernel", Warning, found, hosthelp.Kernel)
+		return
+	}
+	x.good("kernel", found)
+}
+
+func kernelVersion(release string) (major, minor int, ok bool) {
+	n, err := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return major, minor, err == nil && n == 2
+}
+
+func (x *examination) userNamespaces() {
+	const check = "user-namespaces"
+	switch {
+	case x.opt.Namespace != nil:
+		topic, _ := hosthelp.NoUserNamespace()
+		x.failed(check, x.opt.Namespace, topic)
+	case x.ids.uid == 0 && x.ids.total >= 1<<32-1:
+		x.good(check, "not needed: this is root")
+	default:
+		x.good(check, "this user gets one")
+	}
+}
+
+// subordinateIDs looks at the ranges and at what became of them.
+func (x *examination) subordinateIDs() {
+	const check = "subordinate-ids"
+	if x.ids.uid == 0 {
+		x.good(check, "not needed: this is root")
+		return
+	}
+	uids, gids := x.ranges("/etc/subuid"), x.ranges("/etc/subgid")
+	_, uidErr := exec.LookPath("newuidmap")
+	_, gidErr := exec.LookPath("newgidmap")
+	entered := x.opt.Namespace == nil
+	switch {
+	case uids == 0 && gids == 0:
+		x.bad(check, Note, fmt.Sprintf("/etc/subuid and /etc/subgid have no range for %s", x.ids), hosthelp.SubordinateIDs)
+	case uids == 0 || gids == 0:
+		x.bad(check, Warning, fmt.Sprintf("only one of /etc/subuid (%d ids) and /etc/subgid (%d ids) has a range for %s", uids, gids, x.ids), hosthelp.SubordinateIDs)
+	case uidErr != nil || gidErr != nil:
+		x.bad(check, Warning, "newuidmap or newgidmap is not installed", hosthelp.NewUIDMap)
+	case entered && x.ids.total == 1:
+		x.bad(check, Warning, fmt.Sprintf("%s has %d ids, but newuidmap could not map them", x.ids, uids), hosthelp.NewUIDMapBroken)
+	case min(uids, gids) < 65536:
+		x.bad(check, Warning, fmt.Sprintf("%s has %d user ids and %d group ids", x.ids, uids, gids), hosthelp.SmallRange)
+	default:
+		x.good(check, fmt.Sprintf("%d for %s", uids, x.ids))
+	}
+}
+
+// ranges counts the ids that a file such as /etc/subuid gives this user; see
+// subuid(5).
+func (x *examination) ranges(file string) (total uint64) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		if len(fields) != 3 || (fields[0] != x.ids.name || x.ids.name == "") && fields[0] != strconv.FormatUint(x.ids.uid, 10) {
+			continue
+		}
+		if n, err := strconv.ParseUint(fields[2], 10, 64); err == nil {
+			total += n
+		}
+	}
+	return total
+}
+
+func (x *examination) container() {
+	if name := hosthelp.Container(); name != "" {
+		x.findings = append(x.findings, Finding{Check: "container", Status: Note, Found: "this is inside of " + name, Means: "what that forbids, a build cannot do either"})
+	}
+}
+
+func (x *examination) home() {
+	const check = "home"
+	home := x.opt.Home
+	switch {
+	case home == "":
+		x.bad(check, Warning, "HOME is not set", hosthelp.Home)
+	case unix.Access(home, unix.W_OK) != nil:
+		x.bad(check, Warning, fmt.Sprintf("HOME=%s cannot be written to: %v", home, unix.Access(home, unix.W_OK)), hosthelp.Home)
+	default:
+		x.good(check, home)
+	}
+}
+
+func (x *examination) limits() {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		found := fmt.Sprintf("%d, at most %d", files.Cur, files.Max)
+		if files.Max < 1024 {
+			x.bad("open-files", Warning, found, hosthelp.OpenFiles)
+		} else {
+			x.good("open-files", found)
+		}
+	}
+	memory, ok := availableMemory("/proc/meminfo")
+	switch {
+	case !ok:
+	case memory < 1<<30:
+		x.bad("memory", Warning, size(memory)+" available", hosthelp.Memory)
+	default:
+		x.good("memory", size(memory)+" available")
+	}
+}
+
+func availableMemory(file string) (uint64, bool) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		var kilobytes uint64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kilobytes); n == 1 {
+			return kilobytes << 10, true
+		}
+	}
+	return 0, false
+}
+
+// tools are programs that some recipes need.
+func (x *examination) tools() {
+	for _, name := range []string{"mmdebstrap", "debootstrap"} {
+		if path, err := exec.LookPath(name); err == nil {
+			x.good("bootstrap-tool", path)
+			return
+		}
+	}
+	x.bad("bootstrap-tool", Note, "neither mmdebstrap nor debootstrap is installed", hosthelp.BootstrapTool)
+}
