@@ -48,7 +48,7 @@ func (s *storeFlags) options(a *app) (builder.StoreOptions, error) {
 		}
 	}
 	opt := builder.StoreOptions{Root: s.root, RunRoot: s.runRoot, Driver: s.driver, LogDir: s.logDir}
-	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir}
+	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir, LoginFiles: a.authFiles()}
 	if s.authFile == "" {
 		opt.Registries.AuthFile = a.env("REGISTRY_AUTH_FILE")
 	}

@@ -274,15 +274,14 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 		}
 		x.planned = planned
 	}
-	added := next.layer != s.layer
 	if planned.Cached {
 		r.emit(x.event(EventStepCached))
 		r.count(true)
-	} else if added, err = x.execute(ctx, s, &next); err != nil {
+	} else if err = x.execute(ctx, s, &next); err != nil {
 		return s, err
 	}
 	next.known = true
-	next.record(planned.Text, r.plan.time(), added)
+	next.recordStep(planned.Text, r.plan.time())
 	return next, nil
 }
 
@@ -303,7 +302,7 @@ func stepNeeds(step recipe.Step) []string {
 }
 
 // execute does the step and keeps its result.
-func (x *stepRun) execute(ctx context.Context, s state, next *state) (added bool, err error) {
+func (x *stepRun) execute(ctx context.Context, s state, next *state) (err error) {
 	r, start := x.run, time.Now()
 	r.emit(x.event(EventStepStart))
 	defer func() {
@@ -314,14 +313,13 @@ func (x *stepRun) execute(ctx context.Context, s state, next *state) (added bool
 	r.count(false)
 	rec, err := x.perform(ctx, s, *next)
 	if err != nil {
-		return false, x.explain(ctx, err)
+		return x.explain(ctx, err)
 	}
 	rec.Took = time.Since(start)
 	if err := r.b.steps.Put(x.planned.Key, rec); err != nil {
-		return false, err
+		return err
 	}
-	next.layer = rec.Layer
-	return rec.Added, nil
+	return next.take(x.planned.step, rec)
 }
 
 // explain turns whatever went wrong in a step into an error that names it.

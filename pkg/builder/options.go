@@ -29,6 +29,9 @@ type Registries struct {
 	// AuthFile is a containers auth.json. Empty means the user's
 	// (${XDG_RUNTIME_DIR}/containers/auth.json, then docker's config.json).
 	AuthFile string
+	// LoginFiles are further files in the forms of podman and docker, in which
+	// logins for Spack binary caches are looked for.
+	LoginFiles []string
 	// Username and Password override the files when Username is not empty.
 	Username, Password string
 	// TLSVerify false allows plain HTTP and unknown certificates. Nil
@@ -124,6 +127,9 @@ const (
 	EventWarning EventKind = "warning"
 	// EventInfo carries a choice and its reason, shown with -v.
 	EventInfo EventKind = "info"
+	// EventPackage says that a spack step is done with one more package:
+	// Done of Total, with Text for what happened to it.
+	EventPackage EventKind = "package"
 	// EventTransfer reports bytes of a pull, push or export.
 	EventTransfer EventKind = "transfer"
 )
@@ -142,7 +148,7 @@ type Event struct {
 	Duration time.Duration `json:"duration_ns,omitempty"`
 	// Failed is set on the end of a stage or step that did not succeed.
 	Failed bool `json:"failed,omitempty"`
-	// Done and Total are bytes; Total is -1 when unknown.
+	// Done and Total are bytes, or packages; Total is -1 when unknown.
 	Done  int64 `json:"done,omitempty"`
 	Total int64 `json:"total,omitempty"`
 }
@@ -197,6 +203,8 @@ type PlannedStep struct {
 	step recipe.Step
 	// source is what a copy step copies.
 	source *copySource
+	// spack is what a spack step installs.
+	spack *spackInputs
 }
 
 // A Result describes a finished image.

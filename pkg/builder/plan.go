@@ -68,27 +68,11 @@ func newPlan(r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error
 	if sub.Stage(p.target) == nil {
 		return nil, &InputError{Subject: "target", Err: fmt.Errorf("the recipe has no stage %q", p.target), Hint: "its stages are " + strings.Join(stageNames(sub), ", ")}
 	}
-	if err := supported(sub); err != nil {
-		return nil, err
-	}
 	p.epoch = sub.SourceDateEpoch
 	if p.epoch == 0 {
 		p.epoch = recipe.DefaultEpoch
 	}
 	return p, nil
-}
-
-// supported reports what the recipe format has and this version cannot do.
-func supported(r *recipe.Recipe) error {
-	for i := range r.Stages {
-		if e := r.Stages[i].Entrypoint; e != nil && e.Shell == "activate" {
-			return &InputError{
-				Subject: fmt.Sprintf("stage %q: entrypoint: activate", r.Stages[i].Name), Err: ErrUnsupported,
-				Hint: "write the entrypoint with a file step for now",
-			}
-		}
-	}
-	return nil
 }
 
 func stageNames(r *recipe.Recipe) []string {
@@ -233,6 +217,9 @@ func stageSteps(st *recipe.Stage) []recipe.Step {
 	if st.Workdir != "" {
 		steps = append(steps, finalWorkdir{st.Workdir})
 	}
+	if slices.ContainsFunc(st.Steps, isEnvironment) {
+		checks = append([]recipe.Step{libraryProof{}}, checks...)
+	}
 	if st.Compiler != nil {
 		checks = append([]recipe.Step{compilerProof{*st.Compiler}}, checks...)
 	}
@@ -245,6 +232,18 @@ type finalWorkdir struct{ Path string }
 // Verb is what plans and logs call the step.
 func (finalWorkdir) Verb() string { return "workdir" }
 
+func isEnvironment(s recipe.Step) bool {
+	_, ok := s.(recipe.Environment)
+	return ok
+}
+
+// libraryProof makes sure that what environments bring along finds its
+// shared libraries in the finished root.
+type libraryProof struct{}
+
+// Verb is what plans and logs call the step.
+func (libraryProof) Verb() string { return "libraries" }
+
 // compilerProof compiles and runs a program with the image's compilers.
 type compilerProof struct{ Compiler recipe.Compiler }
 
@@ -256,6 +255,8 @@ func summary(step recipe.Step) string {
 	switch s := step.(type) {
 	case finalWorkdir:
 		return "workdir " + s.Path
+	case libraryProof:
+		return "check shared libraries"
 	case compilerProof:
 		return strings.TrimSpace("compiler " + strings.Join([]string{s.Compiler.CC, s.Compiler.CXX, s.Compiler.FC}, " "))
 	}
@@ -270,13 +271,15 @@ func (b *Builder) planStep(p *Plan, st *recipe.Stage, s state, step recipe.Step,
 		return planned, s, err
 	}
 	planned.Key = key
-	next, err := configure(s, step)
+	next, err := configure(s, step, states)
 	if err != nil {
 		return planned, s, err
 	}
-	next.key, next.known = key, false
+	next.key, next.known, next.added = key, false, nil
 	if rec, ok := b.lookup(s, key); ok && s.known && !p.noCache {
-		next.layer, next.known = rec.Layer, true
+		if err := next.take(step, rec); err == nil {
+			next.known = true
+		}
 	}
 	if isConfigOnly(step) && s.known {
 		next.known = true
@@ -298,11 +301,23 @@ func (b *Builder) lookup(s state, key string) (cache.Record, bool) {
 	if !rec.Added {
 		return rec, rec.Layer == s.layer
 	}
-	l, err := b.store.Layer(rec.Layer)
-	if err != nil || l.Parent != s.layer || l.UncompressedDigest.String() != rec.DiffID {
-		return rec, false
+	parent := s.layer
+	for _, want := range addedLayers(rec) {
+		l, err := b.store.Layer(want.ID)
+		if err != nil || l.Parent != parent || l.UncompressedDigest.String() != want.DiffID {
+			return rec, false
+		}
+		parent = l.ID
 	}
 	return rec, true
+}
+
+// addedLayers are the layers that a step has added, the lowest first.
+func addedLayers(rec cache.Record) []cache.Layer {
+	if !rec.Added {
+		return nil
+	}
+	return append(slices.Clone(rec.Below), cache.Layer{ID: rec.Layer, DiffID: rec.DiffID, Note: rec.Note})
 }
 
 // isConfigOnly says that a step changes the configuration and no file.
@@ -317,7 +332,7 @@ func isConfigOnly(step recipe.Step) bool {
 }
 
 // configure applies a step's effect on the image configuration.
-func configure(s state, step recipe.Step) (state, error) {
+func configure(s state, step recipe.Step, states map[string]state) (state, error) {
 	s = s.clone()
 	switch step := step.(type) {
 	case recipe.Env:
@@ -330,10 +345,9 @@ func configure(s state, step recipe.Step) (state, error) {
 		s.image.Config.WorkingDir = step.Path
 	case recipe.User:
 		s.image.Config.User = step.User.Name
-	case recipe.Spack, recipe.Environment:
-		return s, &InputError{
-			Subject: step.Verb() + " step", Err: ErrUnsupported,
-			Hint: "run Spack with run steps for now",
+	case recipe.Environment:
+		if in := states[step.From].installation(step.Name); in != nil {
+			s.activate(in)
 		}
 	}
 	return s, nil
@@ -355,7 +369,7 @@ func imageKey(s state) string {
 func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedStep, states map[string]state) (string, error) {
 	parts := []string{planned.Verb, fmt.Sprint(p.epoch)}
 	switch step := planned.step.(type) {
-	case finalWorkdir, compilerProof:
+	case finalWorkdir, compilerProof, libraryProof:
 		return extend(s.key, append(parts, jsonOf(step))...), nil
 	case recipe.Copy:
 		source, err := p.copySource(step, states)
@@ -378,6 +392,19 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 		parts = append(parts, mounts...)
 	case recipe.Check:
 		parts = append(parts, jsonOf(p.args))
+	case recipe.Spack:
+		inputs, err := p.spackInputs(step.Spack)
+		if err != nil {
+			return "", err
+		}
+		planned.spack = inputs
+		parts = append(parts, inputs.key)
+	case recipe.Environment:
+		in := states[step.From].installation(step.Name)
+		if in == nil {
+			return "", nil
+		}
+		parts = append(parts, in.key())
 	}
 	canonical, err := recipe.CanonicalStep(planned.step)
 	if err != nil {

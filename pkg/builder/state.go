@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -34,6 +35,10 @@ type state struct {
 	image v1.Image
 	// annotations of the manifest.
 	annotations map[string]string
+	// added are the layers of the last step.
+	added []cache.Layer
+	// spack has the installations of spack steps by the environments' names.
+	spack map[string]*installation
 }
 
 // keyOf hashes the parts, each with its length so that they cannot run into
@@ -75,7 +80,38 @@ func (s state) clone() state {
 	c.Volumes = maps.Clone(c.Volumes)
 	s.image.History = slices.Clone(s.image.History)
 	s.annotations = maps.Clone(s.annotations)
+	s.spack = maps.Clone(s.spack)
 	return s
+}
+
+// take applies what is known about a finished step.
+func (s *state) take(step recipe.Step, rec cache.Record) error {
+	s.layer, s.added = rec.Layer, addedLayers(rec)
+	install, ok := step.(recipe.Spack)
+	if !ok {
+		return nil
+	}
+	in, err := parseInstallation(rec.Data)
+	if err != nil {
+		return err
+	}
+	if s.spack == nil {
+		s.spack = map[string]*installation{}
+	}
+	s.spack[install.Spack.Name] = in
+	return nil
+}
+
+// installation returns what a spack step has installed; the name may be left
+// out when there is only one. Nil means that it is not known yet.
+func (s state) installation(name string) *installation {
+	if in, ok := s.spack[name]; ok || len(s.spack) != 1 || name != "" {
+		return in
+	}
+	for _, in := range s.spack {
+		return in
+	}
+	return nil
 }
 
 func (s *state) getenv(name string) (string, bool) {
@@ -119,6 +155,20 @@ func (s *state) record(text string, epoch time.Time, added bool) {
 	})
 }
 
+// recordStep adds the history entries of a finished step: one per layer.
+func (s *state) recordStep(text string, epoch time.Time) {
+	if len(s.added) == 0 {
+		s.record(text, epoch, false)
+	}
+	for _, l := range s.added {
+		note := text
+		if l.Note != "" {
+			note += ": " + l.Note
+		}
+		s.record(note, epoch, true)
+	}
+}
+
 // applyImageSettings puts what a stage says about its image into the
 // configuration.
 func (s *state) applyImageSettings(st *recipe.Stage) {
@@ -126,7 +176,10 @@ func (s *state) applyImageSettings(st *recipe.Stage) {
 	if st.Workdir != "" {
 		c.WorkingDir = st.Workdir
 	}
-	if st.Entrypoint != nil {
+	if st.Entrypoint != nil && st.Entrypoint.Shell == activateEntrypoint {
+		// It runs the arguments it is given: the base's will do.
+		c.Entrypoint = []string{entrypointScript}
+	} else if st.Entrypoint != nil {
 		c.Entrypoint = argv(*st.Entrypoint, st.Shell)
 		c.Cmd = nil // the base's arguments were for the base's entrypoint
 	}

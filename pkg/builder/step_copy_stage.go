@@ -44,6 +44,8 @@ type stageCopier struct {
 	links   hardLinks
 	// files finds the layer that a file comes from.
 	files *layerFiles
+	// drop leaves a file out; nil leaves out none.
+	drop func(full string, info fs.FileInfo) bool
 }
 
 func (s *stageCopier) copy(source string) error {
@@ -129,7 +131,7 @@ func (s *stageCopier) walk(match string) error {
 
 // addFile adds one file with its attributes; sockets are left out.
 func (s *stageCopier) addFile(full, name string, info fs.FileInfo) error {
-	if info.Mode()&fs.ModeSocket != 0 {
+	if info.Mode()&fs.ModeSocket != 0 || s.drop != nil && s.drop(full, info) {
 		return nil
 	}
 	n, origin := 0, ""

@@ -16,6 +16,12 @@ func (x *stepRun) perform(ctx context.Context, s, next state) (cache.Record, err
 	switch step := x.planned.step.(type) {
 	case recipe.Run:
 		return x.performRun(ctx, s, step)
+	case recipe.Spack:
+		return x.performSpack(ctx, s, step.Spack)
+	case recipe.Environment:
+		return x.performEnvironment(ctx, s, step)
+	case libraryProof:
+		return cache.Record{Layer: s.layer}, x.proveLibraries(ctx, s)
 	case recipe.Check:
 		return cache.Record{Layer: s.layer}, x.performCheck(ctx, s, step)
 	case compilerProof:

@@ -30,6 +30,8 @@ type command struct {
 	secrets []recipe.SecretUse
 	// add are mounts that the recipe does not know of.
 	add []workerMount
+	// watch gets the masked output besides the log; may be nil.
+	watch io.Writer
 }
 
 // performRun runs a command and keeps what it has changed.
@@ -67,7 +69,7 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 	if err != nil {
 		return workerReport{}, nil, errors.Join(err, release())
 	}
-	out := newOutput(x.run.mask, log, x.lines())
+	out := newOutput(x.run.mask, log, watched(x.lines(), cmd.watch))
 	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
 	err = errors.Join(err, out.Close(), release())
 	if err != nil {
@@ -110,6 +112,19 @@ func (x *stepRun) lines() func([]byte) {
 		x.run.mu.Lock()
 		defer x.run.mu.Unlock()
 		f(x.stage.Name, x.n, line)
+	}
+}
+
+// watched hands lines to watch as well.
+func watched(lines func([]byte), watch io.Writer) func([]byte) {
+	if watch == nil {
+		return lines
+	}
+	return func(line []byte) {
+		_, _ = watch.Write(append(line[:len(line):len(line)], '\n'))
+		if lines != nil {
+			lines(line)
+		}
 	}
 }
 

@@ -94,6 +94,13 @@ func (wk *work) release() error {
 	return err
 }
 
+// lend makes a directory for what commands are to see besides the layer; it
+// goes with the layer.
+func (wk *work) lend() (string, error) {
+	dir := filepath.Join(wk.owner.dir, wk.id+".lent")
+	return dir, os.Mkdir(dir, 0o700)
+}
+
 func (w *works) remove(id string) error {
 	var errs []error
 	if w.store.Exists(id) {
@@ -112,8 +119,10 @@ func (w *works) remove(id string) error {
 
 // forget removes what there is of a working layer beside the layer itself.
 func (w *works) forget(id string) error {
-	if err := os.RemoveAll(filepath.Join(w.dir, id+".d")); err != nil {
-		return err
+	for _, ext := range []string{".d", ".lent"} {
+		if err := os.RemoveAll(filepath.Join(w.dir, id+ext)); err != nil {
+			return err
+		}
 	}
 	return os.Remove(filepath.Join(w.dir, id))
 }

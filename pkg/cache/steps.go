@@ -38,12 +38,28 @@ type Record struct {
 	// Added is set when the step added Layer, and not when it changed
 	// nothing and Layer is the one it started from.
 	Added bool `json:"added,omitempty"`
+	// Below are the layers that the step added under Layer, the lowest first.
+	Below []Layer `json:"below,omitempty"`
+	// Note is the history entry of Layer where it says more than the step does.
+	Note string `json:"note,omitempty"`
+	// Data is what a step has found out for the steps that build on it, in a
+	// form of their own.
+	Data json.RawMessage `json:"data,omitempty"`
 	// Image is set for base images: the OCI image configuration.
 	Image json.RawMessage `json:"image,omitempty"`
 	// ImageID is set for whole images: the id in the store.
 	ImageID string `json:"image_id,omitempty"`
 	// Took is how long the step ran, in nanoseconds.
 	Took time.Duration `json:"took_ns,omitempty"`
+}
+
+// A Layer is one of several layers that a step has added; see Record.
+type Layer struct {
+	// ID is the store's, DiffID sha256:HEX of the uncompressed tar stream.
+	ID     string `json:"id"`
+	DiffID string `json:"diff_id"`
+	// Note is the layer's history entry.
+	Note string `json:"note,omitempty"`
 }
 
 // OpenSteps opens the index in dir, which is created when it is missing.

@@ -18,7 +18,7 @@ import (
 func AuthFiles(files ...string) CredentialFunc {
 	return func(ctx context.Context, host, path string) (Credential, error) {
 		for _, file := range files {
-			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 				continue
 			}
 			cred, err := fromAuthFile(ctx, file, host, path)

@@ -1,0 +1,300 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/patternmatcher"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// What an environment step adds beside the packages.
+const (
+	activateEntrypoint = "activate"
+	entrypointScript   = "/entrypoint.sh"
+	activateScript     = "activate.sh"
+	profileScript      = "/etc/profile.d/spack-environment.sh"
+)
+
+// packageLayers is how many layers the packages of an environment become at
+// most. Overlay mounts up to 500 layers and registries accept as many, but
+// Docker stops at 127, and the base image and the stage's other steps have
+// some, too.
+const packageLayers = 80
+
+// An environmentJob is an environment step being done.
+type environmentJob struct {
+	*stepRun
+	in *installation
+	// source is the stage with the installation, target the one that gets it.
+	source, target *rootView
+	files          *layerFiles
+}
+
+// performEnvironment takes over what a spack step has installed, as far as it
+// is needed to run: packages in layers of their own, then the views, and what
+// activates the environment.
+func (x *stepRun) performEnvironment(ctx context.Context, s state, step recipe.Environment) (rec cache.Record, err error) {
+	from := x.run.finished()[step.From]
+	in := from.installation(step.Name)
+	if in == nil {
+		return cache.Record{}, &InputError{Err: fmt.Errorf("the stage %q has no environment %q", step.From, step.Name), Hint: "give it a spack step"}
+	}
+	wk, err := x.run.b.works.create(from.layer)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { err = errors.Join(err, wk.release()) }()
+	target, err := x.bench.take(s.layer)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	// It is only looked at, so it is clean whatever happens.
+	defer func() { err = errors.Join(err, x.bench.give(target, true)) }()
+	j := &environmentJob{stepRun: x, in: in, source: &rootView{root: wk.root}, target: &rootView{root: target.root}}
+	if j.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
+		return cache.Record{}, err
+	}
+	return j.layers(ctx, s.layer)
+}
+
+// layers makes all layers, one on top of the other.
+func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Record, error) {
+	var made []cache.Layer
+	add := func(tree *layer.Tree, note string) error {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := j.target.addParents(tree); err != nil {
+			return err
+		}
+		rec, err := j.run.keepTree(parent, tree)
+		if err == nil && rec.Added {
+			made = append(made, cache.Layer{ID: rec.Layer, DiffID: rec.DiffID, Note: note})
+			parent = rec.Layer
+		}
+		return err
+	}
+	packs, err := j.packs()
+	if err != nil {
+		return cache.Record{}, err
+	}
+	for _, pack := range packs {
+		tree, note, err := j.packTree(pack)
+		if err != nil {
+			return cache.Record{}, err
+		}
+		if err := add(tree, note); err != nil {
+			return cache.Record{}, err
+		}
+	}
+	tree, err := j.environmentTree()
+	if err != nil {
+		return cache.Record{}, err
+	}
+	if err := add(tree, "views and activation"); err != nil {
+		return cache.Record{}, err
+	}
+	if len(made) == 0 {
+		return cache.Record{Layer: parent}, nil
+	}
+	top := made[len(made)-1]
+	return cache.Record{Layer: top.ID, DiffID: top.DiffID, Added: true, Note: top.Note, Below: made[:len(made)-1]}, nil
+}
+
+// packs distributes the packages over layers.
+func (j *environmentJob) packs() ([][]installedPackage, error) {
+	items := make([]layer.Item, len(j.in.Packages))
+	for i, p := range j.in.Packages {
+		size, err := treeSize(filepath.Join(j.source.root, p.Prefix))
+		if err != nil {
+			return nil, fmt.Errorf("measure %s: %w", p, err)
+		}
+		items[i] = layer.Item{Name: p.Name, Size: size}
+	}
+	var packs [][]installedPackage
+	for _, pack := range layer.Pack(items, packageLayers) {
+		var packages []installedPackage
+		for _, i := range pack {
+			packages = append(packages, j.in.Packages[i])
+		}
+		packs = append(packs, packages)
+	}
+	return packs, nil
+}
+
+func treeSize(dir string) (size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+// packageMetadata is what Spack notes in a prefix about its making: build logs
+// with times and paths of the host. The spec stays, which says what it is.
+var packageMetadata = []string{".spack/*", "!.spack/spec.json"}
+
+// packTree holds the prefixes of packages.
+func (j *environmentJob) packTree(pack []installedPackage) (*layer.Tree, string, error) {
+	tree := &layer.Tree{}
+	var names []string
+	for _, p := range pack {
+		c, err := j.copier(tree, p.Prefix, packageMetadata)
+		if err != nil {
+			return nil, "", err
+		}
+		if err := c.walk(p.Prefix); err != nil {
+			return nil, "", fmt.Errorf("copy %s: %w", p, err)
+		}
+		names = append(names, p.String())
+	}
+	return tree, strings.Join(names, ", "), nil
+}
+
+// copier copies a directory of the source to the same place.
+func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) (*stageCopier, error) {
+	match, err := patternmatcher.New(exclude)
+	if err != nil {
+		return nil, err
+	}
+	return &stageCopier{copier: &copier{tree: tree, to: to, mode: -1}, view: j.source, files: j.files, exclude: match}, nil
+}
+
+// environmentTree holds the views, the environment's own files, and what
+// activates it.
+func (j *environmentJob) environmentTree() (*layer.Tree, error) {
+	tree := &layer.Tree{}
+	for _, view := range j.in.Views {
+		if err := j.addView(tree, view); err != nil {
+			return nil, fmt.Errorf("copy the view %s: %w", view, err)
+		}
+	}
+	c := &copier{tree: tree, mode: -1}
+	for _, name := range []string{spack.EnvironmentFileName, spack.LockFileName} {
+		data, err := j.environmentFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.add(layer.Entry{Header: regular(path.Join(j.in.Dir, name), int64(len(data))), Open: layer.Bytes(data)}); err != nil {
+			return nil, err
+		}
+	}
+	activate := path.Join(j.in.Dir, activateScript)
+	scripts := map[string]string{
+		activate:         activationScript(j.in.Activation),
+		profileScript:    "# Login shells get the Spack environment, too.\n. " + activate + "\n",
+		entrypointScript: "#!/bin/sh\n# Activates the Spack environment and runs the command.\n. " + activate + "\nexec \"$@\"\n",
+	}
+	for name, text := range scripts {
+		hdr := regular(name, int64(len(text)))
+		if name == entrypointScript {
+			hdr.Mode = 0o755
+		}
+		if err := c.add(layer.Entry{Header: hdr, Open: layer.Bytes([]byte(text))}); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+// environmentFile returns spack.yaml or spack.lock as the image gets it: what
+// the environment includes was for building it.
+func (j *environmentJob) environmentFile(name string) ([]byte, error) {
+	data, err := j.source.read(path.Join(j.in.Dir, name))
+	if err != nil || name != spack.EnvironmentFileName {
+		return data, err
+	}
+	env, err := spack.ParseEnvironment(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return env.Rewrite(spack.Remove("include"))
+}
+
+// addView adds a view and, where its root is a link to it, as Spack makes
+// them, the directory behind it.
+func (j *environmentJob) addView(tree *layer.Tree, root string) error {
+	full := filepath.Join(j.source.root, root)
+	info, err := os.Lstat(full)
+	if err != nil {
+		return err
+	}
+	dir := root
+	if info.Mode()&fs.ModeSymlink != 0 {
+		e, err := layeredEntry(full, root, info, 0, &hardLinks{})
+		if err != nil {
+			return err
+		}
+		if err := (&copier{mode: -1, tree: tree}).add(e); err != nil {
+			return err
+		}
+		if dir, err = j.source.resolve(root); err != nil {
+			return err
+		}
+	}
+	c, err := j.copier(tree, dir, []string{".spack", ".spack-db", "**/.spack-empty"})
+	if err != nil {
+		return err
+	}
+	c.drop = j.foreignLink
+	return c.walk(dir)
+}
+
+// foreignLink reports whether a link of a view leads to a package that does
+// not come along.
+func (j *environmentJob) foreignLink(full string, info fs.FileInfo) bool {
+	if info.Mode()&fs.ModeSymlink == 0 {
+		return false
+	}
+	to, err := os.Readlink(full)
+	if err != nil || !strings.HasPrefix(to, spackInstallRoot+"/") {
+		return false
+	}
+	return !slices.ContainsFunc(j.in.Packages, func(p installedPackage) bool {
+		return to == p.Prefix || strings.HasPrefix(to, p.Prefix+"/")
+	})
+}
+
+// activationScript makes the changes of an activation in a POSIX shell. It may
+// be read several times: what is in a path already is not added again.
+func activationScript(changes spack.Activation) string {
+	var b strings.Builder
+	b.WriteString("# Makes the programs of the Spack environment usable. It may be read again.\n")
+	for _, c := range changes {
+		value := shellQuote(c.Value)
+		switch c.Kind {
+		case spack.ChangeUnset:
+			fmt.Fprintf(&b, "unset %s\n", c.Name)
+		case spack.ChangePrepend, spack.ChangeAppend:
+			joined := value + "${" + c.Name + ":+:${" + c.Name + "}}"
+			if c.Kind == spack.ChangeAppend {
+				joined = "${" + c.Name + ":+${" + c.Name + "}:}" + value
+			}
+			fmt.Fprintf(&b, "case \":${%s-}:\" in *:%s:*) ;; *) export %s=%s ;; esac\n", c.Name, value, c.Name, joined)
+		default:
+			fmt.Fprintf(&b, "export %s=%s\n", c.Name, value)
+		}
+	}
+	return b.String()
+}
+
+// shellQuote makes one word of a shell of any text.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

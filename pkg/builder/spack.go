@@ -1,0 +1,457 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// Where a spack step puts what it makes, in the image. They are the places
+// that `spack containerize` uses, because scripts rely on them.
+const (
+	spackEnvironmentDir = "/opt/spack-environment"
+	spackInstallRoot    = "/opt/software"
+	spackViewRoot       = "/opt/views/view"
+)
+
+// Where a spack step sees what the host lends it. None of it stays.
+const (
+	spackLent       = "/run/pdibuild-spack"
+	spackLentTool   = spackLent + "/root"
+	spackLentConfig = spackLent + "/config"
+	spackLentCache  = spackLent + "/buildcache"
+	spackLentSource = spackLent + "/sources"
+	spackLentStage  = spackLent + "/stage"
+	spackLentOut    = spackLent + "/out"
+)
+
+// A spackJob is a spack step being done.
+type spackJob struct {
+	*stepRun
+	step recipe.SpackInstall
+	in   *spackInputs
+	s    state
+	wk   *work
+	// dir is the environment's directory in the image.
+	dir string
+	// lent is the directory of the host with what only this step sees.
+	lent string
+	// tool is the spack program, as a path in the image; version is what it
+	// says of itself.
+	tool, version string
+	lock          *spack.Lock
+	lockData      []byte
+	// report and request are those of the last command; the report has the
+	// owners that all have left.
+	report  workerReport
+	request *workerRequest
+}
+
+// performSpack installs a Spack environment: concretize, take from the binary
+// cache what it has, install, and note what has been installed.
+func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackInstall) (rec cache.Record, err error) {
+	wk, err := x.bench.take(s.layer)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { err = errors.Join(err, x.bench.give(wk, false)) }()
+	j := &spackJob{stepRun: x, step: step, in: x.planned.spack, s: s, wk: wk, dir: spackEnvironmentDir}
+	if step.Name != "" {
+		j.dir += "-" + step.Name
+	}
+	if j.lent, err = wk.lend(); err != nil {
+		return cache.Record{}, err
+	}
+	for _, do := range []func(context.Context) error{j.prepare, j.concretize, j.fetch, j.install} {
+		if err := do(ctx); err != nil {
+			return cache.Record{}, err
+		}
+	}
+	in, err := j.installation(ctx)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	if err := j.strip(ctx, in); err != nil {
+		return cache.Record{}, err
+	}
+	return j.keep(in)
+}
+
+// keep makes the layer.
+func (j *spackJob) keep(in *installation) (cache.Record, error) {
+	opt, err := j.diffOptions(j.wk, j.report, j.request)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	j.wk.closed = j.run.isolation.PIDNamespace
+	rec, err := j.run.keepDiff(j.s.layer, j.wk, opt)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	rec.Data, err = json.Marshal(in)
+	return rec, err
+}
+
+// inImage is the real path of the host for one of the image.
+func (j *spackJob) inImage(name string) (string, error) {
+	return (&rootView{root: j.wk.root}).path(name)
+}
+
+// prepare writes the environment and its configuration.
+func (j *spackJob) prepare(ctx context.Context) error {
+	dir, err := j.inImage(j.dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, files := range [][]spackFiles{j.in.repos, j.in.scopes, j.in.beside} {
+		for i := range files {
+			if err := files[i].write(j.run.plan.Context, dir); err != nil {
+				return err
+			}
+		}
+	}
+	for _, sub := range []string{"config", "stage", "out"} {
+		if err := os.Mkdir(filepath.Join(j.lent, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := j.findTool(ctx); err != nil {
+		return err
+	}
+	if err := j.askVersion(ctx); err != nil {
+		return err
+	}
+	return errors.Join(j.writeEnvironment(dir), j.writeConfig(false))
+}
+
+// findTool finds the spack program.
+func (j *spackJob) findTool(ctx context.Context) error {
+	if j.in.tool == "" && j.step.Spack != nil {
+		dir, err := j.fetchTool(ctx)
+		if err != nil {
+			return err
+		}
+		j.in.tool = dir
+	}
+	if j.in.tool != "" {
+		j.tool = path.Join(spackLentTool, "bin/spack")
+		return nil
+	}
+	dirs := []string{"/opt/spack/bin", "/spack/bin", "/usr/local/spack/bin"}
+	if root, ok := j.s.getenv("SPACK_ROOT"); ok {
+		dirs = append([]string{path.Join(root, "bin")}, dirs...)
+	}
+	if list, ok := j.s.getenv("PATH"); ok {
+		dirs = append(strings.Split(list, ":"), dirs...)
+	}
+	for _, dir := range dirs {
+		name := path.Join(dir, "spack")
+		full, err := j.inImage(name)
+		if err != nil || !path.IsAbs(dir) {
+			continue
+		}
+		if info, err := os.Stat(full); err == nil && info.Mode().IsRegular() {
+			j.tool = name
+			return nil
+		}
+	}
+	return &InputError{
+		Err:  errors.New("the image has no Spack"),
+		Hint: "start the stage from an image with Spack, such as docker.io/spack/ubuntu-noble, or give the step one: 'spack: {path: DIRECTORY}' or 'spack: {version: 1.1.0}'",
+	}
+}
+
+// askVersion asks Spack for its version, which also shows that it runs.
+func (j *spackJob) askVersion(ctx context.Context) error {
+	out, err := j.capture(ctx, "--version")
+	if err != nil {
+		return fmt.Errorf("start Spack: %w", err)
+	}
+	j.version = strings.TrimSpace(string(out))
+	return nil
+}
+
+// atLeastOne says that this Spack is 1.0 or newer.
+func (j *spackJob) atLeastOne() bool { return !strings.HasPrefix(j.version, "0.") }
+
+// writeEnvironment writes spack.yaml and spack.lock. What says where packages
+// come from is left out: it is lent to this step, with the rest of what an
+// image has no use for.
+func (j *spackJob) writeEnvironment(dir string) error {
+	edits := []spack.Edit{spack.Remove("container"), spack.Remove("mirrors")}
+	if v := j.in.env.View; !v.Disabled && v.Path == "" && len(v.Named) == 0 {
+		edits = append(edits, spack.Set(j.viewRoot(), "view"))
+	}
+	var include []any
+	if n := j.in.env.Section("include"); n != nil {
+		if err := n.Decode(&include); err != nil {
+			return &InputError{Subject: "include", Err: err}
+		}
+	}
+	for _, scope := range j.in.scopes {
+		include = append(include, path.Join(j.dir, scope.target))
+	}
+	include = append(include, path.Join(j.dir, "pdibuild"))
+	edits = append(edits, spack.Set(include, "include"))
+	data, err := j.in.env.Rewrite(edits...)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, spack.EnvironmentFileName), data, 0o644); err != nil {
+		return err
+	}
+	lock := j.knownLock()
+	if lock != nil {
+		if err := os.WriteFile(filepath.Join(dir, spack.LockFileName), lock, 0o644); err != nil {
+			return err
+		}
+	}
+	return j.writeScope(filepath.Join(dir, "pdibuild"))
+}
+
+func (j *spackJob) viewRoot() string {
+	if j.step.Name != "" {
+		return path.Join(path.Dir(spackViewRoot), j.step.Name)
+	}
+	return spackViewRoot
+}
+
+// writeScope writes the configuration that belongs to the environment.
+func (j *spackJob) writeScope(dir string) error {
+	config := map[string]any{"config": map[string]any{"install_tree": map[string]any{"root": spackInstallRoot}}}
+	repos := map[string]any{}
+	var list []string
+	for i := range j.in.repos {
+		root, err := j.in.repos[i].repoRoot()
+		if err != nil {
+			return err
+		}
+		root = path.Join(j.dir, root)
+		list = append(list, root)
+		repos[fmt.Sprintf("recipe-%d", i+1)] = root
+	}
+	scope := map[string]any{"config.yaml": config}
+	switch {
+	case len(list) == 0:
+	case j.atLeastOne():
+		scope["repos.yaml"] = map[string]any{"repos": repos}
+	default:
+		scope["repos.yaml"] = map[string]any{"repos": list}
+	}
+	return writeYAMLs(dir, scope)
+}
+
+// repoRoot is the directory with repo.yaml: the one named, or the only one
+// below it ("spack repo create DIR NAMESPACE" makes it three levels down).
+func (f *spackFiles) repoRoot() (string, error) {
+	var found []string
+	for i := range f.source.files {
+		if rel := f.source.files[i].rel; path.Base(rel) == "repo.yaml" {
+			found = append(found, path.Join(f.target, path.Dir(rel)))
+		}
+	}
+	if len(found) != 1 {
+		return "", &InputError{
+			Subject: "repos", Err: fmt.Errorf("%s has %d package repositories", f.source.name(), len(found)),
+			Hint: "name the directory with repo.yaml in it; 'spack repo create' makes one",
+		}
+	}
+	return found[0], nil
+}
+
+func (c *copySource) name() string {
+	if len(c.files) == 0 {
+		return "the directory"
+	}
+	return c.files[0].path
+}
+
+// writeConfig writes the configuration that only this step sees. It goes
+// before all other: mirrors is whether packages may come from a cache. What a
+// cache has must not decide what is built, so it is not there when Spack
+// concretizes.
+func (j *spackJob) writeConfig(caches bool) error {
+	config := map[string]any{
+		"source_cache": spackLentSource,
+		"build_stage":  []string{spackLentStage},
+	}
+	mirrors := map[string]any{}
+	for _, m := range j.in.env.Mirrors {
+		if m.Source && !strings.HasPrefix(m.Fetch.URL, "oci") {
+			mirrors[m.Name] = map[string]any{"url": m.Fetch.URL, "source": true, "binary": false}
+		}
+	}
+	if caches {
+		mirrors["pdibuild"] = map[string]any{
+			"url": "file://" + spackLentCache, "source": false, "binary": true, "autopush": true, "signed": false,
+		}
+	}
+	return writeYAMLs(filepath.Join(j.lent, "config"), map[string]any{
+		"config.yaml":  map[string]any{"config": config},
+		"mirrors.yaml": map[string]any{"mirrors": mirrors},
+	})
+}
+
+func writeYAMLs(dir string, files map[string]any) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
+		data, err := yaml.Marshal(content)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// command is a call of spack in the environment.
+func (j *spackJob) command(args ...string) command {
+	cmd := command{
+		argv: append([]string{j.tool, "--color=never", "-C", spackLentConfig}, args...), user: "0", workdir: "/",
+		env: map[string]string{"TERM": "dumb", "SPACK_COLOR": "never"},
+	}
+	cmd.add = []workerMount{
+		{Type: "bind", Source: filepath.Join(j.lent, "config"), Target: spackLentConfig},
+		{Type: "bind", Source: filepath.Join(j.lent, "stage"), Target: spackLentStage, Write: true},
+		{Type: "bind", Source: filepath.Join(j.lent, "out"), Target: spackLentOut, Write: true},
+	}
+	for _, c := range []struct{ dir, target string }{{"sources", spackLentSource}, {"buildcache", spackLentCache}} {
+		cmd.add = append(cmd.add, workerMount{Type: "bind", Source: j.run.b.spackCache(c.dir), Target: c.target, Write: true})
+	}
+	if j.in.tool != "" {
+		cmd.add = append(cmd.add, workerMount{Type: "bind", Source: j.in.tool, Target: spackLentTool})
+		cmd.env["SPACK_ROOT"] = spackLentTool
+	}
+	return cmd
+}
+
+// spackCache is a directory of the host that all spack steps share.
+func (b *Builder) spackCache(name string) string {
+	dir := filepath.Join(b.cacheDir, "spack", name)
+	_ = os.MkdirAll(dir, 0o755) // what needs it says why it is not there
+	return dir
+}
+
+// exec runs a command in the working layer.
+func (j *spackJob) exec(ctx context.Context, cmd command) error {
+	report, request, err := j.runCommand(ctx, j.s, j.wk, cmd)
+	report.owners = append(j.report.owners, report.owners...)
+	j.report, j.request = report, request
+	return err
+}
+
+// capture runs a command and returns what it prints to standard output.
+func (j *spackJob) capture(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := j.command(args...)
+	out := filepath.Join(j.lent, "out", "captured")
+	cmd.argv = append([]string{"/bin/sh", "-c", `exec "$@" > ` + path.Join(spackLentOut, "captured"), "sh"}, cmd.argv...)
+	if err := j.exec(ctx, cmd); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(out)
+}
+
+// knownLock is the lock file to begin with: the one beside the environment, or
+// what the same inputs have given before.
+func (j *spackJob) knownLock() []byte {
+	if j.in.lock != nil {
+		return j.in.lock
+	}
+	data, err := os.ReadFile(j.lockPath())
+	if err != nil {
+		return nil
+	}
+	if _, err := spack.ParseLock(j.lockPath(), data); err != nil {
+		return nil // it is made again
+	}
+	return data
+}
+
+// lockPath is where the result of concretizing is kept: the same inputs give
+// the same, and after a failed installation it is not computed again.
+func (j *spackJob) lockPath() string {
+	return filepath.Join(j.run.b.spackCache("locks"), j.planned.Key+".lock")
+}
+
+// concretize works out what exactly will be installed.
+func (j *spackJob) concretize(ctx context.Context) error {
+	args := []string{"-e", j.dir, "concretize"}
+	if j.step.Concretize != "" {
+		args = append(args, "--"+j.step.Concretize)
+	}
+	if err := j.exec(ctx, j.command(args...)); err != nil {
+		return j.concretizeError(err)
+	}
+	name, err := j.inImage(path.Join(j.dir, spack.LockFileName))
+	if err != nil {
+		return err
+	}
+	if j.lockData, err = os.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
+		return &InputError{Err: errors.New("the environment has no specs: there is nothing to install"), Hint: "add packages to specs: in " + j.step.Environment}
+	} else if err != nil {
+		return err
+	}
+	if j.lock, err = spack.ParseLock(path.Join(j.dir, spack.LockFileName), j.lockData); err != nil {
+		return err
+	}
+	if j.in.lock != nil && !bytes.Equal(j.in.lock, j.lockData) {
+		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
+	}
+	return writeWhole(j.lockPath(), j.lockData)
+}
+
+func (j *spackJob) concretizeError(err error) error {
+	var step *StepError
+	if errors.As(err, &step) && step.Hint == "" {
+		step.Hint = "Spack finds no solution for the environment's specs: read the reasons above; loosen a version or variant, or name an external package"
+	}
+	return err
+}
+
+func (j *spackJob) warn(text string) {
+	e := j.event(EventWarning)
+	e.Text = text
+	j.run.emit(e)
+}
+
+func (j *spackJob) say(format string, args ...any) {
+	e := j.event(EventInfo)
+	e.Text = fmt.Sprintf(format, args...)
+	j.run.emit(e)
+}
+
+// writeWhole leaves the old content or the new one.
+func writeWhole(name string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}

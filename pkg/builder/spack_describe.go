@@ -1,0 +1,252 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// installation describes what has been installed.
+func (j *spackJob) installation(ctx context.Context) (*installation, error) {
+	in := &installation{Dir: j.dir}
+	if j.step.Strip {
+		in.Variant = "stripped"
+	}
+	specs, err := j.lock.Closure(spack.Link, spack.Run)
+	if err != nil {
+		return nil, err
+	}
+	prefixes, err := j.prefixes()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range specs {
+		p := installedPackage{Name: s.Name, Version: s.Version, Hash: s.Hash}
+		if s.External != nil {
+			p.Prefix = s.External.Path
+			in.Externals = append(in.Externals, p)
+			continue
+		}
+		if p.Prefix = prefixes[s.Hash]; p.Prefix == "" {
+			return nil, fmt.Errorf("%s was installed, but Spack's database does not have it", p)
+		}
+		in.Packages = append(in.Packages, p)
+	}
+	if err := j.addViews(in); err != nil {
+		return nil, err
+	}
+	in.Activation, err = j.activation(ctx)
+	return in, err
+}
+
+// prefixes are the install prefixes by hash, from the database of the install
+// tree.
+func (j *spackJob) prefixes() (map[string]string, error) {
+	found := map[string]string{}
+	root := spackInstallRoot
+	if set := j.in.env.InstallTree.Root; path.IsAbs(set) {
+		root = set
+	}
+	name, err := j.inImage(root)
+	if err != nil {
+		return nil, err
+	}
+	name = filepath.Join(unpad(name), ".spack-db/index.json")
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	db, err := spack.ReadDatabase(f)
+	if err != nil {
+		return nil, err
+	}
+	for hash, i := range db.Installs {
+		if i.Installed {
+			found[hash] = i.Prefix
+		}
+	}
+	return found, nil
+}
+
+// paddingStart is how the directories begin with which Spack makes the root of
+// an install tree as long as config:install_tree:padded_length says.
+const paddingStart = "__spack_path_pl"
+
+// unpad returns the directory below all padding: there the install tree is.
+func unpad(root string) string {
+	for {
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			return root
+		}
+		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && strings.HasPrefix(e.Name(), paddingStart[:5]) })
+		if i < 0 {
+			return root
+		}
+		root = filepath.Join(root, entries[i].Name())
+	}
+}
+
+// addViews notes the views that are there.
+func (j *spackJob) addViews(in *installation) error {
+	v := j.in.env.View
+	var roots []string
+	switch {
+	case v.Disabled:
+	case v.Path != "":
+		roots = []string{v.Path}
+	case len(v.Named) > 0:
+		for _, n := range v.Named {
+			roots = append(roots, n.Root)
+		}
+	default:
+		roots = []string{j.viewRoot()}
+	}
+	for _, root := range roots {
+		if !path.IsAbs(root) {
+			root = path.Join(j.dir, root)
+		}
+		if _, err := os.Lstat(filepath.Join(j.wk.root, root)); err == nil {
+			in.Views = append(in.Views, path.Clean(root))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// activation asks Spack what activating the environment changes. Variables
+// that are about Spack itself are left out: the image has none.
+func (j *spackJob) activation(ctx context.Context) (spack.Activation, error) {
+	script, err := j.capture(ctx, "env", "activate", "--sh", "--dir", j.dir)
+	if err != nil {
+		return nil, err
+	}
+	base := map[string]string{}
+	for _, kv := range j.request.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		base[name] = value
+	}
+	changes, err := spack.ParseActivation("spack env activate", script, base)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(changes, func(c spack.Change) bool {
+		return strings.HasPrefix(c.Name, "SPACK_") || c.Kind == spack.ChangeSet && base[c.Name] == c.Value
+	}), nil
+}
+
+// An elfKind says what strip may take from a file.
+type elfKind int
+
+const (
+	elfNone elfKind = iota
+	elfProgram
+	elfShared
+	elfArchive
+)
+
+// kindOfFile looks at the first bytes and, for ELF, at the header: kernel
+// modules and object files are relocatable, and they are left as they are.
+func kindOfFile(name string) elfKind {
+	f, err := os.Open(name)
+	if err != nil {
+		return elfNone
+	}
+	defer f.Close()
+	magic := make([]byte, 8)
+	if _, err := io.ReadFull(f, magic); err != nil {
+		return elfNone
+	}
+	if bytes.Equal(magic, []byte("!<arch>\n")) {
+		return elfArchive
+	}
+	if !bytes.Equal(magic[:4], []byte(elf.ELFMAG)) {
+		return elfNone
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return elfNone
+	}
+	switch {
+	case e.Type == elf.ET_EXEC:
+		return elfProgram
+	case e.Type == elf.ET_DYN && slices.ContainsFunc(e.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }):
+		return elfProgram
+	case e.Type == elf.ET_DYN:
+		return elfShared
+	}
+	return elfNone
+}
+
+// stripFlags are what strip is told for each kind. Shared libraries keep what
+// the dynamic linker needs; archives keep their symbols and the index, which
+// linking needs.
+var stripFlags = map[elfKind]string{
+	elfProgram: "--strip-all",
+	elfShared:  "--strip-unneeded",
+	elfArchive: "--strip-debug --enable-deterministic-archives",
+}
+
+// strip takes symbols and debug information out of the installed packages.
+// The binary cache has them as they were.
+func (j *spackJob) strip(ctx context.Context, in *installation) error {
+	if !j.step.Strip {
+		return nil
+	}
+	lists := map[elfKind][]string{}
+	for _, p := range in.Packages {
+		if err := j.sortByKind(p.Prefix, lists); err != nil {
+			return err
+		}
+	}
+	script := "command -v strip >/dev/null || { echo 'no strip in this image' >&2; exit 77; }\n"
+	for _, kind := range []elfKind{elfProgram, elfShared, elfArchive} {
+		if len(lists[kind]) == 0 {
+			continue
+		}
+		list := fmt.Sprintf("strip-%d", kind)
+		if err := os.WriteFile(filepath.Join(j.lent, "out", list), []byte(strings.Join(lists[kind], "\x00")+"\x00"), 0o600); err != nil {
+			return err
+		}
+		script += fmt.Sprintf("xargs -0 -n 50 -P %d strip %s < %s || true\n", j.jobs(), stripFlags[kind], path.Join(spackLentOut, list))
+	}
+	cmd := j.command()
+	cmd.argv = []string{"/bin/sh", "-c", script}
+	err := j.exec(ctx, cmd)
+	var step *StepError
+	if errors.As(err, &step) && step.ExitCode == 77 {
+		j.warn("the image has no strip (package binutils): programs and libraries keep their symbols")
+		return nil
+	}
+	return err
+}
+
+// sortByKind finds what can be stripped below a prefix.
+func (j *spackJob) sortByKind(prefix string, lists map[elfKind][]string) error {
+	top := filepath.Join(j.wk.root, prefix)
+	return filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		if kind := kindOfFile(name); kind != elfNone {
+			lists[kind] = append(lists[kind], strings.TrimPrefix(name, j.wk.root))
+		}
+		return nil
+	})
+}

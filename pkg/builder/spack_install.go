@@ -1,0 +1,211 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// memoryPerJob is what one compiler process may need at its worst, in bytes:
+// large C++ files of template libraries take about that much.
+const memoryPerJob = 2 << 30
+
+// install installs the environment. Each package is in the local binary cache
+// as soon as it is installed, so that whatever stops the installation, the next
+// one goes on behind the last finished package.
+func (j *spackJob) install(ctx context.Context) error {
+	if err := j.writeConfig(true); err != nil {
+		return err
+	}
+	jobs := j.jobs()
+	for {
+		failures, err := j.tryInstall(ctx, jobs)
+		if err == nil {
+			return j.pushPackages(ctx)
+		}
+		if jobs > 1 && ctx.Err() == nil && outOfMemory(err, failures) {
+			jobs = max(1, jobs/2)
+			j.warn(fmt.Sprintf("the memory did not suffice; what is missing is built again with %d jobs", jobs))
+			continue
+		}
+		return errors.Join(j.installError(err, failures), j.pushAfterFailure(ctx))
+	}
+}
+
+func (j *spackJob) tryInstall(ctx context.Context, jobs int) ([]spack.Failure, error) {
+	args := []string{"-e", j.dir, "install", "-j" + strconv.Itoa(jobs)}
+	if !j.step.KeepGoing {
+		args = append(args, "--fail-fast")
+	}
+	watch := &packageWatch{job: j, started: map[string]time.Time{}, total: len(j.lock.Specs)}
+	out := &spack.Output{Specs: j.lock.Specs, Handle: watch.handle}
+	cmd := j.command(args...)
+	cmd.watch = out
+	err := j.exec(ctx, cmd)
+	_ = out.Close() // never fails
+	return out.Failures(), err
+}
+
+// A packageWatch turns what Spack prints into events.
+type packageWatch struct {
+	job           *spackJob
+	started       map[string]time.Time
+	done, total   int
+	cached, built int
+}
+
+func (w *packageWatch) handle(e spack.Event) {
+	text := e.Name + "@" + e.Version
+	switch e.Kind {
+	case spack.EventInstalled:
+		switch {
+		case e.Already:
+		case e.FromCache:
+			text += " from the binary cache"
+			w.cached++
+		default:
+			text += " built"
+			w.built++
+		}
+		if e.Time > 0 {
+			text += fmt.Sprintf(" in %.0f s", e.Time.Seconds())
+		}
+	case spack.EventExternal:
+		text += " of the system"
+	case spack.EventFailed:
+		text += " FAILED in phase " + e.Phase
+	default:
+		return
+	}
+	w.done = min(w.done+1, w.total)
+	ev := w.job.event(EventPackage)
+	ev.Text, ev.Done, ev.Total, ev.Failed = text, int64(w.done), int64(w.total), e.Kind == spack.EventFailed
+	w.job.run.emit(ev)
+}
+
+// jobs is how many processes compile at once.
+func (j *spackJob) jobs() int {
+	if n, err := strconv.Atoi(j.step.Jobs); err == nil && n > 0 {
+		return n
+	}
+	n := runtime.NumCPU()
+	if memory := availableMemory(); memory > 0 {
+		n = min(n, int(memory/memoryPerJob))
+	}
+	return max(1, n)
+}
+
+// availableMemory is what this process may use, in bytes: the machine's, or
+// its control group's where that is less; see the kernel's cgroup-v2.rst.
+// 0 means that it is not known.
+func availableMemory() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	memory := int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // not an int64 on every architecture
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return memory
+	}
+	_, group, _ := strings.Cut(strings.TrimSpace(string(data)), "0::")
+	for dir := filepath.Join("/sys/fs/cgroup", group); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
+		limit, err := os.ReadFile(filepath.Join(dir, "memory.max"))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(limit)), 10, 64); err == nil {
+			memory = min(memory, n)
+		}
+	}
+	return memory
+}
+
+// outOfMemory recognises compilers that were killed for memory.
+func outOfMemory(err error, failures []spack.Failure) bool {
+	var step *StepError
+	if !errors.As(err, &step) {
+		return false
+	}
+	lines := slices.Clone(step.Tail)
+	for _, f := range failures {
+		lines = append(lines, f.Lines...)
+	}
+	return step.ExitCode == 137 || slices.ContainsFunc(lines, func(line string) bool {
+		for _, sign := range []string{"Killed signal terminated program", "fatal error: Killed", "virtual memory exhausted", "Cannot allocate memory", "std::bad_alloc"} {
+			if strings.Contains(line, sign) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// installError says which packages could not be installed, and why.
+func (j *spackJob) installError(err error, failures []spack.Failure) error {
+	var step *StepError
+	if !errors.As(err, &step) || len(failures) == 0 {
+		return err
+	}
+	first := failures[0]
+	var names []string
+	for _, f := range failures {
+		name := f.String()
+		if f.Phase != "" {
+			name += " failed in phase " + f.Phase
+		}
+		names = append(names, name)
+	}
+	failed := *step
+	failed.Err = errors.New(strings.Join(names, "; "))
+	failed.Tail = first.Lines
+	if failed.Tail == nil {
+		failed.Tail = step.Tail
+	}
+	for _, f := range slices.Backward(failures) {
+		if log := j.saveLog(f); log != "" {
+			failed.LogFile = log
+		}
+	}
+	if failed.Hint == "" {
+		failed.Hint = "what is installed is kept: correct " + first.Name + " (a version, a variant, a patched package in repos:) and run the same command again, which goes on from there"
+	}
+	return &failed
+}
+
+// saveLog keeps the whole log of a package, which Spack has in a directory
+// that goes with this step.
+func (j *spackJob) saveLog(f spack.Failure) string {
+	rel, ok := strings.CutPrefix(f.Log, spackLentStage+"/")
+	if !ok {
+		return ""
+	}
+	src, err := os.OpenInRoot(filepath.Join(j.lent, "stage"), rel)
+	if err != nil {
+		return ""
+	}
+	defer src.Close()
+	name := filepath.Join(j.run.logDir, fmt.Sprintf("%s-%02d-%s-%s.log", j.stage.Name, j.n, f.Name, f.Version))
+	dst, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return ""
+	}
+	masked := j.run.mask(dst)
+	_, err = io.Copy(masked, src)
+	if errors.Join(err, masked.Close(), dst.Close()) != nil {
+		return ""
+	}
+	return name
+}

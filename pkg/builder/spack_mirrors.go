@@ -1,0 +1,279 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// This file is between the local binary cache and the environment's mirrors.
+// Packages go through us and not through Spack: the build never sees a
+// credential, and a registry that Spack cannot talk to is none of its business.
+
+// fetch brings packages that a mirror has and this host lacks into the local
+// binary cache. A mirror that cannot be used makes the build slower, no more,
+// unless it is required.
+func (j *spackJob) fetch(ctx context.Context) error {
+	local, err := j.localCache(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := j.held(ctx, local)
+	if err != nil {
+		j.warn(fmt.Sprintf("the local binary cache cannot be read, and everything is built: %v", err))
+		have = map[string]bool{}
+	}
+	for _, m := range j.in.env.Mirrors {
+		if !m.Binary || m.Fetch.URL == "" {
+			continue
+		}
+		if err := j.fetchFrom(ctx, m, local, have); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := j.mirrorTrouble("pull", m.Name, m.Fetch.URL, err); err != nil {
+				return err
+			}
+		}
+	}
+	j.sayPlan(have)
+	return nil
+}
+
+// mirrorTrouble is an error where the cache is required, else a warning.
+func (j *spackJob) mirrorTrouble(op, name, address string, err error) error {
+	if j.step.Buildcache != nil && j.step.Buildcache.Required {
+		return &RegistryError{Op: op, Image: address, Err: err, Hint: "the recipe says that this binary cache is required; 'required: false' goes on without it"}
+	}
+	consequence := "what it may have is built here"
+	if op == "push" {
+		consequence = "nothing is lost: the packages are in the local binary cache, and the next build sends them"
+	}
+	j.warn(fmt.Sprintf("%s: binary cache %s (%s): %v; %s", op, name, address, err, consequence))
+	return nil
+}
+
+// needed are the packages of the lock that have to be there, given those that
+// a cache has: what is built needs its build dependencies as well.
+func needed(lock *spack.Lock, have map[string]bool) []*spack.Spec {
+	seen := map[string]bool{}
+	var list []*spack.Spec
+	var visit func(hash string)
+	visit = func(hash string) {
+		s := lock.Specs[hash]
+		if s == nil || seen[hash] {
+			return
+		}
+		seen[hash] = true
+		if s.External == nil {
+			list = append(list, s)
+		}
+		for _, d := range s.Dependencies {
+			if d.Types&(spack.Link|spack.Run) != 0 || !have[hash] && d.Types&spack.Build != 0 {
+				visit(d.Hash)
+			}
+		}
+	}
+	for _, r := range lock.Roots {
+		visit(r.Hash)
+	}
+	return list
+}
+
+// sayPlan says what will be compiled.
+func (j *spackJob) sayPlan(have map[string]bool) {
+	specs, cached := needed(j.lock, have), 0
+	for _, s := range specs {
+		if have[s.Hash] {
+			cached++
+		}
+	}
+	j.say("%d packages: %d from binary caches, %d to build", len(specs), cached, len(specs)-cached)
+}
+
+func (j *spackJob) localCache(ctx context.Context) (*buildcache.Cache, error) {
+	return buildcache.Open(ctx, j.run.b.spackCache("buildcache"), buildcache.Options{})
+}
+
+// held are the hashes of the packages in a cache.
+func (j *spackJob) held(ctx context.Context, c *buildcache.Cache) (map[string]bool, error) {
+	have := map[string]bool{}
+	packages, err := c.List(ctx, buildcache.ListOptions{Brief: true})
+	if errors.Is(err, buildcache.ErrNotFound) {
+		return have, nil
+	}
+	for i := range packages {
+		have[packages[i].Hash] = true
+	}
+	return have, err
+}
+
+func (j *spackJob) fetchFrom(ctx context.Context, m spack.Mirror, local *buildcache.Cache, have map[string]bool) error {
+	if m.Signed != nil && *m.Signed && !strings.HasPrefix(m.Fetch.URL, "oci") {
+		return errors.New("its packages have to be verified by signature, which pdibuild does not do")
+	}
+	remote, err := j.openMirror(ctx, m.Fetch)
+	if err != nil {
+		return err
+	}
+	theirs, err := j.held(ctx, remote)
+	if err != nil {
+		return err
+	}
+	all := map[string]bool{}
+	for hash := range theirs {
+		all[hash] = true
+	}
+	for hash := range have {
+		all[hash] = true
+	}
+	var filters []buildcache.Filter
+	for _, s := range needed(j.lock, all) {
+		if theirs[s.Hash] && !have[s.Hash] {
+			filters = append(filters, buildcache.Filter{Hash: s.Hash})
+		}
+	}
+	if len(filters) == 0 {
+		return nil
+	}
+	res, err := buildcache.Copy(ctx, remote, local, buildcache.CopyOptions{
+		Filters: filters, Dependencies: buildcache.NoDependencies, NoIndex: true, Progress: j.transferred("fetched"),
+	})
+	if res != nil {
+		for _, hash := range slices.Concat(res.Copied, res.Present) {
+			have[hash] = true
+		}
+	}
+	return err
+}
+
+// transferred reports packages on their way.
+func (j *spackJob) transferred(done string) func(buildcache.CopyEvent) {
+	return func(e buildcache.CopyEvent) {
+		if e.Present || e.Err != nil {
+			return
+		}
+		ev := j.event(EventPackage)
+		ev.Text, ev.Done, ev.Total = fmt.Sprintf("%s@%s %s", e.Package.Name, e.Package.Version, done), int64(e.Done), int64(e.Total)
+		j.run.emit(ev)
+	}
+}
+
+// openMirror opens a mirror of the environment.
+func (j *spackJob) openMirror(ctx context.Context, c spack.Connection) (*buildcache.Cache, error) {
+	return buildcache.Open(ctx, c.URL, buildcache.Options{
+		Credentials: j.credentials(c),
+		Insecure:    j.run.b.registries.TLSVerify != nil && !*j.run.b.registries.TLSVerify,
+		CertDir:     j.run.b.registries.CertDir,
+		Proxy:       proxyOf(j.run.opt.Env),
+		Report:      func(text string) { j.say("%s: %s", c.URL, text) },
+	})
+}
+
+// credentials are the step's secrets, and where it names none, what the user
+// has logged in with.
+func (j *spackJob) credentials(c spack.Connection) buildcache.CredentialFunc {
+	files := buildcache.AuthFiles(append([]string{j.run.b.registries.AuthFile}, j.run.b.registries.LoginFiles...)...)
+	return func(ctx context.Context, host, repository string) (buildcache.Credential, error) {
+		cred := buildcache.Credential{Username: c.ID}
+		if b := j.step.Buildcache; b != nil {
+			if name := j.secret(b.Username); name != "" {
+				cred.Username = name
+			}
+			cred.Password = j.secret(b.Password)
+		}
+		if cred.Password != "" {
+			return cred, nil
+		}
+		return files(ctx, host, repository)
+	}
+}
+
+// secret is the value of a secret; "" if it was not given.
+func (j *spackJob) secret(id string) string {
+	return strings.TrimRight(string(j.run.opt.Secrets[id]), "\r\n")
+}
+
+func proxyOf(env map[string]string) func(*http.Request) (*url.URL, error) {
+	get := func(name string) string {
+		if v := env[strings.ToLower(name)]; v != "" {
+			return v
+		}
+		return env[name]
+	}
+	choose := (&httpproxy.Config{HTTPProxy: get("HTTP_PROXY"), HTTPSProxy: get("HTTPS_PROXY"), NoProxy: get("NO_PROXY")}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }
+}
+
+// pushPackages sends what the environment consists of to the mirrors that the
+// step names.
+func (j *spackJob) pushPackages(ctx context.Context) error {
+	if j.step.Buildcache == nil || len(j.step.Buildcache.Push) == 0 {
+		return nil
+	}
+	local, err := j.localCache(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range j.step.Buildcache.Push {
+		i := slices.IndexFunc(j.in.env.Mirrors, func(m spack.Mirror) bool { return m.Name == name })
+		if i < 0 {
+			return &InputError{Subject: "buildcache: push", Err: fmt.Errorf("the environment has no mirror %q", name), Hint: "its mirrors are those of mirrors: in " + j.step.Environment}
+		}
+		m := j.in.env.Mirrors[i]
+		if err := j.pushTo(ctx, local, m); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := j.mirrorTrouble("push", m.Name, m.Push.URL, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror) error {
+	if b := j.step.Buildcache; b.Password != "" && j.secret(b.Password) == "" {
+		return fmt.Errorf("secret %q was not given", b.Password)
+	}
+	remote, err := j.openMirror(ctx, m.Push)
+	if err != nil {
+		return err
+	}
+	var filters []buildcache.Filter
+	for _, s := range j.lock.Specs {
+		if s.External == nil {
+			filters = append(filters, buildcache.Filter{Hash: s.Hash})
+		}
+	}
+	res, err := buildcache.Copy(ctx, local, remote, buildcache.CopyOptions{
+		Filters: filters, Dependencies: buildcache.NoDependencies, Progress: j.transferred("pushed"),
+	})
+	if err == nil {
+		j.say("%s: %d packages pushed, %d had been there, %d bytes sent", m.Name, len(res.Copied), len(res.Present), res.SentBytes)
+	}
+	return err
+}
+
+// pushAfterFailure sends what is finished all the same: it is of use to
+// others. The failure is what counts, so this one's are only warnings.
+func (j *spackJob) pushAfterFailure(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	var refused *RegistryError
+	if err := j.pushPackages(ctx); err != nil && !errors.As(err, &refused) {
+		return err
+	}
+	return nil
+}
