@@ -142,7 +142,7 @@ func needsOf(full string) []need {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	libraries, err := f.ImportedLibraries()
 	if err != nil {
 		return nil

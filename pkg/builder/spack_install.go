@@ -40,7 +40,8 @@ func (j *spackJob) install(ctx context.Context) error {
 			j.warn(fmt.Sprintf("the memory did not suffice; what is missing is built again with %d jobs", jobs))
 			continue
 		}
-		return errors.Join(j.installError(err, failures), j.pushAfterFailure(ctx))
+		j.pushAfterFailure(ctx)
+		return j.installError(err, failures)
 	}
 }
 

@@ -266,14 +266,12 @@ func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.
 }
 
 // pushAfterFailure sends what is finished all the same: it is of use to
-// others. The failure is what counts, so this one's are only warnings.
-func (j *spackJob) pushAfterFailure(ctx context.Context) error {
+// others. The failure is what counts, so trouble here is only a warning.
+func (j *spackJob) pushAfterFailure(ctx context.Context) {
 	if ctx.Err() != nil {
-		return nil
+		return
 	}
-	var refused *RegistryError
-	if err := j.pushPackages(ctx); err != nil && !errors.As(err, &refused) {
-		return err
+	if err := j.pushPackages(ctx); err != nil {
+		j.warn(err.Error())
 	}
-	return nil
 }
