@@ -25,8 +25,8 @@ import (
 // the store.
 
 // keepTree makes a layer of a tree.
-func (r *run) keepTree(parent string, tree *layer.Tree) (cache.Record, error) {
-	return r.keep(parent, tree, nil, layer.Options{})
+func (r *run) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	return r.keep(parent, tree, nil, opt)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.

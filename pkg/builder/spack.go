@@ -96,6 +96,9 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	if err != nil {
 		return cache.Record{}, err
 	}
+	// Compiled files have the times at which they were, those from a binary
+	// cache have none: the same packages have to be the same files.
+	opt.OneTime = true
 	j.wk.closed = j.run.isolation.PIDNamespace
 	rec, err := j.run.keepDiff(j.s.layer, j.wk, opt)
 	if err != nil {

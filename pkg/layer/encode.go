@@ -99,6 +99,9 @@ func (e *encoder) header(src *tar.Header, p place) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.opt.OneTime {
+		hdr.ModTime = clamp(e.opt.Epoch, e.opt.Epoch)
+	}
 	if e.opt.Owner != nil && !p.whiteout {
 		e.opt.Owner(hdr)
 	}
@@ -162,7 +165,7 @@ func (e *encoder) write(hdr *tar.Header, content io.Reader, origin Origin) error
 func (e *encoder) writeContent(hdr *tar.Header, content io.Reader, origin Origin) (err error) {
 	if e.isByteCode(hdr) {
 		var changed bool
-		if content, changed, err = clampByteCode(content, e.opt.Epoch); err != nil {
+		if content, changed, err = clampByteCode(content, e.opt); err != nil {
 			return err
 		}
 		if changed {

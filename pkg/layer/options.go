@@ -14,6 +14,11 @@ type Options struct {
 	// ones become Epoch. The zero value is 1 January 1970.
 	Epoch time.Time
 
+	// OneTime gives every entry Epoch as its modification time, not only
+	// those that have a later one: for files whose times say how they came
+	// here and nothing about what they are.
+	OneTime bool
+
 	// Skip drops the entry of a path and everything below it, for example
 	// the mount points that a command has left. It is asked with clean
 	// relative paths ("run/secrets"); a whiteout is about the path it hides.

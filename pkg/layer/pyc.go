@@ -9,7 +9,6 @@ import (
 	"math"
 	"path"
 	"strings"
-	"time"
 )
 
 // pycHeader is the length of the header of Python byte code since 3.7
@@ -37,15 +36,15 @@ func pycSource(name string) string {
 // clampByteCode lets byte code name the time that its source has in the layer.
 // Otherwise Python would take the byte code for outdated, and compile the
 // source again at every start. Changed reports whether that was needed.
-func clampByteCode(content io.Reader, epoch time.Time) (_ io.Reader, changed bool, err error) {
+func clampByteCode(content io.Reader, opt Options) (_ io.Reader, changed bool, err error) {
 	var head [pycHeader]byte
 	if _, err := io.ReadFull(content, head[:]); err != nil {
 		return nil, false, fmt.Errorf("read the header of Python byte code: %w", err)
 	}
-	limit := uint32(min(max(0, epoch.Unix()), math.MaxUint32))
+	limit := uint32(min(max(0, opt.Epoch.Unix()), math.MaxUint32))
 	flags, mtime := head[4:8], head[8:12]
 	timestamped := head[2] == '\r' && head[3] == '\n' && binary.LittleEndian.Uint32(flags) == 0
-	if timestamped && binary.LittleEndian.Uint32(mtime) > limit {
+	if said := binary.LittleEndian.Uint32(mtime); timestamped && (said > limit || opt.OneTime && said != limit) {
 		binary.LittleEndian.PutUint32(mtime, limit)
 		changed = true
 	}
