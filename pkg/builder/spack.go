@@ -77,7 +77,7 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	}
 	for _, do := range []func(context.Context) error{j.prepare, j.concretize, j.fetch, j.install} {
 		if err := do(ctx); err != nil {
-			return cache.Record{}, err
+			return cache.Record{}, x.keepFailed(ctx, failure{wk, j.request, s.layer, err})
 		}
 	}
 	in, err := j.installation(ctx)

@@ -65,7 +65,7 @@ func (p *Plan) spackInputs(step recipe.SpackInstall) (*spackInputs, error) {
 		parts = append(parts, string(in.lock))
 	}
 	for i, repo := range step.Repos {
-		parts = append(parts, in.addFiles(p, &in.repos, repo, fmt.Sprintf("repos/%d", i+1), &err))
+		parts = append(parts, in.addFiles(p, &in.repos, repo, path.Join(fmt.Sprintf("repos/%d", i+1), p.repoPlace(repo)), &err))
 	}
 	for i, scope := range step.Scopes {
 		parts = append(parts, in.addFiles(p, &in.scopes, scope, fmt.Sprintf("scopes/%d", i+1), &err))
@@ -114,6 +114,20 @@ func (p *Plan) environmentFile(step recipe.SpackInstall) (name string, data []by
 	}
 	data, err = yaml.Marshal(inline)
 	return "the recipe's environment", data, err
+}
+
+// repoPlace is where a package repository has to be for Spack to take it: since
+// version 2 of the interface, repositories are Python packages below spack_repo.
+// "" leaves it as it is, which is right for a directory with that structure.
+func (p *Plan) repoPlace(dir string) string {
+	var file struct {
+		Repo struct{ Namespace, API string }
+	}
+	data, err := p.readContext(path.Join(filepath.ToSlash(dir), "repo.yaml"))
+	if err != nil || yaml.Unmarshal(data, &file) != nil || !strings.HasPrefix(file.Repo.API, "v2") {
+		return ""
+	}
+	return path.Join("spack_repo", strings.ReplaceAll(file.Repo.Namespace, ".", "/"))
 }
 
 func (p *Plan) readContext(name string) (_ []byte, err error) {

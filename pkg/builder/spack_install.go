@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -169,6 +170,9 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		}
 		names = append(names, name)
 	}
+	if dir := j.buildDir(first); dir != "" {
+		j.request.Cwd = dir // where 'pdibuild shell --failed' stands
+	}
 	failed := *step
 	failed.Err = errors.New(strings.Join(names, "; "))
 	failed.Tail = first.Lines
@@ -181,9 +185,23 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		}
 	}
 	if failed.Hint == "" {
-		failed.Hint = "what is installed is kept: correct " + first.Name + " (a version, a variant, a patched package in repos:) and run the same command again, which goes on from there"
+		failed.Hint = "what is installed is kept: correct " + first.Name + " (a version, a variant, a patched package in repos:) and run the same command again, which goes on from there. 'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
 	}
 	return &failed
+}
+
+// buildDir is the directory in which a package was being built: the one with
+// its log or, since Spack 1.1, beside its log; "" if it is gone.
+func (j *spackJob) buildDir(f spack.Failure) string {
+	rel, ok := strings.CutPrefix(path.Dir(f.Log), spackLentStage+"/")
+	if !ok {
+		return ""
+	}
+	dirs, _ := filepath.Glob(filepath.Join(j.lent, "stage", rel, "spack-stage-*-"+f.Hash)) // a bad pattern matches nothing
+	if len(dirs) == 1 && f.Hash != "" {
+		return path.Join(path.Dir(f.Log), filepath.Base(dirs[0]))
+	}
+	return path.Dir(f.Log)
 }
 
 // saveLog keeps the whole log of a package, which Spack has in a directory

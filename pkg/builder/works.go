@@ -111,18 +111,20 @@ func (w *works) remove(id string) error {
 			errs = append(errs, err)
 		}
 	}
+	if err := os.RemoveAll(filepath.Join(w.dir, id+".lent")); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) == 0 {
 		errs = append(errs, w.forget(id))
 	}
 	return errors.Join(errs...)
 }
 
-// forget removes what there is of a working layer beside the layer itself.
+// forget removes what there is of a mounted working layer beside the layer
+// itself.
 func (w *works) forget(id string) error {
-	for _, ext := range []string{".d", ".lent"} {
-		if err := os.RemoveAll(filepath.Join(w.dir, id+ext)); err != nil {
-			return err
-		}
+	if err := os.RemoveAll(filepath.Join(w.dir, id+".d")); err != nil {
+		return err
 	}
 	return os.Remove(filepath.Join(w.dir, id))
 }
