@@ -44,6 +44,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/inspect"},
 	},
 	{
+		"pkg/doctor", "it looks at the host through the builder",
+		[]string{"cmd", "pkg/inspect"},
+	},
+	{
 		"pkg/inspect", "looking at an image does not build one",
 		[]string{"cmd", "pkg/builder", "go.podman.io/buildah"},
 	},

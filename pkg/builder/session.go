@@ -42,6 +42,7 @@ type session struct {
 	receiving, copying  sync.WaitGroup
 	mu                  sync.Mutex
 	terminal            *os.File
+	reading             bool // keys closes stopRead
 	restore             func()
 }
 
@@ -95,6 +96,9 @@ func (s *session) end() {
 	defer s.mu.Unlock()
 	if s.terminal != nil {
 		_ = s.terminal.Close()
+	}
+	if !s.reading {
+		_ = s.stopRead.Close()
 	}
 	s.restore()
 }
@@ -165,6 +169,7 @@ func (s *session) connect(fd int) {
 		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
 			s.restore = func() { _ = term.Restore(int(in.Fd()), state) }
 		}
+		s.reading = true
 		go s.keys(in, s.terminal)
 	}
 	s.copying.Add(1)

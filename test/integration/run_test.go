@@ -201,3 +201,42 @@ func (p *project) startCommand(args ...string) *started {
 	p.t.Helper()
 	return p.startUntil("READY\n", args...)
 }
+
+// An image that the store does not have is fetched, from a file or a registry,
+// unless that is forbidden.
+func TestRunFetchesImage(t *testing.T) {
+	p, _ := helloMPI(t)
+	archive := "oci-archive:" + filepath.Join(t.TempDir(), "image.tar")
+	if o := p.in("export", "--compression", "none", "hello-mpi:test", archive); o.code != 0 {
+		t.Fatalf("export: exit code %d\n%s", o.code, o.stderr)
+	}
+	p.freshStore()
+	p.in("run", archive, "sh", "-c", "whoami").prints("pdi\n")
+	noWorkIsLeft(t, p.store)
+	p.in("run", "--pull=never", "127.0.0.1:1/group/image:1").fails(2, "the store has none of that name", "pdibuild images")
+	p.in("run", "--tls-verify=false", "127.0.0.1:1/group/image:1").fails(7, "the store has no image of that name", "127.0.0.1:1")
+}
+
+// Where the ids of a volume cannot be mapped, root is told whose its files will
+// be.
+func TestRunVolumeWithoutMapping(t *testing.T) {
+	if kindOfUser() != asRoot {
+		t.Skip("SKIPPED: only root maps the ids of volumes")
+	}
+	p, _ := helloMPI(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skipf("SKIPPED: this test needs a file system that cannot map ids: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	o := p.in("run", "-v", dir+":/data", "hello-mpi:test", "touch", "/data/file")
+	o.prints("")
+	o.says("volume "+dir, "belongs to uid 1001", "--user root")
+	info, err := os.Stat(filepath.Join(dir, "file"))
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 1001 {
+		t.Errorf("the file: %+v, %v", info, err)
+	}
+}
