@@ -50,6 +50,7 @@ const (
 	Credentials             Topic = "credentials"
 	Registry                Topic = "registry"
 	BootstrapTool           Topic = "bootstrap-tool"
+	Git                     Topic = "git"
 )
 
 // A Help is what there is to say about a topic.
@@ -246,6 +247,11 @@ var table = map[Topic]Help{
 		Means: "images there can be neither fetched nor pushed",
 		Admin: "open the way to it, or name a proxy",
 		User:  "check the name; set https_proxy where a proxy is needed; give --cert-dir or --tls-verify=false for a certificate of the site's own",
+	},
+	Git: {
+		Means: "recipes with 'spack' steps cannot fetch Spack",
+		Admin: "install it with 'apt-get install git'",
+		User:  "give a directory that has Spack: 'spack: {path: DIRECTORY}'",
 	},
 	BootstrapTool: {
 		Means: "recipes that start from a Debian mirror (from: mmdebstrap:…) cannot be built; images from a registry or a file can",

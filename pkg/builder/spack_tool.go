@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 )
 
 // spackRepository is where releases of Spack come from.
@@ -30,7 +32,7 @@ func (j *spackJob) fetchTool(ctx context.Context) (_ string, err error) {
 	}
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", &HostError{Op: "fetch Spack", Err: errors.New("git is not installed"), Hint: "install git, or give a directory: 'spack: {path: DIRECTORY}'"}
+		return "", hostError("fetch Spack", errors.New("git is not installed"), hosthelp.Git)
 	}
 	tmp, err := os.MkdirTemp(tools, ".new-*")
 	if err != nil {

@@ -187,6 +187,11 @@ func availableMemory(file string) (uint64, bool) {
 
 // tools are programs that some recipes need.
 func (x *examination) tools() {
+	if path, err := exec.LookPath("git"); err == nil {
+		x.good("git", path)
+	} else {
+		x.bad("git", Note, "git is not installed", hosthelp.Git)
+	}
 	for _, name := range []string{"mmdebstrap", "debootstrap"} {
 		if path, err := exec.LookPath(name); err == nil {
 			x.good("bootstrap-tool", path)
