@@ -90,8 +90,16 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	return j.keep(in)
 }
 
-// keep makes the layer.
+// keep makes the layer. It has the script that activates the environment, for
+// the stage's run steps.
 func (j *spackJob) keep(in *installation) (cache.Record, error) {
+	script, err := j.inImage(path.Join(j.dir, activateScript))
+	if err != nil {
+		return cache.Record{}, err
+	}
+	if err := os.WriteFile(script, []byte(activationScript(in.Activation)), 0o644); err != nil {
+		return cache.Record{}, err
+	}
 	opt, err := j.diffOptions(j.wk, j.report, j.request)
 	if err != nil {
 		return cache.Record{}, err
