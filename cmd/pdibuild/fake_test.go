@@ -13,6 +13,7 @@ import (
 
 // A fakeEngine is a store in which everything goes as a test says.
 type fakeEngine struct {
+	pending func(builder.PendingPushOptions) (int, error)
 	// build, push and so on are called when they are not nil.
 	build  func(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error)
 	plan   func(r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error)
@@ -151,3 +152,10 @@ stages:
   - name: final
     from: base
 `
+
+func (f *fakeEngine) PushPending(_ context.Context, opt builder.PendingPushOptions) (int, error) {
+	if f.pending == nil {
+		return 0, nil
+	}
+	return f.pending(opt)
+}

@@ -14,11 +14,16 @@ const pushLong = `Push an image of the store to a registry and print the digest 
 there. IMAGE is a name or an id; DESTINATION, by default the image's own name,
 is a name at a registry.
 
-Credentials are those of 'podman login' and 'docker login', or --creds.`
+With --buildcache, and no IMAGE, it sends the Spack packages that a build could
+not send to the binary cache of its environment: they wait in the local one.
+
+Credentials are those of 'podman login' and 'docker login', or --creds. For
+--buildcache also the variables that the mirror's access_pair names.`
 
 const pushExample = `  pdibuild push ghcr.io/site/app:1.2
   pdibuild push localhost/demo registry.example.org/site/demo:latest
-  pdibuild push --tls-verify=false demo 127.0.0.1:5000/demo`
+  pdibuild push --tls-verify=false demo 127.0.0.1:5000/demo
+  pdibuild push --buildcache --creds me`
 
 // transferFlags are those of the verbs that send one image away.
 type transferFlags struct {
@@ -66,17 +71,28 @@ func newPush(a *app) *cobra.Command {
 	var (
 		flags      transferFlags
 		digestFile string
+		packages   bool
 	)
 	cmd := &cobra.Command{
-		Use:     "push IMAGE [DESTINATION]",
+		Use:     "push {IMAGE [DESTINATION] | --buildcache}",
 		Short:   "Push an image to a registry",
 		Long:    pushLong,
 		Example: pushExample,
-		Args:    arguments(1, 2, "an IMAGE and perhaps a DESTINATION"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !packages {
+				return arguments(1, 2, "an IMAGE and perhaps a DESTINATION")(cmd, args)
+			}
+			return arguments(0, 0, "no IMAGE beside --buildcache")(cmd, args)
+		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := flags.check(); err != nil {
 			return err
+		}
+		if packages {
+			return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
+				return a.pushPending(ctx, e)
+			})
 		}
 		image, destination := args[0], ""
 		if len(args) > 1 {
@@ -98,6 +114,22 @@ func newPush(a *app) *cobra.Command {
 	}
 	flags.add(cmd)
 	flags.store.addRegistries(cmd)
+	cmd.Flags().BoolVar(&packages, "buildcache", false, "send the Spack packages that builds could not send to their binary caches")
 	cmd.Flags().StringVar(&digestFile, "digestfile", "", "also write the digest to this `file`")
 	return cmd
+}
+
+// pushPending sends the packages that wait for their binary cache.
+func (a *app) pushPending(ctx context.Context, e engine) error {
+	sent, err := e.PushPending(ctx, builder.PendingPushOptions{
+		Env:    a.proxies(true),
+		Report: func(text string) { a.note("%s", text) },
+		Credential: func(p builder.PendingPush) (user, password string) {
+			return a.env(p.UserVariable), a.env(p.SecretVariable)
+		},
+	})
+	if err == nil && sent == 0 {
+		a.note("no packages wait for a binary cache")
+	}
+	return err
 }

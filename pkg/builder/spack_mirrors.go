@@ -56,7 +56,7 @@ func (j *spackJob) mirrorTrouble(op, name, address string, err error) error {
 	}
 	consequence := "what it may have is built here"
 	if op == "push" {
-		consequence = "nothing is lost: the packages are in the local binary cache, and the next build sends them"
+		consequence = "nothing is lost: the packages are in the local binary cache, and 'pdibuild push --buildcache' sends them later"
 	}
 	j.warn(fmt.Sprintf("%s: binary cache %s (%s): %v; %s", op, name, address, err, consequence))
 	return nil
@@ -136,18 +136,13 @@ func (j *spackJob) fetchFrom(ctx context.Context, m spack.Mirror, local *buildca
 	for hash := range have {
 		all[hash] = true
 	}
-	var filters []buildcache.Filter
+	var hashes []string
 	for _, s := range needed(j.lock, all) {
 		if theirs[s.Hash] && !have[s.Hash] {
-			filters = append(filters, buildcache.Filter{Hash: s.Hash})
+			hashes = append(hashes, s.Hash)
 		}
 	}
-	if len(filters) == 0 {
-		return nil
-	}
-	res, err := buildcache.Copy(ctx, remote, local, buildcache.CopyOptions{
-		Filters: filters, Dependencies: buildcache.NoDependencies, NoIndex: true, Progress: j.transferred("fetched"),
-	})
+	res, err := copyPackages(ctx, remote, local, hashes, buildcache.CopyOptions{NoIndex: true, Progress: j.transferred("fetched")})
 	if res != nil {
 		for _, hash := range slices.Concat(res.Copied, res.Present) {
 			have[hash] = true
@@ -170,32 +165,19 @@ func (j *spackJob) transferred(done string) func(buildcache.CopyEvent) {
 
 // openMirror opens a mirror of the environment.
 func (j *spackJob) openMirror(ctx context.Context, c spack.Connection) (*buildcache.Cache, error) {
-	return buildcache.Open(ctx, c.URL, buildcache.Options{
-		Credentials: j.credentials(c),
-		Insecure:    j.run.b.registries.TLSVerify != nil && !*j.run.b.registries.TLSVerify,
-		CertDir:     j.run.b.registries.CertDir,
-		Proxy:       proxyOf(j.run.opt.Env),
-		Report:      func(text string) { j.say("%s: %s", c.URL, text) },
-	})
-}
-
-// credentials are the step's secrets, and where it names none, what the user
-// has logged in with.
-func (j *spackJob) credentials(c spack.Connection) buildcache.CredentialFunc {
-	files := buildcache.AuthFiles(append([]string{j.run.b.registries.AuthFile}, j.run.b.registries.LoginFiles...)...)
-	return func(ctx context.Context, host, repository string) (buildcache.Credential, error) {
-		cred := buildcache.Credential{Username: c.ID}
-		if b := j.step.Buildcache; b != nil {
-			if name := j.secret(b.Username); name != "" {
-				cred.Username = name
+	return j.run.b.openRemote(ctx, c.URL, remoteOptions{
+		env: j.run.opt.Env, report: func(text string) { j.say("%s: %s", c.URL, text) },
+		credential: func() (user, password string) {
+			b := j.step.Buildcache
+			if b == nil {
+				return "", ""
 			}
-			cred.Password = j.secret(b.Password)
-		}
-		if cred.Password != "" {
-			return cred, nil
-		}
-		return files(ctx, host, repository)
-	}
+			if user = j.secret(b.Username); user == "" {
+				user = c.ID
+			}
+			return user, j.secret(b.Password)
+		},
+	})
 }
 
 // secret is the value of a secret; "" if it was not given.
@@ -234,6 +216,11 @@ func (j *spackJob) pushPackages(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			if err := j.run.b.remember(PendingPush{
+				Mirror: m.Name, URL: m.Push.URL, UserVariable: m.Push.IDVariable, SecretVariable: m.Push.SecretVariable, Hashes: j.ownHashes(),
+			}); err != nil {
+				return err
+			}
 			if err := j.mirrorTrouble("push", m.Name, m.Push.URL, err); err != nil {
 				return err
 			}
@@ -250,19 +237,24 @@ func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.
 	if err != nil {
 		return err
 	}
-	var filters []buildcache.Filter
-	for _, s := range j.lock.Specs {
+	hashes := j.ownHashes()
+	res, err := copyPackages(ctx, local, remote, hashes, buildcache.CopyOptions{Progress: j.transferred("pushed")})
+	if err != nil {
+		return err
+	}
+	j.say("%s: %d packages pushed, %d had been there, %d bytes sent", m.Name, len(res.Copied), len(res.Present), res.SentBytes)
+	return j.run.b.forgetPushed(m.Push.URL, hashes)
+}
+
+// ownHashes are those of all packages that are not the system's.
+func (j *spackJob) ownHashes() []string {
+	var hashes []string
+	for hash, s := range j.lock.Specs {
 		if s.External == nil {
-			filters = append(filters, buildcache.Filter{Hash: s.Hash})
+			hashes = append(hashes, hash)
 		}
 	}
-	res, err := buildcache.Copy(ctx, local, remote, buildcache.CopyOptions{
-		Filters: filters, Dependencies: buildcache.NoDependencies, Progress: j.transferred("pushed"),
-	})
-	if err == nil {
-		j.say("%s: %d packages pushed, %d had been there, %d bytes sent", m.Name, len(res.Copied), len(res.Present), res.SentBytes)
-	}
-	return err
+	return hashes
 }
 
 // pushAfterFailure sends what is finished all the same: it is of use to

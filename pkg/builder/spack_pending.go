@@ -1,0 +1,186 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+)
+
+// A PendingPush is what a build could not send to a Spack binary cache.
+type PendingPush struct {
+	// Mirror is its name in the environment, URL its address.
+	Mirror string `json:"mirror"`
+	URL    string `json:"url"`
+	// UserVariable and SecretVariable are the environment variables that
+	// Spack would take the credentials from; "" if the environment names none.
+	UserVariable   string `json:"user_variable,omitempty"`
+	SecretVariable string `json:"secret_variable,omitempty"`
+	// Hashes are those of the packages.
+	Hashes []string `json:"hashes"`
+}
+
+// PendingPushOptions say how PushPending reaches a cache.
+type PendingPushOptions struct {
+	// Credential returns user and password, unless Registries has them; both
+	// empty means that the files with logins are asked. May be nil.
+	Credential func(PendingPush) (user, password string)
+	// Env names proxies, as BuildOptions.Env does.
+	Env map[string]string
+	// Report receives lines for people; may be nil.
+	Report func(text string)
+}
+
+func (b *Builder) pendingPath(address string) string {
+	return filepath.Join(b.spackCache("pending"), keyOf("pending", address)[:16]+".json")
+}
+
+// PendingPushes returns what builds could not send to binary caches.
+func (b *Builder) PendingPushes() ([]PendingPush, error) {
+	files, err := filepath.Glob(filepath.Join(b.spackCache("pending"), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var all []PendingPush
+	for _, file := range files {
+		if p, ok := readPending(file); ok {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// readPending reads a record. A damaged one costs the reminder, no package.
+func readPending(file string) (p PendingPush, ok bool) {
+	data, err := os.ReadFile(file)
+	return p, err == nil && json.Unmarshal(data, &p) == nil && p.URL != ""
+}
+
+// remember adds to what is to be sent to the cache.
+func (b *Builder) remember(p PendingPush) error {
+	path := b.pendingPath(p.URL)
+	if old, ok := readPending(path); ok {
+		p.Hashes = append(p.Hashes, old.Hashes...)
+	}
+	slices.Sort(p.Hashes)
+	p.Hashes = slices.Compact(p.Hashes)
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return writeWhole(path, data)
+}
+
+// forgetPushed takes packages that have been sent off the record.
+func (b *Builder) forgetPushed(address string, hashes []string) error {
+	path := b.pendingPath(address)
+	p, ok := readPending(path)
+	if !ok {
+		return nil
+	}
+	p.Hashes = slices.DeleteFunc(p.Hashes, func(h string) bool { return slices.Contains(hashes, h) })
+	if len(p.Hashes) > 0 {
+		data, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		return writeWhole(path, data)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// PushPending sends what builds could not send, and returns how many packages
+// are at their cache now. What cannot be sent now either stays pending; the
+// error, a *RegistryError, says why.
+func (b *Builder) PushPending(ctx context.Context, opt PendingPushOptions) (sent int, err error) {
+	pending, err := b.PendingPushes()
+	if err != nil {
+		return 0, err
+	}
+	local, err := buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{})
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, p := range pending {
+		n, err := b.pushOnePending(ctx, local, p, opt)
+		sent += n
+		if err != nil {
+			errs = append(errs, &RegistryError{Op: "push", Image: p.URL, Err: err, Hint: "log in with 'podman login', give --creds, or set the variables that the environment names; the packages stay in the local binary cache"})
+		}
+	}
+	return sent, errors.Join(errs...)
+}
+
+func (b *Builder) pushOnePending(ctx context.Context, local *buildcache.Cache, p PendingPush, opt PendingPushOptions) (int, error) {
+	report := opt.Report
+	if report == nil {
+		report = func(string) {}
+	}
+	remote, err := b.openRemote(ctx, p.URL, remoteOptions{
+		env: opt.Env, report: report,
+		credential: func() (user, password string) {
+			if r := b.registries; r.Username != "" || opt.Credential == nil {
+				return r.Username, r.Password
+			}
+			return opt.Credential(p)
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	res, err := copyPackages(ctx, local, remote, p.Hashes, buildcache.CopyOptions{})
+	if err != nil {
+		return 0, err
+	}
+	gone := len(p.Hashes) - len(res.Copied) - len(res.Present)
+	report(fmt.Sprintf("%s: %d packages pushed, %d had been there, %d are no longer in the local binary cache", p.URL, len(res.Copied), len(res.Present), gone))
+	return len(res.Copied) + len(res.Present), b.forgetPushed(p.URL, p.Hashes)
+}
+
+// copyPackages copies the packages with the given hashes.
+func copyPackages(ctx context.Context, from, to *buildcache.Cache, hashes []string, opt buildcache.CopyOptions) (*buildcache.CopyResult, error) {
+	for _, h := range hashes {
+		opt.Filters = append(opt.Filters, buildcache.Filter{Hash: h})
+	}
+	opt.Dependencies = buildcache.NoDependencies
+	if len(hashes) == 0 {
+		return &buildcache.CopyResult{}, nil
+	}
+	return buildcache.Copy(ctx, from, to, opt)
+}
+
+// remoteOptions say how a binary cache is reached.
+type remoteOptions struct {
+	// credential returns user and password, or nothing.
+	credential func() (user, password string)
+	env        map[string]string
+	report     func(string)
+}
+
+// openRemote opens a binary cache with given credentials or, where there are
+// none, with what the user has logged in with.
+func (b *Builder) openRemote(ctx context.Context, address string, opt remoteOptions) (*buildcache.Cache, error) {
+	files := buildcache.AuthFiles(append([]string{b.registries.AuthFile}, b.registries.LoginFiles...)...)
+	return buildcache.Open(ctx, address, buildcache.Options{
+		Credentials: func(ctx context.Context, host, repository string) (buildcache.Credential, error) {
+			if user, password := opt.credential(); password != "" {
+				return buildcache.Credential{Username: user, Password: password}, nil
+			}
+			return files(ctx, host, repository)
+		},
+		Insecure: b.registries.TLSVerify != nil && !*b.registries.TLSVerify,
+		CertDir:  b.registries.CertDir,
+		Proxy:    proxyOf(opt.env),
+		Report:   opt.report,
+	})
+}
