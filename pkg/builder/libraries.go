@@ -106,6 +106,9 @@ func compareLibraries(in *installation, builder, final *linker) ([]lack, error) 
 				if final.has(name, n) || !builder.has(name, n) {
 					continue
 				}
+				if n.version != "" && final.find(name, n) == "" {
+					continue // the library as a whole is lacking
+				}
 				key := n.library + " " + n.version
 				if found[key] == nil {
 					found[key] = &lack{library: n.library, version: n.version, owner: builder.owner(n.library)}

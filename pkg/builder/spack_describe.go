@@ -19,7 +19,11 @@ import (
 
 // installation describes what has been installed.
 func (j *spackJob) installation(ctx context.Context) (*installation, error) {
-	in := &installation{Dir: j.dir}
+	text, err := (&rootView{root: j.wk.root}).read(path.Join(j.dir, spack.EnvironmentFileName))
+	if err != nil {
+		return nil, err
+	}
+	in := &installation{Dir: j.dir, Text: keyOf(string(text), string(j.lockData))}
 	if j.step.Strip {
 		in.Variant = "stripped"
 	}

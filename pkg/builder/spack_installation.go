@@ -18,6 +18,8 @@ type installation struct {
 	// views' roots; all are paths in the image.
 	Dir   string   `json:"dir"`
 	Views []string `json:"views,omitempty"`
+	// Text identifies the contents of these two files.
+	Text string `json:"text"`
 	// Packages are what is needed to run, dependencies first.
 	Packages []installedPackage `json:"packages"`
 	// Externals are packages of the distribution that they need.

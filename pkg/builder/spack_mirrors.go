@@ -54,11 +54,11 @@ func (j *spackJob) mirrorTrouble(op, name, address string, err error) error {
 	if j.step.Buildcache != nil && j.step.Buildcache.Required {
 		return &RegistryError{Op: op, Image: address, Err: err, Hint: "the recipe says that this binary cache is required; 'required: false' goes on without it"}
 	}
-	consequence := "what it may have is built here"
+	consequence := "the build goes on without it"
 	if op == "push" {
 		consequence = "nothing is lost: the packages are in the local binary cache, and 'pdibuild push --buildcache' sends them later"
 	}
-	j.warn(fmt.Sprintf("%s: binary cache %s (%s): %v; %s", op, name, address, err, consequence))
+	j.warn(fmt.Sprintf("binary cache %s (%s), %s: %v; %s", name, address, op, err, consequence))
 	return nil
 }
 
