@@ -77,6 +77,8 @@ func eventLine(e builder.Event, verbose bool) string {
 			return where(e) + "failed after " + seconds(e.Duration) + ": " + text
 		}
 		return where(e) + "done in " + seconds(e.Duration)
+	case builder.EventPackage:
+		return where(e) + packageText(e) + ": " + text
 	case builder.EventCommit:
 		if text == "" {
 			text = "writing the image"
@@ -179,4 +181,9 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		w.line(bytes.TrimRight(w.rest[:i], "\r"))
 		w.rest = w.rest[i+1:]
 	}
+}
+
+// packageText says how far a spack step has come.
+func packageText(e builder.Event) string {
+	return fmt.Sprintf("packages %d/%d", e.Done, e.Total)
 }

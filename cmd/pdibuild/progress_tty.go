@@ -113,6 +113,8 @@ func (p *ttyPrinter) track(e builder.Event) {
 	case builder.EventStepCached, builder.EventStepEnd:
 		r := p.row(e)
 		r.text, r.last, r.start = "", "", p.now()
+	case builder.EventPackage:
+		p.row(e).text = packageText(e) + ": " + firstLine(e.Text)
 	case builder.EventTransfer:
 		r := p.row(e)
 		r.last = transferText(e)

@@ -54,6 +54,8 @@ type spackJob struct {
 	tool, version string
 	lock          *spack.Lock
 	lockData      []byte
+	// have are the hashes of the packages in the local binary cache.
+	have map[string]bool
 	// report and request are those of the last command; the report has the
 	// owners that all have left.
 	report  workerReport

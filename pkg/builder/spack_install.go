@@ -51,7 +51,7 @@ func (j *spackJob) tryInstall(ctx context.Context, jobs int) ([]spack.Failure, e
 	if !j.step.KeepGoing {
 		args = append(args, "--fail-fast")
 	}
-	watch := &packageWatch{job: j, started: map[string]time.Time{}, total: len(j.lock.Specs)}
+	watch := &packageWatch{job: j, started: map[string]time.Time{}, total: len(needed(j.lock, j.have))}
 	out := &spack.Output{Specs: j.lock.Specs, Handle: watch.handle}
 	cmd := j.command(args...)
 	cmd.watch = out
@@ -84,8 +84,6 @@ func (w *packageWatch) handle(e spack.Event) {
 		if e.Time > 0 {
 			text += fmt.Sprintf(" in %.0f s", e.Time.Seconds())
 		}
-	case spack.EventExternal:
-		text += " of the system"
 	case spack.EventFailed:
 		text += " FAILED in phase " + e.Phase
 	default:

@@ -45,6 +45,7 @@ func (j *spackJob) fetch(ctx context.Context) error {
 			}
 		}
 	}
+	j.have = have
 	j.sayPlan(have)
 	return nil
 }
