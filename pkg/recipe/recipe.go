@@ -321,9 +321,10 @@ type SpackInstall struct {
 type SpackSource struct {
 	// Version is a release of Spack.
 	Version string `yaml:"version,omitempty"`
-	// Path is a directory in the context.
+	// Path is a directory in the context, or an absolute one.
 	Path string `yaml:"path,omitempty"`
-	// Git is a repository's URL.
+	// Git is a repository's URL, with #REF behind it for a branch, tag or
+	// commit.
 	Git string `yaml:"git,omitempty"`
 }
 
@@ -339,7 +340,8 @@ type Buildcache struct {
 	Required bool `yaml:"required,omitempty"`
 	// Unsigned packages are accepted and pushed.
 	Unsigned bool `yaml:"unsigned,omitempty"`
-	// Proxy keeps the credentials outside of the build.
+	// Proxy keeps the credentials outside of the build, where they always
+	// are: packages travel through pdibuild, which needs no proxy for that.
 	Proxy bool `yaml:"proxy,omitempty"`
 }
 
