@@ -24,6 +24,7 @@ type buildVerb struct {
 	isolation              string
 	compression            compressionFlags
 	jobs                   int
+	writeLock              bool
 	push, httpProxy        bool
 	iidFile, metadataFile  string
 
@@ -71,6 +72,7 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
 	v.compression.add(cmd, "pushed and written layers")
+	f.BoolVar(&v.writeLock, "write-lock", false, "write what Spack has concretized to as spack.lock beside spack.yaml")
 	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
 	f.StringVar(&v.isolation, "isolation", "auto", "`kind` of wall between run steps and this host: auto, oci or chroot")
 	f.BoolVar(&v.httpProxy, "http-proxy", true, "run steps with this host's http_proxy, https_proxy, no_proxy and so on")
@@ -222,6 +224,7 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 		Env:       v.app.proxies(v.httpProxy),
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,
+		WriteLock: v.writeLock,
 		Events:    p.Event,
 		Output:    p.Output,
 	})

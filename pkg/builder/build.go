@@ -53,6 +53,14 @@ func (b *Builder) reuseImage(p *Plan, opt BuildOptions, start time.Time) (*Resul
 	res := &Result{ImageID: p.Image, LogDir: ""}
 	for _, s := range p.Stages {
 		res.Cached += len(s.Steps)
+		for _, step := range s.Steps {
+			if !opt.WriteLock {
+				break
+			}
+			if err := b.writeLock(p, step); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err := b.describe(res, opt.Tags); err != nil {
 		return nil, err
@@ -279,6 +287,11 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 		r.count(true)
 	} else if err = x.execute(ctx, s, &next); err != nil {
 		return s, err
+	}
+	if r.opt.WriteLock {
+		if err := r.b.writeLock(r.plan, planned); err != nil {
+			return s, err
+		}
 	}
 	next.known = true
 	next.recordStep(planned.Text, r.plan.time())

@@ -100,6 +100,9 @@ type BuildOptions struct {
 	Isolation Isolation
 	// Jobs is how many stages run side by side. Zero means one per core.
 	Jobs int
+	// WriteLock writes what spack steps have concretized to as spack.lock
+	// beside their spack.yaml, in the context.
+	WriteLock bool
 	// Events receives progress, from several goroutines but one call at a
 	// time; may be nil.
 	Events func(Event)

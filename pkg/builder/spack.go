@@ -402,8 +402,35 @@ func (j *spackJob) knownLock() []byte {
 
 // lockPath is where the result of concretizing is kept: the same inputs give
 // the same, and after a failed installation it is not computed again.
-func (j *spackJob) lockPath() string {
-	return filepath.Join(j.run.b.spackCache("locks"), j.planned.Key+".lock")
+func (j *spackJob) lockPath() string { return j.run.b.lockPath(j.planned.Key) }
+
+func (b *Builder) lockPath(key string) string {
+	return filepath.Join(b.spackCache("locks"), key+".lock")
+}
+
+// writeLock writes the lock file of a finished spack step beside its
+// environment. One that is in the recipe has no place for it.
+func (b *Builder) writeLock(p *Plan, planned PlannedStep) error {
+	step, ok := planned.step.(recipe.Spack)
+	if !ok || step.Spack.Environment == "" {
+		return nil
+	}
+	data, err := os.ReadFile(b.lockPath(planned.Key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &InputError{Subject: "--write-lock", Err: errors.New("what the step has concretized to is no longer kept"), Hint: "build once with --no-cache"}
+	}
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(p.Context)
+	if err != nil {
+		return err
+	}
+	name := path.Join(path.Dir(filepath.ToSlash(step.Spack.Environment)), spack.LockFileName)
+	if err := errors.Join(root.WriteFile(name, data, 0o644), root.Close()); err != nil {
+		return fmt.Errorf("write the lock file: %w", err)
+	}
+	return nil
 }
 
 // concretize works out what exactly will be installed.

@@ -251,6 +251,7 @@ func (v *validator) workdirs(path string, st *Stage) {
 
 // image checks what a stage says about its image.
 func (v *validator) image(path string, st *Stage) {
+	v.activation(path, st)
 	if c := st.Compiler; c != nil {
 		for key, p := range map[string]string{"cc": c.CC, "cxx": c.CXX, "fc": c.FC} {
 			if p != "" {

@@ -92,3 +92,18 @@ func (v *validator) spackOf(st *Stage) []string {
 	}
 	return names
 }
+
+// activation reports an entrypoint that would activate nothing.
+func (v *validator) activation(path string, st *Stage) {
+	if st.Entrypoint == nil || st.Entrypoint.Shell != "activate" || v.unsureStages {
+		return
+	}
+	for from, n := st, 0; from != nil && n < len(v.r.Stages); from, n = v.r.Stage(from.From), n+1 {
+		for _, s := range from.Steps {
+			if _, ok := s.(Environment); ok {
+				return
+			}
+		}
+	}
+	v.fail(path+".entrypoint", "activate needs an environment step in this stage, or in one that it starts from: there is nothing to activate")
+}

@@ -109,7 +109,13 @@ func TestSpackEnvironment(t *testing.T) {
 	if out := p.run("run", "--storage-root", p.store, "localhost/spack-flow:spack"); out.stdout != "app runs\n" {
 		t.Errorf("the image runs: %d %q %s", out.code, out.stdout, out.stderr)
 	}
-	again := p.build().ok()
+	again := p.build("--write-lock").ok()
+	if lock := p.read("spack.lock"); !strings.Contains(lock, `"spec":"app"`) {
+		t.Errorf("--write-lock has written %q", lock)
+	}
+	if err := os.Remove(filepath.Join(p.dir, "spack.lock")); err != nil {
+		t.Fatal(err)
+	}
 	again.wantSteps(o.Cached+o.Executed, 0)
 	if again.ImageID != o.ImageID {
 		t.Errorf("the second build made %s, the first %s", again.ImageID, o.ImageID)
