@@ -255,5 +255,5 @@ func (p *planFlags) recipeName() string {
 	case p.file != "":
 		return p.file
 	}
-	return filepath.Join(p.contextDir, recipe.FileName)
+	return recipe.Find(p.contextDir)
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pdidev/pdibuild/pkg/spack"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -23,23 +25,36 @@ const (
 	maxDepth = 64
 )
 
-// Load reads pdibuild.yaml (or pdibuild.yml) in dir. Problems with its
-// contents are Errors.
+// Load reads pdibuild.yaml (or pdibuild.yml) in dir. A directory that has only
+// a spack.yaml is a recipe, too: that of its container: section. Problems with
+// its contents are Errors.
 func Load(dir string) (*Recipe, error) {
-	for _, name := range []string{FileName, "pdibuild.yml"} {
-		path := filepath.Join(dir, name)
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			return LoadFile(path)
-		}
+	switch path := Find(dir); {
+	case filepath.Base(path) == spack.EnvironmentFileName:
+		return fromEnvironment(path)
+	case exists(path):
+		return LoadFile(path)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, Errors{{File: dir, Message: "there is no such directory"}}
 	}
-	message := fmt.Sprintf("no %s in %s; 'pdibuild init' writes one to start with, --file names another", FileName, dir)
-	if _, err := os.Stat(filepath.Join(dir, "spack.yaml")); err == nil {
-		message += " (there is a spack.yaml, which this version cannot build by itself)"
+	return nil, Errors{{Message: fmt.Sprintf("no %s in %s; 'pdibuild init' writes one to start with, --file names another; a spack.yaml alone would do, too", FileName, dir)}}
+}
+
+// Find returns the file in dir that Load reads: pdibuild.yaml, pdibuild.yml or
+// spack.yaml. Where none of them is, it is the first, which could be.
+func Find(dir string) string {
+	for _, name := range []string{FileName, "pdibuild.yml", spack.EnvironmentFileName} {
+		if path := filepath.Join(dir, name); exists(path) {
+			return path
+		}
 	}
-	return nil, Errors{{Message: message}}
+	return filepath.Join(dir, FileName)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // LoadFile reads a recipe from a file. Problems with its contents are Errors.
