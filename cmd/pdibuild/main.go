@@ -9,7 +9,14 @@ import (
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
+// standardPath is where a host's programs are if nobody says so: without
+// newuidmap, for example, a user would seem to have a single id.
+const standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 func main() {
+	if os.Getenv("PATH") == "" {
+		_ = os.Setenv("PATH", standardPath) // fails for bad names only
+	}
 	if builder.Init() {
 		return // a helper process of a build; its work is done
 	}

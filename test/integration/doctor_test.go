@@ -152,7 +152,7 @@ func situations() []situation {
 			check: "home", status: "warning", words: []string{"cannot be written to", "set HOME"},
 		},
 		{name: "no home", script: `unset HOME; exec "$@"`, check: "home", status: "warning", words: []string{"HOME is not set"}},
-		{name: "no TMPDIR", env: []string{"TMPDIR=/no/such"}, check: "temporary-directory", status: "warning", words: []string{"/no/such", "set TMPDIR"}, code: noTMPDIR},
+		{name: "no TMPDIR", env: []string{"TMPDIR=/no/such", "XDG_RUNTIME_DIR="}, check: "temporary-directory", status: "warning", words: []string{"/no/such", "set TMPDIR"}, code: noTMPDIR},
 		{
 			name: "full TMPDIR", script: `mkdir $D/t && mount -t tmpfs -o size=64k tmpfs $D/t && head -c 1M /dev/zero > $D/t/full 2>/dev/null; TMPDIR=$D/t exec "$@"`,
 			check: "temporary-directory", status: "warning", words: []string{"no space left"},
