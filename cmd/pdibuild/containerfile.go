@@ -74,9 +74,9 @@ func (p *planFlags) recipeArgument(args []string) ([]string, error) {
 	if len(args) == 0 {
 		return args, nil
 	}
-	info, err := os.Stat(args[0])
-	if err != nil || info.IsDir() {
-		return args, nil // setContext explains it
+	if info, err := os.Stat(args[0]); err != nil || info.IsDir() {
+		//nolint:nilerr // setContext looks again and explains it
+		return args, nil
 	}
 	if p.file != "" {
 		return nil, usagef("name one of them", "both --file %s and %s are recipes", p.file, args[0])

@@ -32,6 +32,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/recipe", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/inspect", "go.podman.io", "net/http", "os/exec"},
 	},
 	{
+		"pkg/containerfile", "it writes a file of a recipe, and nothing else",
+		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/inspect", "go.podman.io", "net/http", "os/exec"},
+	},
+	{
 		"pkg/cache", "the cache may talk to a registry, but never knows the engine or the builder",
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "go.podman.io/buildah", "go.podman.io/storage"},
 	},

@@ -109,7 +109,9 @@ func account(st *recipe.Stage, name string) *recipe.UserSpec {
 	return nil
 }
 
-func creates(u recipe.UserSpec) bool { return u.UID != 0 || u.GID != 0 || u.Home != "" || u.Shell != "" }
+func creates(u recipe.UserSpec) bool {
+	return u.UID != 0 || u.GID != 0 || u.Home != "" || u.Shell != ""
+}
 
 // owner is a copy's owner. An account that the stage creates, maybe only
 // later, is given by its numbers.

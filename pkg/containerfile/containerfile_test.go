@@ -197,7 +197,8 @@ func TestErrors(t *testing.T) {
 		"no such arg":    {nil, containerfile.Options{Args: map[string]string{"X": "1"}}, `no argument "X"`},
 		"nothing to take": {
 			[]recipe.Step{recipe.Spack{Spack: recipe.SpackInstall{Inline: map[string]any{"specs": []string{"x"}}, Repos: []string{"gone"}}}},
-			containerfile.Options{}, "package repository gone",
+			containerfile.Options{},
+			"package repository gone",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

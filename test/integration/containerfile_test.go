@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -27,7 +28,7 @@ stages:
           # it's $WORD
           END
           chmod 755 /opt/hello
-      - run: test "$(cat /run/secrets/token)" = NONCE && test "$TOKEN" = NONCE
+      - run: test "$(cat /run/secrets/token)" = VALUE && test "$TOKEN" = VALUE
         secrets: [{id: token, env: TOKEN}]
         workdir: /src
         env: {A: "$$5"}
@@ -63,23 +64,21 @@ func TestContainerfileIsBuiltByPodman(t *testing.T) {
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: podman as the judge of Containerfiles is run by root")
 	}
-	p := newProject(t, strings.ReplaceAll(containerfileRecipe, "NONCE", nonce()))
+	value := nonce()
+	p := newProject(t, strings.ReplaceAll(containerfileRecipe, "VALUE", value))
 	p.write("hello.sh", "#!/bin/sh\necho hello $1\n")
 	secret := filepath.Join(t.TempDir(), "token")
-	token := p.read("pdibuild.yaml")
-	token = token[strings.Index(token, "token)\" = ")+len("token)\" = "):]
-	if err := os.WriteFile(secret, []byte(token[:24]), 0o600); err != nil {
+	if err := os.WriteFile(secret, []byte(value), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	root := podmanStore(t, p)
+	podman := podmanStore(t)
 	text := p.run("containerfile", p.dir)
 	if text.code != 0 {
 		t.Fatalf("containerfile: %s", text.stderr)
 	}
 	p.write("Containerfile", text.stdout)
-	podman := append([]string{"--runtime", "runc"}, root...)
-	judge(t, "podman", append(podman, "build", "--format", "oci", "--network", "host", "--ulimit", "nofile=1024:1024", "--secret", "id=token,src="+secret, "-t", "localhost/by-podman", p.dir)...)
-	p.build("--tag", "localhost/by-pdibuild:1", "--secret", "id=token,src="+secret).ok()
+	judge(t, "podman", append(podman[:len(podman):len(podman)], "build", "--format", "oci", "--network", "host", "--ulimit", "nofile=1024:1024", "--secret", "id=token,src="+secret, "-t", "localhost/by-podman", p.dir)...)
+	p.loadInto(podman, "localhost/by-pdibuild:1", "--secret", "id=token,src="+secret)
 	theirs, ours := configOf(t, podman, "localhost/by-podman"), configOf(t, podman, "localhost/by-pdibuild:1")
 	if theirs != ours {
 		t.Errorf("the images differ:\n%s\n%s\n%s", theirs, ours, text.stdout)
@@ -92,24 +91,31 @@ func TestContainerfileIsBuiltByPodman(t *testing.T) {
 	}
 }
 
-// podmanStore is what makes podman use the project's store, which has a base
+// podmanStore is what makes podman use a store of its own, which has the base
 // image.
-func podmanStore(t *testing.T, p *project) []string {
+func podmanStore(t *testing.T) []string {
 	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "pdi") // podman takes at most 50 characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Unmount(filepath.Join(dir, "r", "overlay"), syscall.MNT_DETACH)
+		_ = os.RemoveAll(dir)
+	})
+	podman := []string{"--runtime", "runc", "--root", filepath.Join(dir, "r"), "--runroot", filepath.Join(dir, "x")}
 	b := newProject(t, "version: 1\nstages:\n  - {name: base, from: BASE, env: {PATH: /usr/local/bin:/usr/bin:/bin}}\n")
-	b.build("--tag", "docker.io/library/pdibuild-test-base:1").ok()
-	return []string{"--root", p.store, "--storage-driver", driverOf(t, p.store), "--runroot", t.TempDir()}
+	b.loadInto(podman, "docker.io/library/pdibuild-test-base:1")
+	return podman
 }
 
-func driverOf(t *testing.T, store string) string {
-	t.Helper()
-	for _, driver := range []string{"overlay", "vfs"} {
-		if _, err := os.Stat(filepath.Join(store, driver+"-images")); err == nil {
-			return driver
-		}
-	}
-	t.Fatalf("%s is no store", store)
-	return ""
+// loadInto builds the project and gives the image to podman.
+func (p *project) loadInto(podman []string, tag string, args ...string) {
+	p.t.Helper()
+	archive := filepath.Join(p.t.TempDir(), "image.tar")
+	p.build(append(args, "--tag", tag)...).ok()
+	p.build(append(args, "--tag", tag, "-o", "type=docker-archive,dest="+archive)...).ok()
+	judge(p.t, "podman", append(podman[:len(podman):len(podman)], "load", "-i", archive)...)
 }
 
 func configOf(t *testing.T, podman []string, image string) string {
