@@ -111,7 +111,7 @@ func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerRepo
 	if err != nil {
 		return workerReport{}, err
 	}
-	out := newOutput(x.run.mask, log, x.lines())
+	out := newOutput(x.run.mask, log, withoutChatter(x.lines()))
 	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
 	if err = errors.Join(err, out.Close()); err != nil {
 		return report, err
@@ -120,7 +120,7 @@ func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerRepo
 		return report, &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.exitCode, Tail: out.Tail(), LogFile: log.Name(),
 			Hint: "check that the mirror can be reached and has that suite and these packages",
-			Err:  fmt.Errorf("exit status %d", report.exitCode),
+			Err:  bootstrapFailure(out.Tail(), report.exitCode),
 		}
 	}
 	return report, nil

@@ -92,7 +92,7 @@ func (b *Builder) containerImage(ctx context.Context, image string, pull Pull) (
 	s, err := b.fetchBase(ctx, image, "linux/"+runtime.GOARCH, baseOptions{pull: pull, fetch: true})
 	var in *InputError
 	if errors.As(err, &in) {
-		return s, &InputError{Subject: "image " + image, Err: fmt.Errorf("the store has none of that name; %w", in.Err), Hint: "'pdibuild images' lists the images of this store; a name without a registry means one of them"}
+		return s, &InputError{Subject: "image " + image, Err: errors.New("the store has none of that name"), Hint: "'pdibuild images' lists the images of this store; a name with a registry in front, such as docker.io/library/debian:12, is fetched from there"}
 	}
 	var reg *RegistryError
 	if errors.As(err, &reg) {
