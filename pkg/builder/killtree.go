@@ -15,6 +15,9 @@ import (
 // descendants are found in /proc. A killed worker is the reaper of its
 // descendants, so those that have lost their parent are found, too.
 func killTree(pid int) error {
+	if pid <= 1 { // the whole host, or a group
+		return os.ErrProcessDone
+	}
 	for range 8 { // descendants may fork while we look
 		children := descendants(pid)
 		for _, p := range children {

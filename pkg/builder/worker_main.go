@@ -209,7 +209,7 @@ func waitAndReap(pid int) int {
 func endStragglers(pidNamespace bool) {
 	deadline := time.Now().Add(5 * time.Second)
 	for time.Now().Before(deadline) {
-		if pidNamespace {
+		if pidNamespace && os.Getpid() == 1 { // -1 would be all of the host's otherwise
 			_ = syscall.Kill(-1, syscall.SIGKILL)
 		} else {
 			for _, p := range descendants(os.Getpid()) {
