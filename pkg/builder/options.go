@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -178,6 +179,8 @@ type Plan struct {
 	source  string
 	epoch   int64
 	args    map[string]string
+	// contents are files of the context that need not be read again.
+	contents *cache.Contents
 }
 
 // A PlannedStage is one stage of a Plan.

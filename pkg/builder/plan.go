@@ -16,7 +16,8 @@ import (
 
 // Plan works out what building r in contextDir would do: it substitutes
 // arguments, hashes the files that steps copy, and looks every step up. It
-// changes nothing and asks no registry; a base image that is not in the store
+// changes nothing, except that it remembers the digests of those files, and
+// asks no registry; a base image that is not in the store
 // leaves the keys that depend on it empty.
 func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error) {
 	p, err := newPlan(r, contextDir, opt)
@@ -27,6 +28,7 @@ func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string,
 	if err != nil {
 		return nil, &InputError{Subject: "target", Err: err}
 	}
+	p.contents = cache.OpenContents(filepath.Join(b.cacheDir, "contents"), keyOf(p.Context, p.source, p.target))
 	states := map[string]state{}
 	for _, name := range order {
 		st, err := b.planStage(ctx, p, p.Recipe.Stage(name), states)
@@ -35,6 +37,9 @@ func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string,
 		}
 		states[name] = st
 	}
+	// What is not remembered is read again: where there is no room, that is
+	// for a later step to say.
+	_ = p.contents.Save()
 	p.Key = imageKey(states[p.target])
 	if rec, ok := b.steps.Get(p.Key); ok && !p.noCache && b.store.Exists(rec.ImageID) && p.allCached() {
 		p.Image = rec.ImageID

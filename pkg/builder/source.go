@@ -14,12 +14,15 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -60,7 +63,7 @@ func (p *Plan) copySource(step recipe.Copy, states map[string]state) (*copySourc
 	if len(step.Sources) == 1 && isURL(step.Sources[0]) {
 		return &copySource{key: keyOf("url", step.Sources[0], step.Checksum)}, nil
 	}
-	c := &contextReader{dir: p.Context, excludes: step.Exclude}
+	c := &contextReader{dir: p.Context, excludes: step.Exclude, known: p.contents}
 	return c.read(step.Sources)
 }
 
@@ -72,6 +75,8 @@ type contextReader struct {
 	root     *os.Root
 	ignore   *patternmatcher.PatternMatcher
 	files    []sourceFile
+	// known are files that need not be read.
+	known *cache.Contents
 }
 
 func (c *contextReader) read(sources []string) (_ *copySource, err error) {
@@ -89,7 +94,11 @@ func (c *contextReader) read(sources []string) (_ *copySource, err error) {
 			return nil, err
 		}
 		for _, match := range found {
+			from := len(c.files)
 			if err := c.walk(match, matches); err != nil {
+				return nil, sourceError(source, err)
+			}
+			if err := c.hashAll(c.files[from:]); err != nil {
 				return nil, sourceError(source, err)
 			}
 			matches++
@@ -210,8 +219,7 @@ func (c *contextReader) add(f sourceFile) (err error) {
 	case mode.IsDir():
 	case mode&fs.ModeSymlink != 0:
 		f.link, err = c.root.Readlink(f.path)
-	case mode.IsRegular():
-		f.sha256, err = c.hash(f.path)
+	case mode.IsRegular(): // see hashAll
 	default:
 		return nil // sockets, devices and fifos are not copied
 	}
@@ -221,8 +229,29 @@ func (c *contextReader) add(f sourceFile) (err error) {
 	return err
 }
 
-func (c *contextReader) hash(name string) (_ string, err error) {
-	f, err := c.root.Open(name)
+// hashAll identifies the contents of regular files, several at a time.
+func (c *contextReader) hashAll(files []sourceFile) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.NumCPU())
+	for i := range files {
+		f := &files[i]
+		if !f.info.Mode().IsRegular() {
+			continue
+		}
+		if sum, ok := c.known.Get(f.info); ok {
+			f.sha256 = hex.EncodeToString(sum[:])
+			continue
+		}
+		g.Go(func() (err error) {
+			f.sha256, err = c.hash(f)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+func (c *contextReader) hash(src *sourceFile) (_ string, err error) {
+	f, err := c.root.Open(src.path)
 	if err != nil {
 		return "", err
 	}
@@ -231,7 +260,9 @@ func (c *contextReader) hash(name string) (_ string, err error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	sum := [sha256.Size]byte(h.Sum(nil))
+	c.known.Put(f, src.info, sum)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // key does not depend on times or owners in the context.
