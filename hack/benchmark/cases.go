@@ -8,7 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // A benchCase is some work for all tools: a recipe and the Containerfile that
@@ -19,8 +19,13 @@ type benchCase struct {
 	// prepare makes the context, vary changes it for one round.
 	prepare func(ctx context.Context, dir string) error
 	vary    func(dir string, round int) error
+	// stage says that there is a stage "made" whose result every round uses.
+	stage bool
+	// ready is called once for each tool after its first build.
+	ready func(ctx context.Context, t tool, dir string) error
 	// push pushes the image instead of building it.
 	push   bool
+	rounds int      // at most
 	tools  []string // nil: all
 	floors []tool
 }
@@ -46,40 +51,82 @@ COPY --from=made /opt/tree /opt/tree
 `
 
 func cases(full bool) []benchCase {
-	floors := []tool{shellFloor("cp -al", "rm -rf out && cp -al tree out"), shellFloor("cp -a", "rm -rf out && cp -a tree out"), shellFloor("tar|sha256sum", "tar -cf - tree | sha256sum")}
-	copyCase := func(letter, title string, files int, bytes int64) benchCase {
-		return benchCase{
-			letter: letter, title: title, recipe: copyRecipe, containerfile: copyContainerfile,
-			prepare: func(_ context.Context, dir string) error { return makeTree(filepath.Join(dir, "tree"), files, bytes) },
-			vary:    newNumber, floors: floors,
-		}
+	short := []benchCase{
+		copyCase("a", "900 MB in 6,600 files from stage to stage", 6600, 900<<20),
+		againCase("d", "the same build again"),
+		commandsCase(),
 	}
-	run := benchCase{letter: "e", title: "20 commands that do nothing", prepare: makeTrue, vary: newNumber}
-	run.recipe = "version: 1\nname: localhost/bench\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {copy: true, to: /bin/true}\n      - {copy: number, to: /number}\n"
-	run.recipe = strings.Replace(run.recipe, "copy: true", `copy: "true"`, 1)
-	run.containerfile = "FROM scratch\nCOPY true /bin/true\nCOPY number /number\n"
-	for i := range 20 {
-		run.recipe += fmt.Sprintf("      - run: [/bin/true, \"%d\"]\n", i)
-		run.containerfile += fmt.Sprintf("RUN [\"/bin/true\", \"%d\"]\n", i)
+	if !full {
+		return short
 	}
-	same := copyCase("d", "the same build again", 6600, 900<<20)
-	same.vary = func(dir string, _ int) error {
+	many := againCase("d500", "the same build again, 500 images in the store")
+	many.tools, many.ready = []string{"pdibuild"}, buildImages(500)
+	small := copyCase("b", "1 GB in 100,000 files from stage to stage", 100000, 1<<30)
+	large := copyCase("c", "one file of 4 GB from stage to stage", 1, 4<<30)
+	small.rounds, large.rounds = 3, 2
+	return append(short, many, small, large, packagesCase(), pushCase())
+}
+
+func copyCase(letter, title string, files int, bytes int64) benchCase {
+	return benchCase{
+		letter: letter, title: title, recipe: copyRecipe, containerfile: copyContainerfile,
+		prepare: func(_ context.Context, dir string) error { return makeTree(filepath.Join(dir, "tree"), files, bytes) },
+		vary:    newNumber, stage: true, rounds: 5,
+		floors: []tool{
+			shellFloor("cp -al", "rm -rf out && cp -al tree out"),
+			shellFloor("cp -a", "rm -rf out && cp -a tree out"),
+			shellFloor("tar|sha256sum", "tar -cf - tree | sha256sum"),
+		},
+	}
+}
+
+func againCase(letter, title string) benchCase {
+	c := copyCase(letter, title, 6600, 100<<20)
+	c.vary = func(dir string, _ int) error {
 		return os.WriteFile(filepath.Join(dir, "number"), []byte("1\n"), 0o644)
 	}
-	same.floors = nil
-	push := copyCase("g", "1 GB pushed to a registry on this host", 6600, 1<<30)
-	push.push, push.floors, push.tools = true, nil, []string{"pdibuild", "buildah", "podman"}
-	all := []benchCase{
-		copyCase("a", "900 MB in 6,600 files from stage to stage", 6600, 900<<20), same, run,
+	c.floors, c.stage, c.rounds = nil, false, 11
+	return c
+}
+
+// buildImages fills a tool's store with other images.
+func buildImages(n int) func(context.Context, tool, string) error {
+	return func(ctx context.Context, t tool, dir string) error {
+		other := benchCase{recipe: "version: 1\nname: localhost/other\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {copy: number, to: /number}\n"}
+		for i := range n {
+			if err := newNumber(dir, i); err != nil {
+				return err
+			}
+			t.build[slices.Index(t.build, "--tag")+1] = fmt.Sprint("other", i)
+			u := t.buildOnce(ctx, other, dir)
+			t.build[slices.Index(t.build, "--tag")+1] = "bench"
+			if u.err != nil {
+				return u.err
+			}
+		}
+		return nil
 	}
-	if full {
-		all = append(all,
-			copyCase("b", "1 GB in 100,000 files from stage to stage", 100000, 1<<30),
-			copyCase("c", "one file of 4 GB from stage to stage", 1, 4<<30),
-			push,
-		)
+}
+
+func commandsCase() benchCase {
+	c := benchCase{letter: "e", title: "20 commands that do nothing", prepare: makeTrue, vary: newNumber, rounds: 5}
+	c.recipe = "version: 1\nname: localhost/bench\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {copy: \"true\", to: /bin/true}\n      - {copy: number, to: /number}\n"
+	c.containerfile = "FROM scratch\nCOPY true /bin/true\nCOPY number /number\n"
+	for i := range 20 {
+		c.recipe += fmt.Sprintf("      - run: [/bin/true, \"%d\"]\n", i)
+		c.containerfile += fmt.Sprintf("RUN [\"/bin/true\", \"%d\"]\n", i)
 	}
-	return all
+	return c
+}
+
+// pushCase pushes a layer that neither the tool nor the registry ever had.
+func pushCase() benchCase {
+	c := copyCase("g", "1 GB pushed to a registry on this host", 6600, 1<<30)
+	c.push, c.floors, c.stage, c.rounds = true, nil, false, 3
+	c.recipe = "version: 1\nname: localhost/bench\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {copy: tree, to: /opt/tree}\n"
+	c.containerfile = "FROM scratch\nCOPY tree /opt/tree\n"
+	c.vary = func(dir string, round int) error { return newNumber(filepath.Join(dir, "tree"), round) }
+	return c
 }
 
 // newNumber makes everything after it in the final stage new.

@@ -3,8 +3,8 @@
 //
 // Times are medians with the smallest and largest value. Ratios are to
 // pdibuild in the same run: other machines have other times. Memory is the
-// largest process of the tool (for BuildKit, its daemon); disk is what the
-// whole machine wrote meanwhile, flushed.
+// largest process of the tool (for BuildKit, its daemon); disk is what its
+// processes wrote into files.
 package main
 
 import (
@@ -15,15 +15,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
@@ -36,7 +42,7 @@ type bench struct {
 	tools    []tool
 	results  []result
 	progress *os.File
-	registry *exec.Cmd
+	daemons  []*exec.Cmd
 }
 
 // A result is one line of the table.
@@ -49,30 +55,38 @@ type result struct {
 	Ratio  float64 `json:"ratio"`
 	RSSMB  int64   `json:"rss_mb"`
 	DiskMB int64   `json:"disk_mb"`
-	Failed string  `json:"failed,omitempty"`
+	// PushedMB is what the last push stored at the registry.
+	PushedMB float64 `json:"pushed_mb,omitempty"`
+	Failed   string  `json:"failed,omitempty"`
 }
 
 func run(ctx context.Context) (err error) {
 	full := flag.Bool("full", false, "all cases and more rounds")
 	dir := flag.String("dir", "/var/tmp", "where to work; a disk with 20 GB of room")
-	only := flag.String("only", "", "the cases to run, such as a,e")
+	only := flag.String("case", "", "the cases to run, such as a,e; also those of the full run")
+	tools := flag.String("tool", "", "the tools to run beside pdibuild, such as buildah,BuildKit; default: all")
 	pdibuild := flag.String("pdibuild", "bin/pdibuild", "the program")
 	buildkit := flag.String("buildkit", "", "the directory of buildkitd and buildctl")
 	out := flag.String("json", "", "the file that gets the results")
 	flag.Parse()
 	b := &bench{rounds: 3, progress: os.Stderr}
 	if *full {
-		b.rounds = 7
+		b.rounds = 11
 	}
 	if b.dir, err = os.MkdirTemp(*dir, "pdibench"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	defer func() { err = errors.Join(err, b.remove()) }()
 	if err := b.findTools(ctx, *pdibuild, *buildkit); err != nil {
 		return err
 	}
 	defer b.stop()
-	for _, c := range cases(*full) {
+	if *tools != "" {
+		b.tools = slices.DeleteFunc(b.tools, func(t tool) bool {
+			return !t.recipe && !slices.Contains(strings.Split(*tools, ","), t.name)
+		})
+	}
+	for _, c := range cases(*full || *only != "") {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), c.letter) {
 			continue
 		}
@@ -81,14 +95,19 @@ func run(ctx context.Context) (err error) {
 		}
 	}
 	b.print()
-	if *out == "" {
+	return b.write(*out)
+}
+
+// write writes the results as JSON; to the file "" nothing.
+func (b *bench) write(file string) error {
+	if file == "" {
 		return nil
 	}
 	data, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*out, append(data, '\n'), 0o644)
+	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
 // measure prepares a case for every tool, then lets them take turns, the
@@ -106,13 +125,21 @@ func (b *bench) measure(ctx context.Context, c benchCase) error {
 		}
 	}
 	for _, e := range entries {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		e.warmUp(ctx, c, dir)
+		fmt.Fprintf(b.progress, "    %s is ready\n", e.result.Tool)
 	}
-	for round := range b.rounds {
+	for round := range min(b.rounds, c.rounds) {
 		for _, e := range entries {
 			e.round(ctx, c, dir, round)
 		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		slices.Reverse(entries)
+		fmt.Fprintf(b.progress, "    round %d\n", round+1)
 	}
 	slices.SortStableFunc(entries, func(x, y *entry) int { return x.tool.order - y.tool.order })
 	own := entries[0].finish()
@@ -123,7 +150,43 @@ func (b *bench) measure(ctx context.Context, c benchCase) error {
 		}
 		b.results = append(b.results, e.result)
 	}
+	for _, t := range b.tools {
+		if err := b.empty(ctx, t); err != nil {
+			return err
+		}
+	}
 	return os.RemoveAll(dir)
+}
+
+// empty removes all images of a tool: the disk has not room for all cases.
+func (b *bench) empty(ctx context.Context, t tool) error {
+	if err := b.unmount(t.store); err != nil {
+		return err
+	}
+	return t.command(ctx, b.dir, t.fill(t.emptyCommand, b.dir)).err
+}
+
+// remove removes all that the benchmark made.
+func (b *bench) remove() error {
+	return errors.Join(b.unmount(b.dir), os.RemoveAll(b.dir))
+}
+
+// unmount unmounts what a tool leaves mounted in a directory, as buildah does.
+func (b *bench) unmount(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(mounts), "\n")
+	slices.Reverse(lines)
+	for _, line := range lines {
+		if f := strings.Fields(line); len(f) > 1 && dir != "" && strings.HasPrefix(f[1], dir+"/") {
+			if err := unix.Unmount(f[1], unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", f[1], err)
+			}
+		}
+	}
+	return nil
 }
 
 // An entry is one tool in one case.
@@ -138,6 +201,19 @@ func (e *entry) warmUp(ctx context.Context, c benchCase, dir string) {
 	}
 	if err := errors.Join(c.vary(dir, -1), e.tool.do(ctx, c, dir).err); err != nil {
 		e.result.Failed = err.Error()
+		return
+	}
+	if c.ready != nil {
+		e.failed(c.ready(ctx, e.tool, dir))
+	}
+	if c.stage {
+		e.failed(e.tool.keep(ctx, dir))
+	}
+}
+
+func (e *entry) failed(err error) {
+	if err != nil && e.result.Failed == "" {
+		e.result.Failed = err.Error()
 	}
 }
 
@@ -145,20 +221,22 @@ func (e *entry) round(ctx context.Context, c benchCase, dir string, n int) {
 	if e.result.Failed != "" {
 		return
 	}
-	if err := c.vary(dir, n); err != nil {
+	if err := errors.Join(c.vary(dir, n), flush(dir)); err != nil {
 		e.result.Failed = err.Error()
 		return
 	}
-	before := diskWritten()
 	u := e.tool.do(ctx, c, dir)
+	e.failed(u.err)
 	if u.err != nil {
-		e.result.Failed = u.err.Error()
 		return
 	}
-	flush()
 	e.result.Seconds = append(e.result.Seconds, u.took.Seconds())
 	e.result.RSSMB = max(e.result.RSSMB, u.rss>>20)
-	e.result.DiskMB = max(e.result.DiskMB, (diskWritten()-before)>>20)
+	e.result.DiskMB = max(e.result.DiskMB, u.written>>20)
+	e.result.PushedMB = float64(u.pushed) / (1 << 20)
+	if c.stage {
+		e.failed(e.tool.tidy(ctx, dir))
+	}
 }
 
 func (e *entry) finish() float64 {
@@ -171,20 +249,22 @@ func (e *entry) finish() float64 {
 
 func (b *bench) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "case\ttool\tmedian s\tmin\tmax\tratio\tRSS MB\tdisk MB\t")
+	fmt.Fprintln(w, "case\ttool\tmedian s\tmin\tmax\tratio\tRSS MB\tdisk MB\tpushed MB\t")
 	for _, r := range b.results {
 		if r.Failed != "" {
-			fmt.Fprintf(w, "%s\t%s\tfailed: %.60s\t\t\t\t\t\t\n", r.Case, r.Tool, strings.ReplaceAll(r.Failed, "\n", " "))
+			fmt.Fprintf(w, "%s\t%s\tfailed\t\t\t\t\t\t\t\n", r.Case, r.Tool)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.2f\t%d\t%d\t\n", r.Case, r.Tool, r.Median, slices.Min(r.Seconds), slices.Max(r.Seconds), r.Ratio, r.RSSMB, r.DiskMB)
+		pushed := ""
+		if r.PushedMB > 0 {
+			pushed = fmt.Sprintf("%.1f", r.PushedMB)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.2f\t%d\t%d\t%s\t\n", r.Case, r.Tool, r.Median, slices.Min(r.Seconds), slices.Max(r.Seconds), r.Ratio, r.RSSMB, r.DiskMB, pushed)
 	}
 	_ = w.Flush()
-}
-
-// usage is what one command took.
-type usage struct {
-	took time.Duration
-	rss  int64
-	err  error
+	for _, r := range b.results {
+		if r.Failed != "" {
+			fmt.Printf("(%s) %s failed: %s\n", r.Case, r.Tool, strings.ReplaceAll(r.Failed, "\n", " "))
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,99 +19,77 @@ type tool struct {
 	name  string
 	order int
 	floor bool
-	// build and push are commands; {dir} stands for the context and {file}
-	// for its recipe or Containerfile, {registry} for where to push.
-	build, push []string
+	// The commands; {dir} stands for the context with its recipe or
+	// Containerfile, {registry} for where to push.
+	build, push, keepCommand, tidyCommand, emptyCommand []string
+	// recipe says that it reads ours, not the Containerfile.
+	recipe bool
 	// daemon does the work of the command.
 	daemon *exec.Cmd
 	script string
 	port   int
+	blobs  string // where the registry keeps them
+	store  string // of its images; empty: its daemon has it
 }
 
 func shellFloor(name, script string) tool {
 	return tool{name: name, order: 100, floor: true, script: script}
 }
 
-// do runs the tool once.
+// do runs the tool once. What is measured of a push is the push alone.
 func (t tool) do(ctx context.Context, c benchCase, dir string) usage {
 	if t.floor {
 		return t.command(ctx, dir, []string{"sh", "-c", t.script})
 	}
+	u := t.buildOnce(ctx, c, dir)
+	if !c.push || u.err != nil {
+		return u
+	}
+	if err := flush(dir); err != nil {
+		return usage{err: err}
+	}
+	before := blobBytes(t.blobs)
+	u = t.command(ctx, dir, t.fill(t.push, dir))
+	u.pushed = blobBytes(t.blobs) - before
+	return u
+}
+
+func (t tool) buildOnce(ctx context.Context, c benchCase, dir string) usage {
 	file, text := filepath.Join(dir, "Containerfile"), c.containerfile
-	if t.name == "pdibuild" {
+	if t.recipe {
 		file, text = filepath.Join(dir, "pdibuild.yaml"), c.recipe
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return usage{err: err}
 	}
-	u := t.command(ctx, dir, t.fill(t.build, dir, file))
-	if !c.push || u.err != nil {
-		return u
-	}
-	return t.command(ctx, dir, t.fill(t.push, dir, file))
+	return t.command(ctx, dir, t.fill(t.build, dir))
 }
 
-func (t tool) fill(args []string, dir, file string) []string {
-	r := strings.NewReplacer("{dir}", dir, "{file}", file, "{registry}", fmt.Sprintf("127.0.0.1:%d/bench/%s:%d", t.port, t.name, time.Now().UnixNano()))
+// keep gives what the case's first stage makes a name, so that tidy leaves it
+// alone; afterwards tidy removes the images of older rounds.
+func (t tool) keep(ctx context.Context, dir string) error {
+	if t.keepCommand == nil {
+		return nil
+	}
+	return t.command(ctx, dir, t.fill(t.keepCommand, dir)).err
+}
+
+func (t tool) tidy(ctx context.Context, dir string) error {
+	if t.tidyCommand == nil {
+		return nil
+	}
+	return t.command(ctx, dir, t.fill(t.tidyCommand, dir)).err
+}
+
+func (t tool) fill(args []string, dir string) []string {
+	name := strings.ReplaceAll(t.name, " ", "-")
+	r := strings.NewReplacer("{dir}", dir, "{registry}", fmt.Sprintf("127.0.0.1:%d/bench/%s:%d", t.port, name, time.Now().UnixNano()))
 	var filled []string
 	for _, a := range args {
 		filled = append(filled, r.Replace(a))
 	}
 	return filled
 }
-
-func (t tool) command(ctx context.Context, dir string, args []string) usage {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Dir = dir
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	start := time.Now()
-	err := cmd.Run()
-	u := usage{took: time.Since(start), err: err}
-	if err != nil {
-		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		u.err = fmt.Errorf("%w: %s", err, strings.Join(lines[max(0, len(lines)-3):], "; "))
-		return u
-	}
-	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.rss = ru.Maxrss << 10
-	}
-	if t.daemon != nil {
-		u.rss = peakRSS(t.daemon.Process.Pid)
-	}
-	return u
-}
-
-// peakRSS is the most memory that a running process ever had, in bytes.
-func peakRSS(pid int) int64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(data), "VmHWM:")
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		return 0
-	}
-	kb, _ := strconv.ParseInt(fields[0], 10, 64)
-	return kb << 10
-}
-
-// diskWritten is what all disks have written, in bytes.
-func diskWritten() int64 {
-	stats, _ := filepath.Glob("/sys/block/*/stat")
-	var sum int64
-	for _, file := range stats {
-		data, err := os.ReadFile(file)
-		if f := strings.Fields(string(data)); err == nil && len(f) > 6 {
-			n, _ := strconv.ParseInt(f[6], 10, 64) // sectors of 512 bytes, see the kernel's stat.rst
-			sum += n * 512
-		}
-	}
-	return sum
-}
-
-func flush() { syscall.Sync() }
 
 // findTools looks for what is installed; what is missing is said, not an error.
 func (b *bench) findTools(ctx context.Context, pdibuild, buildkit string) error {
@@ -125,8 +102,8 @@ func (b *bench) findTools(ctx context.Context, pdibuild, buildkit string) error 
 	}
 	store := func(name string) string { return filepath.Join(b.dir, "store-"+name) }
 	b.tools = append(b.tools, tool{
-		name:  "pdibuild",
-		build: []string{path, "build", "--storage-root", store("pdibuild"), "--tag", "bench", "-f", "{file}", "{dir}"},
+		name: "pdibuild", recipe: true, store: store("pdibuild"), emptyCommand: []string{"rm", "-rf", store("pdibuild")},
+		build: []string{path, "build", "--storage-root", store("pdibuild"), "--tag", "bench", "-f", "{dir}/pdibuild.yaml", "{dir}"},
 		push:  []string{path, "push", "--storage-root", store("pdibuild"), "--tls-verify=false", "localhost/bench:bench", "{registry}"},
 	})
 	for i, name := range []string{"buildah", "podman"} {
@@ -136,10 +113,17 @@ func (b *bench) findTools(ctx context.Context, pdibuild, buildkit string) error 
 			continue
 		}
 		global := []string{path, "--root", store(name), "--runroot", filepath.Join("/tmp", fmt.Sprintf("bench%d-%d", os.Getpid(), i)), "--storage-driver", "overlay"}
-		build := []string{"build", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "-t", "localhost/bench:bench", "-f", "{file}", "{dir}"}
+		build := []string{"build", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "-f", "{dir}/Containerfile"}
+		if name == "buildah" {
+			build[0] = "bud"
+		}
+		with := func(args []string, more ...string) []string { return slices.Concat(args, more) }
 		b.tools = append(b.tools, tool{
-			name: name, order: i + 1, build: append(global[:len(global):len(global)], build...),
-			push: append(global[:len(global):len(global)], "push", "--tls-verify=false", "localhost/bench:bench", "docker://{registry}"),
+			name: name, order: i + 1, store: store(name), emptyCommand: []string{"rm", "-rf", store(name)},
+			build:       with(with(global, build...), "-t", "localhost/bench:bench", "{dir}"),
+			push:        with(global, "push", "--tls-verify=false", "localhost/bench:bench", "docker://{registry}"),
+			keepCommand: with(with(global, build...), "--target", "made", "-t", "localhost/made", "{dir}"),
+			tidyCommand: with(global, map[string][]string{"buildah": {"prune", "-f"}, "podman": {"image", "prune", "-f"}}[name]...),
 		})
 	}
 	if buildkit == "" {
@@ -158,18 +142,23 @@ func (b *bench) startBuildKit(ctx context.Context, dir string) error {
 	socket := "unix://" + filepath.Join(b.dir, "buildkit.sock")
 	daemon := exec.CommandContext(ctx, filepath.Join(dir, "buildkitd"), "--addr", socket, "--root", filepath.Join(b.dir, "store-buildkit"),
 		"--oci-worker-snapshotter", "overlayfs", "--oci-worker-net", "host")
+	daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if daemon.Stderr, err = os.Create(filepath.Join(b.dir, "buildkitd.log")); err != nil {
 		return err
 	}
 	if err := daemon.Start(); err != nil {
 		return err
 	}
+	b.daemons = append(b.daemons, daemon)
 	ctl := filepath.Join(dir, "buildctl")
 	for range 100 {
 		if exec.CommandContext(ctx, ctl, "--addr", socket, "debug", "workers").Run() == nil {
-			b.tools = append(b.tools, tool{name: "buildkit", order: 3, daemon: daemon, build: []string{
+			b.tools = append(b.tools, tool{name: "BuildKit", order: 3, daemon: daemon, emptyCommand: []string{ctl, "--addr", socket, "prune", "--all"}, build: []string{
 				ctl, "--addr", socket, "build", "--frontend", "dockerfile.v0", "--local", "context={dir}", "--local", "dockerfile={dir}",
 				"--opt", "filename=Containerfile", "--output", "type=image,name=localhost/bench:bench,push=false,compression=uncompressed",
+			}, push: []string{
+				ctl, "--addr", socket, "build", "--frontend", "dockerfile.v0", "--local", "context={dir}", "--local", "dockerfile={dir}",
+				"--opt", "filename=Containerfile", "--output", "type=image,name={registry},push=true,registry.insecure=true",
 			}})
 			return nil
 		}
@@ -198,26 +187,23 @@ func (b *bench) startRegistry(ctx context.Context) error {
 		return err
 	}
 	registry := exec.CommandContext(ctx, "docker-registry", "serve", config)
+	registry.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := registry.Start(); err != nil {
 		return err
 	}
-	b.registry = registry
+	b.daemons = append(b.daemons, registry)
 	for i := range b.tools {
-		b.tools[i].port = port
+		b.tools[i].port, b.tools[i].blobs = port, filepath.Join(b.dir, "registry")
 	}
 	return nil
 }
 
 // stop ends the daemons.
 func (b *bench) stop() {
-	daemons := []*exec.Cmd{b.registry}
-	for _, t := range b.tools {
-		daemons = append(daemons, t.daemon)
-	}
-	for _, d := range daemons {
-		if d != nil {
-			_ = d.Process.Signal(syscall.SIGTERM)
-			_ = d.Wait()
-		}
+	for _, d := range b.daemons {
+		_ = d.Process.Signal(syscall.SIGTERM)
+		ended := time.AfterFunc(10*time.Second, func() { _ = d.Process.Kill() })
+		_ = d.Wait()
+		ended.Stop()
 	}
 }
