@@ -150,17 +150,22 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	if err != nil {
 		return fail(err)
 	}
-	if !b.store.Exists(id.Encoded()) {
-		if !o.fetch {
-			return state{}, errNotLocal
+	if b.store.Exists(id.Encoded()) {
+		st, err := b.imageState(ctx, id.Encoded(), platform)
+		if err == nil || errors.Is(err, errOtherPlatform) {
+			return st, err
 		}
-		dst, err := is.Transport.NewStoreReference(b.store, nil, id.Encoded())
-		if err != nil {
-			return fail(err)
-		}
-		if _, err := b.copyImage(ctx, sys, ref, dst, &copy.Options{}); err != nil {
-			return fail(err)
-		}
+		// It was being copied when its build was killed.
+	}
+	if !o.fetch {
+		return state{}, errNotLocal
+	}
+	dst, err := is.Transport.NewStoreReference(b.store, nil, id.Encoded())
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := b.copyImage(ctx, sys, ref, dst, &copy.Options{}); err != nil {
+		return fail(err)
 	}
 	return b.imageState(ctx, id.Encoded(), platform)
 }
@@ -178,6 +183,9 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
 	if rec, ok := b.steps.Get(key); ok && rec.ImageID != "" {
 		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
+	}
+	if err := b.transferContext(sys); err != nil { // an archive is unpacked
+		return "", err
 	}
 	id, err := configDigest(ctx, sys, ref)
 	if err != nil {
@@ -212,6 +220,9 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 		return "", hostError("read the signature policy", err, hosthelp.Policy)
 	}
 	defer func() { err = errors.Join(err, pc.Destroy()) }()
+	if err := b.transferContext(sys); err != nil {
+		return "", err
+	}
 	opt.SourceCtx, opt.DestinationCtx = sys, sys
 	m, err := copy.Image(ctx, pc, dst, src, opt)
 	if err != nil {

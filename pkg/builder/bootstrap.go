@@ -61,10 +61,10 @@ func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (s
 		return s, nil
 	}
 	rec, err := x.runBootstrap(ctx, tool, suite)
-	if err != nil {
-		return s, err
+	if err == nil {
+		err = b.steps.Put(s.key, rec)
 	}
-	if err := b.steps.Put(s.key, rec); err != nil {
+	if err := errors.Join(err, x.settle(err == nil)); err != nil {
 		return s, err
 	}
 	s.layer = rec.Layer
@@ -102,7 +102,7 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 	}
 	opt.Skip = notOfTheBase
 	wk.closed = req.PIDNamespace
-	return x.run.keepDiff("", wk, opt)
+	return x.keepDiff("", wk, opt)
 }
 
 // runLogged runs a program of the host with its output in the step's log.

@@ -27,6 +27,9 @@ import (
 // *InputError, or wrap the context's error.
 func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (*Result, error) {
 	start := time.Now()
+	if _, err := b.works.begin(); err != nil {
+		return nil, err
+	}
 	if p.Image != "" {
 		return b.reuseImage(p, opt, start)
 	}
@@ -254,6 +257,8 @@ type stepRun struct {
 	bench   *bench
 	planned PlannedStep
 	n, of   int
+	// made are the layers that no record names yet.
+	made []*work
 }
 
 func (x *stepRun) event(kind EventKind) Event {
@@ -325,12 +330,15 @@ func (x *stepRun) execute(ctx context.Context, s state, next *state) (err error)
 	}()
 	r.count(false)
 	rec, err := x.perform(ctx, s, *next)
+	if err == nil {
+		rec.Took = time.Since(start)
+		err = r.b.steps.Put(x.planned.Key, rec)
+	}
+	if settleErr := x.settle(err == nil); settleErr != nil {
+		err = errors.Join(err, settleErr)
+	}
 	if err != nil {
 		return x.explain(ctx, err)
-	}
-	rec.Took = time.Since(start)
-	if err := r.b.steps.Put(x.planned.Key, rec); err != nil {
-		return err
 	}
 	return next.take(x.planned.step, rec)
 }

@@ -71,9 +71,10 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
 	}
-	if b.works, err = openWorks(b.store, filepath.Join(dir, "work"), b.ids.single); err != nil {
+	if b.works, err = openWorks(b.store, worksIn(b.store.GraphRoot()), b.ids.single); err != nil {
 		return storeError(dir, err)
 	}
+	b.works.recorded, b.works.clear = b.steps.Layers, b.clear
 	if b.failed, err = openFailedSteps(b.works, filepath.Join(dir, "failed")); err != nil {
 		return storeError(dir, err)
 	}
@@ -85,11 +86,12 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 
 // Close releases the store. Layers and images stay.
 func (b *Builder) Close() error {
-	_, err := b.store.Shutdown(false)
-	if errors.Is(err, storage.ErrLayerUsedByContainer) {
-		return nil // another build's working layer; it is not ours to unmount
+	err := b.works.end()
+	_, shutdownErr := b.store.Shutdown(false)
+	if errors.Is(shutdownErr, storage.ErrLayerUsedByContainer) {
+		return err // another build's working layer; it is not ours to unmount
 	}
-	return err
+	return errors.Join(err, shutdownErr)
 }
 
 func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) {

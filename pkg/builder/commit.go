@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +110,8 @@ func fitHistory(history []v1.History, layers int) []v1.History {
 }
 
 // createImage records the image under the keys where the libraries of podman
-// and buildah look for them. An image that is there already is kept.
+// and buildah look for them. An image that is there already is kept; where a
+// process was killed between making the image and its data, they are added.
 func (b *Builder) createImage(id, layer string, config, manifest []byte, opt storage.ImageOptions) error {
 	manifestDigest, configDigest := digest.FromBytes(manifest), digest.FromBytes(config)
 	opt.Digest = manifestDigest
@@ -119,10 +121,27 @@ func (b *Builder) createImage(id, layer string, config, manifest []byte, opt sto
 		{Key: configDigest.String(), Data: config, Digest: configDigest},
 	}
 	_, err := b.store.CreateImage(id, nil, layer, "{}", &opt)
-	if errors.Is(err, storage.ErrDuplicateID) {
+	if !errors.Is(err, storage.ErrDuplicateID) {
+		return err
+	}
+	img, err := b.store.Image(id)
+	if err != nil {
+		return err
+	}
+	if img.TopLayer != layer {
+		// The same image on other layers, of which some may have gone.
 		return nil
 	}
-	return err
+	for _, d := range opt.BigData {
+		if old, err := b.store.ImageBigData(id, d.Key); err == nil && bytes.Equal(old, d.Data) {
+			continue
+		}
+		known := func([]byte) (digest.Digest, error) { return d.Digest, nil }
+		if err := b.store.SetImageBigData(id, d.Key, d.Data, known); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // describe names the image and fills in what the result says of it.

@@ -237,7 +237,11 @@ func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
 		return fmt.Errorf("read the changes: %w", err)
 	}
 	defer func() { err = errors.Join(err, diff.Close()) }()
-	scratch, err := os.CreateTemp(wk.owner.dir, "diff-*")
+	temporary, err := wk.owner.begin()
+	if err != nil {
+		return err
+	}
+	scratch, err := os.CreateTemp(temporary, "diff-*")
 	if err != nil {
 		return fmt.Errorf("read the changes: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/stringid"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,14 +51,20 @@ func layersIn(root, driver string) bool {
 // overlayWorks tries a mount. Kernels, sandboxes and file systems (NFS,
 // another overlay) refuse it for too many reasons to ask for them.
 func overlayWorks(root string) bool {
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	// It looks like a working layer, so that it is removed like one when this
+	// process is killed meanwhile.
+	if err := os.MkdirAll(worksIn(root), 0o700); err != nil {
 		return false
 	}
-	dir, err := os.MkdirTemp(root, ".overlay-try-*")
+	wk, err := (&works{dir: worksIn(root)}).announce(stringid.GenerateRandomID())
 	if err != nil {
 		return false
 	}
-	defer os.RemoveAll(dir)
+	defer wk.settle() //nolint:errcheck // the next build removes it
+	dir := wk.scratch
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return false
+	}
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			return false

@@ -79,7 +79,7 @@ func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Recor
 		if err := j.target.addParents(tree); err != nil {
 			return err
 		}
-		rec, err := j.run.keepTree(parent, tree, layer.Options{OneTime: true})
+		rec, err := j.keepTree(parent, tree, layer.Options{OneTime: true})
 		if err == nil && rec.Added {
 			made = append(made, cache.Layer{ID: rec.Layer, DiffID: rec.DiffID, Note: note})
 			parent = rec.Layer

@@ -60,7 +60,11 @@ func (b *Builder) Facts(ctx context.Context) Facts {
 
 // tryOwnership runs a command whose owners are emulated.
 func (b *Builder) tryOwnership(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.works.dir, "try-*.d")
+	temporary, err := b.works.begin()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(temporary, "try-*")
 	if err != nil {
 		return err
 	}

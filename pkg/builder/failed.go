@@ -16,6 +16,7 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -153,7 +154,7 @@ func (w *works) discard(id string) error {
 		return nil
 	}
 	wk, err := w.adopt(id)
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, lockfile.ErrHeld) {
 		return nil
 	}
 	if err != nil {
@@ -202,7 +203,7 @@ func (b *Builder) FailedContainer(ctx context.Context, source string, opt Contai
 		return nil, err
 	}
 	wk, err := b.works.adopt(s.Layer)
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, lockfile.ErrHeld) {
 		return nil, &InputError{Subject: "the container of the failed step", Err: err, Hint: "end the other shell first"}
 	}
 	if err != nil {

@@ -144,7 +144,11 @@ func lastLine(text string) string {
 func (b *Builder) try(ctx context.Context, c isolationChoice) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	dir, err := os.MkdirTemp(b.works.dir, "try-*.d")
+	temporary, err := b.works.begin()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(temporary, "try-*")
 	if err != nil {
 		return err
 	}

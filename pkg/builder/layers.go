@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.podman.io/storage"
@@ -25,24 +26,25 @@ import (
 // the store.
 
 // keepTree makes a layer of a tree.
-func (r *run) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	return r.keep(parent, tree, nil, opt)
+func (x *stepRun) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	return x.keep(parent, tree, nil, opt)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
-func (r *run) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
+func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
 	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
 	tree, err := wk.changes()
 	if err != nil && !errors.Is(err, errNoUpper) {
 		return cache.Record{}, err
 	}
-	return r.keep(parent, tree, wk, opt)
+	return x.keep(parent, tree, wk, opt)
 }
 
 // keep stores a layer on top of parent: the tree or, where that is nil, what
 // the storage driver finds changed in wk. No changes make no layer: then the
-// record names parent.
-func (r *run) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
+// record names parent. The layer is announced until the step is recorded.
+func (x *stepRun) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
+	r := x.run
 	if tree != nil && tree.Len() == 0 {
 		return cache.Record{Layer: parent}, nil
 	}
@@ -51,14 +53,20 @@ func (r *run) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options)
 		return cache.Record{}, err
 	}
 	opt.Epoch, opt.Inspect = r.plan.time(), in
+	made, err := r.b.works.announce(stringid.GenerateRandomID())
+	if err != nil {
+		return cache.Record{}, fmt.Errorf("make the layer: %w", err)
+	}
+	x.made = append(x.made, made)
+	to := target{id: made.id, parent: parent}
 	var rec cache.Record
 	switch {
 	case tree == nil:
-		rec, err = r.putStream(parent, func(dst io.Writer) error { return wk.encodeDriverDiff(dst, opt) })
+		rec, err = r.putStream(to, func(dst io.Writer) error { return wk.encodeDriverDiff(dst, opt) })
 	case r.b.stages:
-		rec, err = r.stageTree(parent, tree, opt)
+		rec, err = r.stageTree(to, tree, opt)
 	default:
-		rec, err = r.putStream(parent, func(dst io.Writer) error {
+		rec, err = r.putStream(to, func(dst io.Writer) error {
 			_, err := tree.Encode(dst, opt)
 			return err
 		})
@@ -66,9 +74,26 @@ func (r *run) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options)
 	return r.noteOwners(rec, in, err)
 }
 
+// A target is the id that a new layer gets, and the layer that it is put on.
+type target struct{ id, parent string }
+
+// settle ends the making of a step's layers: recorded ones stay, others go.
+func (x *stepRun) settle(recorded bool) error {
+	var errs []error
+	for _, made := range slices.Backward(x.made) {
+		if recorded {
+			errs = append(errs, made.settle())
+		} else {
+			errs = append(errs, made.release())
+		}
+	}
+	x.made = nil
+	return errors.Join(errs...)
+}
+
 // stageTree makes the layer's files by hard links as far as possible. The
 // store copies nothing: it takes over the directory.
-func (r *run) stageTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
 	d := &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}}
 	out, err := r.b.store.PrepareStagedLayer(nil, d)
 	if err != nil || d.staged.Empty() {
@@ -78,10 +103,10 @@ func (r *run) stageTree(parent string, tree *layer.Tree, opt layer.Options) (cac
 		if err != nil {
 			return cache.Record{}, fmt.Errorf("make the layer: %w", err)
 		}
-		return cache.Record{Layer: parent}, nil
+		return cache.Record{Layer: to.parent}, nil
 	}
 	l, err := r.b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID: stringid.GenerateRandomID(), ParentLayer: parent, LayerOptions: hostIDs(), DiffOutput: out,
+		ID: to.id, ParentLayer: to.parent, LayerOptions: hostIDs(), DiffOutput: out,
 	})
 	if err != nil {
 		return cache.Record{}, fmt.Errorf("store the layer: %w", errors.Join(err, r.b.store.CleanupStagedLayer(out)))
@@ -129,7 +154,7 @@ func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdri
 func (d *treeDiffer) Close() error { return nil }
 
 // putStream lets the store unpack a stream, which copies every file.
-func (r *run) putStream(parent string, write func(io.Writer) error) (cache.Record, error) {
+func (r *run) putStream(to target, write func(io.Writer) error) (cache.Record, error) {
 	pr, pw := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -141,11 +166,11 @@ func (r *run) putStream(parent string, write func(io.Writer) error) (cache.Recor
 		_ = pw.CloseWithError(err)
 		written <- err
 	}()
-	rec, putErr := r.put(parent, pr)
+	rec, putErr := r.put(to, pr)
 	_ = pr.CloseWithError(io.ErrClosedPipe)
 	// What stopped the writer is the cause of what the store says.
 	if err := <-written; err != nil && !errors.Is(err, io.ErrClosedPipe) {
-		return cache.Record{}, errors.Join(err, r.forget(rec))
+		return cache.Record{}, err
 	}
 	if putErr != nil {
 		return cache.Record{}, fmt.Errorf("store the layer: %w", putErr)
@@ -153,7 +178,7 @@ func (r *run) putStream(parent string, write func(io.Writer) error) (cache.Recor
 	return rec, nil
 }
 
-func (r *run) put(parent string, stream io.Reader) (cache.Record, error) {
+func (r *run) put(to target, stream io.Reader) (cache.Record, error) {
 	in := bufio.NewReaderSize(stream, 1<<16)
 	first, err := in.Peek(512)
 	if err != nil {
@@ -161,21 +186,13 @@ func (r *run) put(parent string, stream io.Reader) (cache.Record, error) {
 	}
 	if bytes.Count(first, []byte{0}) == len(first) { // the end of an archive
 		_, err := io.Copy(io.Discard, in)
-		return cache.Record{Layer: parent}, err
+		return cache.Record{Layer: to.parent}, err
 	}
-	l, _, err := r.b.store.PutLayer("", parent, nil, "", false, hostIDs(), in)
+	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, hostIDs(), in)
 	if err != nil {
 		return cache.Record{}, err
 	}
 	return cache.Record{Layer: l.ID, DiffID: l.UncompressedDigest.String(), Added: true}, nil
-}
-
-// forget removes a layer that must not be kept.
-func (r *run) forget(rec cache.Record) error {
-	if !rec.Added {
-		return nil
-	}
-	return r.b.store.DeleteLayer(rec.Layer)
 }
 
 // inspector looks at what goes into a layer.

@@ -41,7 +41,7 @@ func firstOnHost(name string) string {
 func (b *Builder) ensurePolicy(dir string) (string, error) {
 	if b.registries.RegistriesConf == "" && !onHost("registries.conf") {
 		b.registries.RegistriesConf = filepath.Join(dir, "registries.conf")
-		if err := os.WriteFile(b.registries.RegistriesConf, []byte(defaultRegistries), 0o600); err != nil {
+		if err := ensureFile(b.registries.RegistriesConf, defaultRegistries); err != nil {
 			return "", err
 		}
 	}
@@ -52,7 +52,22 @@ func (b *Builder) ensurePolicy(dir string) (string, error) {
 		return "", nil
 	}
 	path := filepath.Join(dir, "policy.json")
-	return path, os.WriteFile(path, []byte(defaultPolicy), 0o600)
+	return path, ensureFile(path, defaultPolicy)
+}
+
+// ensureFile leaves a file alone that is right: another build may read it.
+func ensureFile(path, content string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == content {
+		return nil
+	}
+	return writeWhole(path, []byte(content))
+}
+
+// transferContext makes sys fit for moving images: large files go to this
+// process's own temporary directory.
+func (b *Builder) transferContext(sys *types.SystemContext) (err error) {
+	sys.BigFilesTemporaryDir, err = b.works.begin()
+	return err
 }
 
 // systemContext is what the containers libraries need to know for one
@@ -65,7 +80,6 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 		AuthFilePath:             r.AuthFile,
 		DockerCertPath:           r.CertDir,
 		DockerRegistryUserAgent:  "pdibuild",
-		BigFilesTemporaryDir:     b.cacheDir,
 		// It remembers what layers are called when they are compressed, and
 		// which registries have them.
 		BlobInfoCacheDir: b.cacheDir,

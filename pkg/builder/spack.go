@@ -110,7 +110,7 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	// cache have none: the same packages have to be the same files.
 	opt.OneTime = true
 	j.wk.closed = j.run.isolation.PIDNamespace
-	rec, err := j.run.keepDiff(j.s.layer, j.wk, opt)
+	rec, err := j.keepDiff(j.s.layer, j.wk, opt)
 	if err != nil {
 		return cache.Record{}, err
 	}

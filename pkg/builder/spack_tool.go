@@ -34,7 +34,11 @@ func (j *spackJob) fetchTool(ctx context.Context) (_ string, err error) {
 	if err != nil {
 		return "", hostError("fetch Spack", errors.New("git is not installed"), hosthelp.Git)
 	}
-	tmp, err := os.MkdirTemp(tools, ".new-*")
+	temporary, err := j.run.b.works.begin()
+	if err != nil {
+		return "", err
+	}
+	tmp, err := os.MkdirTemp(temporary, "spack-*")
 	if err != nil {
 		return "", err
 	}

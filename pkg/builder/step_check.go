@@ -64,7 +64,11 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, wk.release()) }()
-	dir, err := os.MkdirTemp(x.run.b.works.dir, "proof-*.d")
+	temporary, err := x.run.b.works.begin()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(temporary, "proof-*")
 	if err != nil {
 		return err
 	}

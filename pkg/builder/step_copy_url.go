@@ -50,7 +50,10 @@ func (b *Builder) download(ctx context.Context, source, want string) (string, er
 	if got, err := fileSHA256(file); err == nil && got == want {
 		return file, nil
 	}
-	var err error
+	temporary, err := b.works.begin()
+	if err != nil {
+		return "", err
+	}
 	for attempt := range 3 {
 		if attempt > 0 {
 			select {
@@ -59,7 +62,7 @@ func (b *Builder) download(ctx context.Context, source, want string) (string, er
 			case <-time.After(time.Duration(attempt) * 2 * time.Second):
 			}
 		}
-		if err = fetch(ctx, source, file, want); err == nil {
+		if err = fetch(ctx, source, destination{file, temporary}, want); err == nil {
 			return file, nil
 		}
 		var in *InputError
@@ -70,8 +73,11 @@ func (b *Builder) download(ctx context.Context, source, want string) (string, er
 	return "", fmt.Errorf("fetch %s: %w", source, err)
 }
 
+// A destination is a file that is made in a directory for temporary ones.
+type destination struct{ file, temporary string }
+
 // fetch gets source once. An answer that will not change is an *InputError.
-func fetch(ctx context.Context, source, file, want string) (err error) {
+func fetch(ctx context.Context, source string, to destination, want string) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
 	if err != nil {
 		return &InputError{Subject: source, Err: err}
@@ -87,7 +93,7 @@ func fetch(ctx context.Context, source, file, want string) (err error) {
 	if resp.StatusCode != http.StatusOK {
 		return errors.New(resp.Status)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".part-*")
+	tmp, err := os.CreateTemp(to.temporary, "download-*")
 	if err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func fetch(ctx context.Context, source, file, want string) (err error) {
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		return &InputError{Subject: source, Err: fmt.Errorf("has checksum sha256:%s, not sha256:%s", got, want), Hint: "if the file was meant to change, put the new checksum into the recipe; otherwise do not trust it"}
 	}
-	return os.Rename(tmp.Name(), file)
+	return os.Rename(tmp.Name(), to.file)
 }
 
 func fileSHA256(name string) (string, error) {

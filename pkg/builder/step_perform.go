@@ -60,7 +60,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	if err := view.addParents(tree); err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := x.run.keepTree(s.layer, tree, layer.Options{})
+	rec, err := x.keepTree(s.layer, tree, layer.Options{})
 	return rec, errors.Join(err, done())
 }
 

@@ -56,7 +56,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	// Without a process namespace, something that the command has started
 	// may have got away.
 	wk.closed = x.run.isolation.PIDNamespace
-	return x.run.keepDiff(s.layer, wk, opt)
+	return x.keepDiff(s.layer, wk, opt)
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.

@@ -23,6 +23,9 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+	"go.podman.io/storage/pkg/stringid"
+
+	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
 // Push sends an image of the store to a registry and returns the digest of
@@ -73,12 +76,15 @@ func (b *Builder) Export(ctx context.Context, image, destination string, opt Pus
 	if !ok || rest == "" {
 		return &InputError{Subject: "export to " + destination, Err: errors.New("no transport"), Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
 	}
-	final, temporary := "", ""
+	final, temporary := "", (*os.File)(nil)
 	if strings.HasSuffix(transport, "-archive") {
 		file, name, named := strings.Cut(rest, ":")
-		final, temporary = file, filepath.Join(filepath.Dir(file), fmt.Sprintf(".%s.%d.part", filepath.Base(file), os.Getpid()))
-		defer os.Remove(temporary)
-		rest = temporary
+		if temporary, err = unfinishedArchive(file); err != nil {
+			return fmt.Errorf("export to %s: %w", destination, err)
+		}
+		defer temporary.Close()
+		defer os.Remove(temporary.Name())
+		final, rest = file, temporary.Name()
 		if !named && transport == "docker-archive" && len(img.Names) > 0 {
 			name, named = img.Names[0], true
 		}
@@ -96,10 +102,22 @@ func (b *Builder) Export(ctx context.Context, image, destination string, opt Pus
 		}
 		return fmt.Errorf("export to %s: %w", destination, err)
 	}
-	if final != "" {
-		return os.Rename(temporary, final)
+	if final == "" {
+		return nil
 	}
-	return nil
+	if err := temporary.Chmod(0o644); err != nil {
+		return fmt.Errorf("export to %s: %w", destination, err)
+	}
+	return os.Rename(temporary.Name(), final)
+}
+
+// unfinishedArchive makes the file that becomes an archive, beside it, and
+// removes those of exports that were killed.
+func unfinishedArchive(file string) (*os.File, error) {
+	dir, prefix, suffix := filepath.Dir(file), "."+filepath.Base(file)+".", ".part"
+	ours := func(name string) bool { return strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) }
+	lockfile.Abandoned(dir, ours, func(name string) { os.Remove(filepath.Join(dir, name)) })
+	return lockfile.New(filepath.Join(dir, prefix+stringid.GenerateRandomID()[:12]+suffix))
 }
 
 // send copies an image out of the store.
@@ -156,6 +174,9 @@ func setCompression(sys *types.SystemContext, ref types.ImageReference, opt Push
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
 func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (digest.Digest, error) {
+	if err := b.transferContext(sys); err != nil {
+		return "", err
+	}
 	_, d, err := buildah.Push(ctx, id, ref, buildah.PushOptions{
 		Store:               b.store,
 		SystemContext:       sys,

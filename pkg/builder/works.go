@@ -9,7 +9,8 @@ import (
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/stringid"
-	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
 // works hands out working layers: writable layers in which a command runs and
@@ -18,12 +19,17 @@ import (
 type works struct {
 	store storage.Store
 	dir   string
-	once  sync.Once
 	// single is set on a host with a single id.
 	single bool
 	// kept are the ids of working layers that stay although no process has
-	// them locked.
-	kept func() map[string]bool
+	// them locked, recorded those of layers that became results. Clear removes
+	// what else killed builds leave.
+	kept, recorded func() map[string]bool
+	clear          func()
+
+	mu sync.Mutex // guards what follows
+	// process stands for this process; see begin.
+	process *work
 }
 
 // A work is one mounted working layer.
@@ -45,21 +51,80 @@ type work struct {
 	closed bool
 }
 
+// worksIn is where the works of the store in root are.
+func worksIn(root string) string { return filepath.Join(root, "pdibuild", "work") }
+
 func openWorks(store storage.Store, dir string, single bool) (*works, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &works{store: store, dir: dir, single: single, kept: func() map[string]bool { return nil }}, nil
+	none := func() map[string]bool { return nil }
+	return &works{store: store, dir: dir, single: single, kept: none, recorded: none, clear: func() {}}, nil
+}
+
+// begin is called before anything in the store is changed, and returns a
+// directory for temporary files. As long as this process works in the store it
+// holds a file, so that the next one knows when it was killed; what killed ones
+// have left is removed here.
+func (w *works) begin() (temporary string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.process != nil {
+		return w.process.scratch, nil
+	}
+	w.removeAbandoned()
+	wk, err := w.announce(stringid.GenerateRandomID())
+	if err != nil {
+		return "", fmt.Errorf("begin to work in the store: %w", err)
+	}
+	if err := os.Mkdir(wk.scratch, 0o700); err != nil {
+		return "", fmt.Errorf("begin to work in the store: %w", errors.Join(err, wk.release()))
+	}
+	w.process = wk
+	return wk.scratch, nil
+}
+
+// end is the opposite of begin.
+func (w *works) end() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.process == nil {
+		return nil
+	}
+	err := w.process.release()
+	w.process = nil
+	return err
+}
+
+// announce holds the file of a layer that is going to be made. The layer is
+// removed with release, or by the next build when this one is killed, unless
+// settle was called or a record names it.
+func (w *works) announce(id string) (*work, error) {
+	f, err := lockfile.New(filepath.Join(w.dir, id))
+	if err != nil {
+		return nil, err
+	}
+	return &work{owner: w, id: id, lock: f, scratch: filepath.Join(w.dir, id+".d")}, nil
+}
+
+// settle leaves an announced layer to those who know it by its record.
+func (wk *work) settle() error {
+	err := wk.owner.forget(wk.id)
+	_ = wk.lock.Close()
+	wk.lock = nil
+	return err
 }
 
 // create makes and mounts a working layer on parent ("" for an empty root).
 func (w *works) create(parent string) (_ *work, err error) {
-	w.once.Do(w.removeAbandoned)
-	wk := &work{owner: w, id: stringid.GenerateRandomID(), parent: parent}
-	wk.scratch = filepath.Join(w.dir, wk.id+".d")
-	if wk.lock, err = lockNew(filepath.Join(w.dir, wk.id)); err != nil {
+	if _, err := w.begin(); err != nil {
+		return nil, err
+	}
+	wk, err := w.announce(stringid.GenerateRandomID())
+	if err != nil {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
+	wk.parent = parent
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, wk.release())
@@ -129,17 +194,11 @@ func (w *works) forget(id string) error {
 	return os.Remove(filepath.Join(w.dir, id))
 }
 
-// errBusy says that another process has a working layer.
-var errBusy = errors.New("somebody else uses it now")
-
 // adopt locks and mounts a working layer that was parked.
 func (w *works) adopt(id string) (_ *work, err error) {
 	wk := &work{owner: w, id: id, scratch: filepath.Join(w.dir, id+".d")}
-	if wk.lock, err = os.OpenFile(filepath.Join(w.dir, id), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600); err != nil {
+	if wk.lock, err = lockfile.Try(filepath.Join(w.dir, id)); err != nil {
 		return nil, err
-	}
-	if unix.Flock(int(wk.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil, errors.Join(errBusy, wk.lock.Close())
 	}
 	l, err := w.store.Layer(id)
 	if err == nil {
@@ -176,39 +235,25 @@ func (wk *work) park() error {
 // removeAbandoned clears up after builds that were killed. What cannot be
 // removed now is tried again by the next build.
 func (w *works) removeAbandoned() {
-	entries, err := os.ReadDir(w.dir)
-	if err != nil {
-		return
-	}
 	kept := w.kept()
-	for _, e := range entries {
-		if e.IsDir() {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join(w.dir, e.Name()), os.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		switch {
-		case unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil: // somebody's
-		case kept[e.Name()]:
-			_ = w.forget(e.Name())
-		default:
-			_ = w.remove(e.Name())
-		}
-		_ = f.Close()
+	recorded := sync.OnceValue(w.recorded)
+	// The files of killed builds go last, so that to be killed here changes
+	// nothing.
+	clearOnce := sync.OnceFunc(w.clear)
+	// A layer can be removed when none is on top of it any more.
+	for before, left := -1, 0; before != left; {
+		before, left = left, 0
+		lockfile.Abandoned(w.dir, nil, func(id string) {
+			clearOnce()
+			remove := w.remove
+			if kept[id] || w.store.Exists(id) && recorded()[id] {
+				remove = w.forget
+			}
+			if remove(id) != nil {
+				left++
+			}
+		})
 	}
-}
-
-func lockNew(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // A bench holds the working layer of a stage for the next step, as long as

@@ -8,6 +8,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
 // Steps is an index of finished steps in a directory: one small JSON file per
@@ -64,8 +65,10 @@ type Layer struct {
 
 // OpenSteps opens the index in dir, which is created when it is missing.
 func OpenSteps(dir string) (*Steps, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "locks"), 0o700); err != nil {
-		return nil, fmt.Errorf("open step cache: %w", err)
+	for _, name := range []string{"locks", "new"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			return nil, fmt.Errorf("open step cache: %w", err)
+		}
 	}
 	return &Steps{dir: dir}, nil
 }
@@ -73,7 +76,11 @@ func OpenSteps(dir string) (*Steps, error) {
 // Get returns the record under key. A record that is missing, truncated or
 // damaged is not found; it is never an error.
 func (s *Steps) Get(key string) (Record, bool) {
-	data, err := os.ReadFile(s.path(key))
+	return readRecord(s.path(key))
+}
+
+func readRecord(path string) (Record, bool) {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return Record{}, false
 	}
@@ -95,7 +102,7 @@ func (s *Steps) Put(key string, rec Record) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
-	if err := writeFileAtomic(path, data); err != nil {
+	if err := writeFileAtomic(filepath.Join(s.dir, "new"), path, data); err != nil {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
 	return nil
@@ -115,23 +122,39 @@ func (s *Steps) Delete(key string) error {
 // it ends.
 func (s *Steps) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	path := filepath.Join(s.dir, "locks", key)
-	for {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("lock step %s: %w", key, err)
-		}
-		if err := flock(ctx, f); err != nil {
-			return nil, errors.Join(fmt.Errorf("lock step %s: %w", key, err), f.Close())
-		}
-		if sameFile(f, path) {
-			return func() {
-				_ = os.Remove(path)
-				_ = f.Close()
-			}, nil
-		}
-		// The previous holder removed the file while we waited for it.
-		_ = f.Close()
+	f, err := lockfile.Lock(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("lock step %s: %w", key, err)
 	}
+	return func() {
+		_ = os.Remove(path)
+		_ = f.Close()
+	}, nil
+}
+
+// Clear removes what processes that were killed have left behind.
+func (s *Steps) Clear() {
+	for _, name := range []string{"locks", "new"} {
+		dir := filepath.Join(s.dir, name)
+		lockfile.Abandoned(dir, nil, func(name string) { _ = os.Remove(filepath.Join(dir, name)) })
+	}
+}
+
+// Layers returns the ids of all layers that records name. It reads them all.
+func (s *Steps) Layers() map[string]bool {
+	ids := map[string]bool{}
+	paths, _ := filepath.Glob(filepath.Join(s.dir, "*", "*.json")) // the pattern is right
+	for _, path := range paths {
+		rec, ok := readRecord(path)
+		if !ok {
+			continue
+		}
+		ids[rec.Layer] = true
+		for _, l := range rec.Below {
+			ids[l.ID] = true
+		}
+	}
+	return ids
 }
 
 func (s *Steps) path(key string) string {
@@ -141,39 +164,10 @@ func (s *Steps) path(key string) string {
 	return filepath.Join(s.dir, key[:2], key+".json")
 }
 
-// flock polls, because a blocking flock(2) cannot be interrupted by ctx.
-func flock(ctx context.Context, f *os.File) error {
-	wait := 2 * time.Millisecond
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, 250*time.Millisecond)
-	}
-}
-
-func sameFile(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Stat(path)
-	return err == nil && os.SameFile(a, b)
-}
-
 // writeFileAtomic leaves either the old or the new content at path, whatever
-// happens.
-func writeFileAtomic(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// happens. Until it is complete, it is a file in dir that the process holds.
+func writeFileAtomic(dir, path string, data []byte) (err error) {
+	f, err := lockfile.New(filepath.Join(dir, rand.Text()))
 	if err != nil {
 		return err
 	}
@@ -181,16 +175,12 @@ func writeFileAtomic(path string, data []byte) (err error) {
 		if err != nil {
 			_ = os.Remove(f.Name())
 		}
+		err = errors.Join(err, f.Close())
 	}()
 	if _, err = f.Write(data); err != nil {
-		_ = f.Close()
 		return err
 	}
 	if err = f.Sync(); err != nil {
-		_ = f.Close()
-		return err
-	}
-	if err = f.Close(); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

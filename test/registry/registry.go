@@ -86,7 +86,7 @@ func run(t *testing.T, program string, opts Options) (string, error) {
 	t.Cleanup(func() {
 		end()
 		if t.Failed() {
-			t.Logf("registry at %s said:\n%s", addr, log)
+			t.Logf("registry at %s said last:\n%s", addr, log.last(8000))
 		}
 	})
 	return addr, nil
@@ -171,6 +171,13 @@ func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.Write(p)
+}
+
+// last returns the last n bytes or so.
+func (o *output) last(n int) string {
+	text := o.String()
+	_, after, _ := strings.Cut(text[max(len(text)-n, 0):], "\n")
+	return after
 }
 
 func (o *output) String() string {

@@ -1,0 +1,119 @@
+// Package lockfile has files that a process holds for as long as it lives, and
+// finds those whose holder was killed. A file that nobody holds says that what
+// it stands for is abandoned.
+//
+// New, Lock and Try take a file, Abandoned finds those that nobody has. Holders
+// remove their file before they close it. Where the file system has no locks
+// nothing ever counts as abandoned.
+package lockfile
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld says that another process or goroutine holds the file.
+var ErrHeld = errors.New("somebody else uses it now")
+
+// New makes a file of a name that nobody else has, and holds it until it is
+// closed.
+func New(path string) (*os.File, error) {
+	for {
+		// Who looks for abandoned files can be in the way, for a moment.
+		f, err := Try(path)
+		if !errors.Is(err, ErrHeld) {
+			return f, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Lock waits until nobody holds the file at path, makes it if it is missing,
+// and holds it until it is closed. It gives up when ctx ends.
+func Lock(ctx context.Context, path string) (*os.File, error) {
+	// It polls, because a blocking flock(2) cannot be interrupted.
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		f, err := Try(path)
+		if !errors.Is(err, ErrHeld) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Try is Lock without waiting: it returns ErrHeld.
+func Try(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := lock(f); err != nil && !lockless(err) {
+			return nil, errors.Join(err, f.Close())
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
+		// It was removed between being opened and being locked.
+		_ = f.Close()
+	}
+}
+
+// Abandoned calls do with the name of each file in dir that matches and that
+// nobody holds, and holds the file meanwhile. All names match a nil function.
+func Abandoned(dir string, match func(name string) bool, do func(name string)) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // no directory, nothing abandoned
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && (match == nil || match(e.Name())) {
+			ifAbandoned(filepath.Join(dir, e.Name()), func() { do(e.Name()) })
+		}
+	}
+}
+
+func ifAbandoned(path string, do func()) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if lock(f) == nil && isAt(f, path) {
+		do()
+	}
+}
+
+func lock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrHeld
+		}
+		return err
+	}
+}
+
+// lockless reports whether the file system has no locks.
+func lockless(err error) bool { return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) }
+
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}

@@ -1,0 +1,59 @@
+//go:build integration
+
+// Package torture does to the real program what the world does to builds: it
+// kills them, fills their disks, breaks their registries and starts many at
+// once. What must be true afterwards is always the same: the next build ends
+// right, with the digest of one that was left alone, and nothing stays behind.
+//
+// hack/torture runs it and prints its figures. A failure names the seed that
+// repeats it:
+//
+//	hack/torture -seed 7 -kills 100 -run Kill
+package torture
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	seed   = flag.Uint64("seed", 1, "what is random is random after this `number`")
+	kills  = flag.Int("kills", 12, "how many builds, and how many pushes, are killed at random moments")
+)
+
+// program is the pdibuild under test.
+var program string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	path, err := filepath.Abs(os.Getenv("PDIBUILD_BIN"))
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "torture: set PDIBUILD_BIN to the program:", err)
+		os.Exit(1)
+	}
+	program = path
+	start, code := time.Now(), m.Run()
+	fmt.Printf("\nfigures (seed %d, %.0f s):\n%s", *seed, time.Since(start).Seconds(), figures.String())
+	os.Exit(code)
+}
+
+// figures are what the run has to say, a line for each thing that was done.
+var figures struct {
+	sync.Mutex
+	strings.Builder
+}
+
+func figure(format string, args ...any) {
+	figures.Lock()
+	defer figures.Unlock()
+	fmt.Fprintf(&figures, "  "+format+"\n", args...)
+}
