@@ -38,6 +38,7 @@ const (
 	Attributes              Topic = "extended-attributes"
 	Disk                    Topic = "disk"
 	Inodes                  Topic = "inodes"
+	DiskErrors              Topic = "disk-errors"
 	TemporaryDirectory      Topic = "temporary-directory"
 	Home                    Topic = "home"
 	Sandbox                 Topic = "sandbox"
@@ -199,6 +200,11 @@ var table = map[Topic]Help{
 		Means: "an image has tens of thousands of files, and no more can be made here",
 		Admin: "make a file system with more inodes",
 		User:  "remove images with 'pdibuild rm', or " + localDisk,
+	},
+	DiskErrors: {
+		Means: "what was read or written may be wrong: nothing of the step is kept",
+		Admin: "look into the kernel's log ('dmesg') and check the disk",
+		User:  localDisk,
 	},
 	TemporaryDirectory: {
 		Means: "programs that steps and registries need cannot write temporary files",

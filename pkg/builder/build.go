@@ -25,8 +25,9 @@ import (
 //
 // Errors are a *StepError, *LeakError, *HostError, *RegistryError or
 // *InputError, or wrap the context's error.
-func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (*Result, error) {
+func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Result, err error) {
 	start := time.Now()
+	defer func() { err = b.hostCause("build", err) }()
 	if _, err := b.works.begin(); err != nil {
 		return nil, err
 	}

@@ -2,20 +2,74 @@ package builder
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 )
 
 // hintFor says what can be done about an error that a host's limits cause.
 func hintFor(err error) string {
 	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return "the disk is full: make room (or choose another --storage-root) and run the command again; finished steps are kept"
-	case errors.Is(err, syscall.EDQUOT):
-		return "your disk quota is used up: make room (or choose another --storage-root) and run the command again; finished steps are kept"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "too many open files: raise the limit with 'ulimit -n' and run the command again"
 	case errors.Is(err, syscall.ENOMEM):
 		return "the memory is used up: close other programs or build fewer stages at once with --jobs 1"
 	}
 	return ""
+}
+
+// fullDisk begins the hint about a disk without room.
+const fullDisk = "make room and run the command again, finished steps are kept; "
+
+// hostCause makes a *HostError of an error that a full or broken disk has
+// caused. The error of a command in a step stays what it is: the disk can be
+// one that the command has mounted.
+func (b *Builder) hostCause(op string, err error) error {
+	var host *HostError
+	var step *StepError
+	if err == nil || errors.As(err, &host) || errors.As(err, &step) && step.ExitCode >= 0 {
+		return err
+	}
+	var topic hosthelp.Topic
+	// The library unpacks layers in a process of its own: then there is only
+	// the text. A registry's text is about its own disk.
+	text := err.Error()
+	var registry *RegistryError
+	if errors.As(err, &registry) && registry.Op == "push" {
+		text = ""
+	}
+	is := func(number syscall.Errno) bool { return errors.Is(err, number) || strings.Contains(text, number.Error()) }
+	switch {
+	case is(syscall.ENOSPC) && b.inodesUsedUp():
+		topic = hosthelp.Inodes
+	case is(syscall.ENOSPC), is(syscall.EDQUOT):
+		topic = hosthelp.Disk
+	case is(syscall.EIO):
+		topic = hosthelp.DiskErrors
+	case is(syscall.EROFS):
+		topic = hosthelp.StorePermission
+	default:
+		return err
+	}
+	// The host is to blame, not the step or the registry.
+	switch {
+	case step != nil:
+		op, err = fmt.Sprintf("stage %q, step %d (%s)", step.Stage, step.Step, step.Text), step.Err
+	case registry != nil:
+		op, err = registry.Op+" "+registry.Image, registry.Err
+	}
+	e := hostError(op, err, topic)
+	if topic == hosthelp.Inodes || topic == hosthelp.Disk {
+		e.Hint = fullDisk + e.Hint
+	}
+	return e
+}
+
+func (b *Builder) inodesUsedUp() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(b.store.GraphRoot(), &st) == nil && st.Files > 0 && st.Ffree == 0
 }

@@ -19,7 +19,8 @@ import (
 // changes nothing, except that it remembers the digests of those files, and
 // asks no registry; a base image that is not in the store
 // leaves the keys that depend on it empty.
-func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error) {
+func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt PlanOptions) (_ *Plan, err error) {
+	defer func() { err = b.hostCause("plan", err) }()
 	p, err := newPlan(r, contextDir, opt)
 	if err != nil {
 		return nil, err

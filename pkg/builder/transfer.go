@@ -32,7 +32,8 @@ import (
 // the manifest there, sha256:HEX. Destination is a registry name, docker://
 // optional; empty means the image's own name. Credentials come from
 // StoreOptions.Registries. A *RegistryError says what the registry refused.
-func (b *Builder) Push(ctx context.Context, image, destination string, opt PushOptions) (string, error) {
+func (b *Builder) Push(ctx context.Context, image, destination string, opt PushOptions) (_ string, err error) {
+	defer func() { err = b.hostCause("push "+image, err) }()
 	img, err := b.findImage(image)
 	if err != nil {
 		return "", err
@@ -67,7 +68,8 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 // oci-archive:FILE[:NAME], oci:DIR[:NAME], docker-archive:FILE[:NAME] or
 // dir:DIR. An archive that is there is replaced when the new one is complete;
 // after an error the old one is still there.
-func (b *Builder) Export(ctx context.Context, image, destination string, opt PushOptions) error {
+func (b *Builder) Export(ctx context.Context, image, destination string, opt PushOptions) (err error) {
+	defer func() { err = b.hostCause("export "+image, err) }()
 	img, err := b.findImage(image)
 	if err != nil {
 		return err

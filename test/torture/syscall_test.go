@@ -43,7 +43,7 @@ func TestKilledAtSystemCalls(t *testing.T) {
 	k := &killing{t: t, scene: s, name: "builds at system calls", random: rand.New(rand.NewPCG(*seed, 3)), phases: map[string]int{}, extra: map[string]int{}}
 	defer k.figures()
 	want := k.measure(s.newStore(t, "reference"), s.job("reference"))
-	for n := 0; k.kills < *kills && n < 3**kills; n++ {
+	for n := 0; k.kills < (*kills+1)/2 && n < 2**kills; n++ {
 		name := fmt.Sprintf("call%d", n)
 		j, st := s.job(name), s.newStore(t, name)
 		var done []string
