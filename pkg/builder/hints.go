@@ -42,7 +42,9 @@ func (b *Builder) hostCause(op string, err error) error {
 	if errors.As(err, &registry) && registry.Op == "push" {
 		text = ""
 	}
-	is := func(number syscall.Errno) bool { return errors.Is(err, number) || strings.Contains(text, number.Error()) }
+	is := func(number syscall.Errno) bool {
+		return errors.Is(err, number) || strings.Contains(text, number.Error())
+	}
 	switch {
 	case is(syscall.ENOSPC) && b.inodesUsedUp():
 		topic = hosthelp.Inodes
