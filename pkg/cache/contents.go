@@ -180,10 +180,12 @@ func (c *Contents) Save() error {
 		data = append(data, sum[:]...)
 	}
 	end := sha256.Sum256(data[len(contentsMagic):])
-	if err := os.MkdirAll(filepath.Dir(c.file), 0o700); err != nil {
+	unfinished := filepath.Join(filepath.Dir(c.file), "new")
+	if err := os.MkdirAll(unfinished, 0o700); err != nil {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
-	if err := writeFileAtomic(c.file, append(data, end[:]...)); err != nil {
+	removeAbandoned(unfinished)
+	if err := writeFileAtomic(unfinished, c.file, append(data, end[:]...)); err != nil {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
 	c.learnt = false

@@ -135,9 +135,13 @@ func (s *Steps) Lock(ctx context.Context, key string) (unlock func(), err error)
 // Clear removes what processes that were killed have left behind.
 func (s *Steps) Clear() {
 	for _, name := range []string{"locks", "new"} {
-		dir := filepath.Join(s.dir, name)
-		lockfile.Abandoned(dir, nil, func(name string) { _ = os.Remove(filepath.Join(dir, name)) })
+		removeAbandoned(filepath.Join(s.dir, name))
 	}
+}
+
+// removeAbandoned removes the files of dir that nobody holds.
+func removeAbandoned(dir string) {
+	lockfile.Abandoned(dir, nil, func(name string) { _ = os.Remove(filepath.Join(dir, name)) })
 }
 
 // Layers returns the ids of all layers that records name. It reads them all.
