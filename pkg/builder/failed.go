@@ -114,11 +114,16 @@ func (f *failedSteps) put(source string, s failedStep, wk *work) error {
 	if err != nil {
 		return err
 	}
-	// From the record on, nobody removes the layer: it comes first.
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
+	temporary, err := f.works.begin()
+	if err != nil {
+		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	// From the record on, nobody removes the layer: it comes first.
+	unfinished := filepath.Join(temporary, "failed-"+wk.id)
+	if err := os.WriteFile(unfinished, data, 0o600); err != nil {
+		return errors.Join(err, os.Remove(unfinished))
+	}
+	if err := os.Rename(unfinished, path); err != nil {
 		return err
 	}
 	if err := wk.park(); err != nil {
