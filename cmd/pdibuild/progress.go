@@ -78,7 +78,7 @@ func eventLine(e builder.Event, verbose bool) string {
 		}
 		return where(e) + "done in " + seconds(e.Duration)
 	case builder.EventPackage:
-		return where(e) + packageText(e) + ": " + text
+		return where(e) + packageText(e) + ": " + text + remainingText(e)
 	case builder.EventCommit:
 		if text == "" {
 			text = "writing the image"
@@ -185,5 +185,32 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 
 // packageText says how far a spack step has come.
 func packageText(e builder.Event) string {
-	return fmt.Sprintf("packages %d/%d", e.Done, e.Total)
+	text := fmt.Sprintf("packages %d/%d", e.Done, e.Total)
+	if p := e.Packages; p != nil && p.FromCache > 0 {
+		text += fmt.Sprintf(" (%d from the cache)", p.FromCache)
+	}
+	return text
+}
+
+// remainingText is the estimate of the time left, where there is one and it is
+// worth telling.
+func remainingText(e builder.Event) string {
+	if p := e.Packages; p != nil && p.Remaining != nil && *p.Remaining >= time.Second {
+		return "; about " + roughly(*p.Remaining) + " left"
+	}
+	return ""
+}
+
+// roughly is a duration that is only an estimate.
+func roughly(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Round(5*time.Second).Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Round(time.Minute).Minutes()))
+	}
+	minutes := int(d.Round(5 * time.Minute).Minutes())
+	return fmt.Sprintf("%dh%02dm", minutes/60, minutes%60)
 }

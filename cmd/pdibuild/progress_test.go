@@ -249,3 +249,68 @@ func TestMessagesAreShownInFull(t *testing.T) {
 		}
 	}
 }
+
+// installing is the moment in which the second of twelve packages is there.
+func installing() builder.Event {
+	left := 17*time.Minute + 4*time.Second
+	return builder.Event{
+		Kind: builder.EventPackage, Stage: "builder", Step: 2, Steps: 3, Text: "zlib@1.3 built in 4 s", Done: 2, Total: 12,
+		Packages: &builder.PackageProgress{FromCache: 1, Built: 1, Building: []string{"hdf5@1.14"}, Remaining: &left},
+	}
+}
+
+func TestPackagesArePlain(t *testing.T) {
+	var out bytes.Buffer
+	p := &plainPrinter{w: &out}
+	p.Event(installing())
+	unknown := installing()
+	unknown.Packages.Remaining = nil
+	p.Event(unknown)
+	const want = `[builder 2/3] packages 2/12 (1 from the cache): zlib@1.3 built in 4 s; about 17m left
+[builder 2/3] packages 2/12 (1 from the cache): zlib@1.3 built in 4 s
+`
+	if got := out.String(); got != want {
+		t.Errorf("packages are\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestPackagesAreJSON(t *testing.T) {
+	var out bytes.Buffer
+	newJSONPrinter(&out, false).Event(installing())
+	const want = `"packages":{"from_cache":1,"built":1,"failed":0,"building":["hdf5@1.14"],"remaining_ns":1024000000000}`
+	if got := out.String(); !strings.Contains(got, want) {
+		t.Errorf("packages are %s, want %s", got, want)
+	}
+}
+
+// The live line says what is being built, and counts the time left down.
+func TestPackagesAreLive(t *testing.T) {
+	var out bytes.Buffer
+	p := liveScreen(&out)
+	now := time.Unix(0, 0)
+	p.now = func() time.Time { return now }
+	p.terminal = func() (int, int, bool) { return 120, 24, true }
+	p.Event(installing())
+	now = now.Add(5 * time.Minute)
+	lines := strings.Join(p.lines(), "\n")
+	for _, want := range []string{"packages 2/12 (1 from the cache): building hdf5@1.14", "5m00s, about 12m left"} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("the live line is %q and lacks %q", lines, want)
+		}
+	}
+	p.Event(builder.Event{Kind: builder.EventStepEnd, Stage: "builder", Step: 2, Steps: 3})
+	p.Event(builder.Event{Kind: builder.EventStepStart, Stage: "builder", Step: 3, Steps: 3, Text: "run make"})
+	if lines := strings.Join(p.lines(), "\n"); strings.Contains(lines, "left") {
+		t.Errorf("the next step has the time left of the last: %q", lines)
+	}
+}
+
+func TestRoughly(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		4 * time.Second: "4s", 62 * time.Second: "60s", 10*time.Minute + 40*time.Second: "11m", 2*time.Hour + 58*time.Minute: "3h00m", 50 * time.Hour: "50h00m",
+	} {
+		if got := roughly(d); got != want {
+			t.Errorf("%s is roughly %s, want %s", d, got, want)
+		}
+	}
+}

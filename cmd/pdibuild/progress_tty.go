@@ -62,6 +62,24 @@ type row struct {
 	start        time.Time
 	// last is the last line of output, or how far a transfer is.
 	last string
+	// end is when the packages will be there, as far as is known.
+	end time.Time
+}
+
+// packages is a row about an installation: how far it is and, as long as
+// packages are built, which.
+func (r *row) packages(e builder.Event, now time.Time) {
+	what := firstLine(e.Text)
+	r.end = time.Time{}
+	if p := e.Packages; p != nil {
+		if len(p.Building) > 0 {
+			what = "building " + strings.Join(p.Building, ", ")
+		}
+		if p.Remaining != nil {
+			r.end = now.Add(*p.Remaining)
+		}
+	}
+	r.text = packageText(e) + ": " + what
 }
 
 func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), style ttyStyle) *ttyPrinter {
@@ -106,15 +124,15 @@ func (p *ttyPrinter) track(e builder.Event) {
 		p.row(e).text = "from " + firstLine(e.Text)
 	case builder.EventStepStart, builder.EventCommit:
 		r := p.row(e)
-		r.text, r.last, r.start = firstLine(e.Text), "", p.now()
+		r.text, r.last, r.start, r.end = firstLine(e.Text), "", p.now(), time.Time{}
 		if r.text == "" {
 			r.text = "writing the image"
 		}
 	case builder.EventStepCached, builder.EventStepEnd:
 		r := p.row(e)
-		r.text, r.last, r.start = "", "", p.now()
+		r.text, r.last, r.start, r.end = "", "", p.now(), time.Time{}
 	case builder.EventPackage:
-		p.row(e).text = packageText(e) + ": " + firstLine(e.Text)
+		p.row(e).packages(e, p.now())
 	case builder.EventTransfer:
 		r := p.row(e)
 		r.last = transferText(e)
@@ -258,6 +276,9 @@ func spinner(frame int) string { return string(`|/-\`[frame%4]) }
 // one is used.
 func (r *row) line(spin string, now time.Time, width int) string {
 	elapsed := " " + seconds(now.Sub(r.start))
+	if left := r.end.Sub(now); left >= time.Second {
+		elapsed += ", about " + roughly(left) + " left"
+	}
 	text := spin + " " + r.prefix + clean(r.text)
 	room := max(width-1-runewidth.StringWidth(elapsed), 1)
 	if r.last == "" {

@@ -131,8 +131,8 @@ const (
 	EventWarning EventKind = "warning"
 	// EventInfo carries a choice and its reason, shown with -v.
 	EventInfo EventKind = "info"
-	// EventPackage says that a spack step is done with one more package:
-	// Done of Total, with Text for what happened to it.
+	// EventPackage says that a package of a spack step was begun or is done:
+	// Done of Total, with Text for what happened, and Packages for the rest.
 	EventPackage EventKind = "package"
 	// EventTransfer reports bytes of a pull, push or export.
 	EventTransfer EventKind = "transfer"
@@ -155,6 +155,22 @@ type Event struct {
 	// Done and Total are bytes, or packages; Total is -1 when unknown.
 	Done  int64 `json:"done,omitempty"`
 	Total int64 `json:"total,omitempty"`
+	// Packages is how far the installation of an environment is.
+	Packages *PackageProgress `json:"packages,omitempty"`
+}
+
+// PackageProgress is how far the installation of a Spack environment is.
+type PackageProgress struct {
+	// FromCache, Built and Failed count packages.
+	FromCache int `json:"from_cache"`
+	Built     int `json:"built"`
+	Failed    int `json:"failed"`
+	// Building are those that are being built, NAME@VERSION.
+	Building []string `json:"building,omitempty"`
+	// Remaining is, in nanoseconds, how long the rest will take, going by how
+	// long the packages have taken on this host before. Nil where that is not
+	// known.
+	Remaining *time.Duration `json:"remaining_ns,omitempty"`
 }
 
 // A Plan is what a build would do, in order. It is data: it can be printed,

@@ -412,11 +412,22 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 		}
 		parts = append(parts, in.key())
 	}
-	canonical, err := recipe.CanonicalStep(planned.step)
+	canonical, err := recipe.CanonicalStep(whatCounts(planned.step))
 	if err != nil {
 		return "", fmt.Errorf("describe step: %w", err)
 	}
 	return extend(s.key, append(parts, string(canonical))...), nil
+}
+
+// whatCounts is a step without what does not change its result, such as how
+// fast a Spack environment is built.
+func whatCounts(step recipe.Step) recipe.Step {
+	s, ok := step.(recipe.Spack)
+	if !ok {
+		return step
+	}
+	s.Spack.Jobs, s.Spack.ConcurrentPackages, s.Spack.KeepGoing = "", 0, false
+	return s
 }
 
 // mountKeys identify what a run step sees through bind mounts. Caches and

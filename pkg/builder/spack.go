@@ -56,6 +56,8 @@ type spackJob struct {
 	lockData      []byte
 	// have are the hashes of the packages in the local binary cache.
 	have map[string]bool
+	// packages follows the installation.
+	packages *packageWatch
 	// report and request are those of the last command; the report has the
 	// owners that all have left.
 	report  workerReport
@@ -260,6 +262,13 @@ func (j *spackJob) writeScope(dir string) error {
 		repos[fmt.Sprintf("recipe-%d", i+1)] = root
 	}
 	scope := map[string]any{"config.yaml": config}
+	if len(j.step.Upstreams) > 0 {
+		upstreams := map[string]any{}
+		for name, tree := range j.step.Upstreams {
+			upstreams[name] = map[string]any{"install_tree": tree}
+		}
+		scope["upstreams.yaml"] = map[string]any{"upstreams": upstreams}
+	}
 	switch {
 	case len(list) == 0:
 	case j.atLeastOne():

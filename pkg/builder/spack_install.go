@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +30,9 @@ func (j *spackJob) install(ctx context.Context) error {
 		return err
 	}
 	jobs := j.jobs()
+	j.packages = newPackageWatch(j)
 	for {
+		j.packages.restart(j.packagesAtOnce(jobs))
 		failures, err := j.tryInstall(ctx, jobs)
 		if err == nil {
 			return j.pushPackages(ctx)
@@ -48,51 +49,18 @@ func (j *spackJob) install(ctx context.Context) error {
 
 func (j *spackJob) tryInstall(ctx context.Context, jobs int) ([]spack.Failure, error) {
 	args := []string{"-e", j.dir, "install", "-j" + strconv.Itoa(jobs)}
+	if n := j.step.ConcurrentPackages; n > 0 && j.atLeastOne() {
+		args = append(args, "-p"+strconv.Itoa(n))
+	}
 	if !j.step.KeepGoing {
 		args = append(args, "--fail-fast")
 	}
-	watch := &packageWatch{job: j, started: map[string]time.Time{}, total: len(needed(j.lock, j.have))}
-	out := &spack.Output{Specs: j.lock.Specs, Handle: watch.handle}
+	out := &spack.Output{Specs: j.lock.Specs, Handle: j.packages.handle}
 	cmd := j.command(args...)
 	cmd.watch = out
 	err := j.exec(ctx, cmd)
 	_ = out.Close() // never fails
 	return out.Failures(), err
-}
-
-// A packageWatch turns what Spack prints into events.
-type packageWatch struct {
-	job           *spackJob
-	started       map[string]time.Time
-	done, total   int
-	cached, built int
-}
-
-func (w *packageWatch) handle(e spack.Event) {
-	text := e.Name + "@" + e.Version
-	switch e.Kind {
-	case spack.EventInstalled:
-		switch {
-		case e.Already:
-		case e.FromCache:
-			text += " from the binary cache"
-			w.cached++
-		default:
-			text += " built"
-			w.built++
-		}
-		if e.Time > 0 {
-			text += fmt.Sprintf(" in %.0f s", e.Time.Seconds())
-		}
-	case spack.EventFailed:
-		text += " FAILED in phase " + e.Phase
-	default:
-		return
-	}
-	w.done = min(w.done+1, w.total)
-	ev := w.job.event(EventPackage)
-	ev.Text, ev.Done, ev.Total, ev.Failed = text, int64(w.done), int64(w.total), e.Kind == spack.EventFailed
-	w.job.run.emit(ev)
 }
 
 // jobs is how many processes compile at once.
@@ -105,6 +73,20 @@ func (j *spackJob) jobs() int {
 		n = min(n, int(memory/memoryPerJob))
 	}
 	return max(1, n)
+}
+
+// packagesAtOnce is how many packages are built at once. Since 1.2, Spack
+// begins one whenever less than jobs processes are at work; older versions have
+// to be told to build more than one.
+func (j *spackJob) packagesAtOnce(jobs int) int {
+	n := j.step.ConcurrentPackages
+	switch {
+	case !j.atLeastOne(), n == 0 && (strings.HasPrefix(j.version, "1.0.") || strings.HasPrefix(j.version, "1.1.")):
+		return 1
+	case n == 0:
+		return jobs
+	}
+	return min(n, jobs)
 }
 
 // availableMemory is what this process may use, in bytes: the machine's, or

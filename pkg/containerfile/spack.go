@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -257,7 +259,13 @@ func (e *environment) install() []string {
 	if e.step.Jobs != "" && e.step.Jobs != "auto" {
 		install += " -j " + e.step.Jobs
 	}
+	if n := e.step.ConcurrentPackages; n > 0 {
+		install += " -p " + strconv.Itoa(n)
+	}
 	commands := []string{spackPath, "cd " + quote(e.dir)}
+	for _, name := range slices.Sorted(maps.Keys(e.step.Upstreams)) {
+		commands = append(commands, "spack -e . config add "+quote("upstreams:"+name+":install_tree:"+e.step.Upstreams[name]))
+	}
 	for _, repo := range e.repos {
 		commands = append(commands, "spack -e . repo add "+quote(repo))
 	}

@@ -311,6 +311,12 @@ type SpackInstall struct {
 	Concretize string `yaml:"concretize,omitempty"`
 	// Jobs is a number or "auto" (the default).
 	Jobs string `yaml:"jobs,omitempty"`
+	// ConcurrentPackages is how many packages are built at once at most. Zero
+	// leaves it to Spack.
+	ConcurrentPackages int `yaml:"concurrent_packages,omitempty"`
+	// Upstreams are install trees of other Spack installations in the image,
+	// by name, whose packages are used.
+	Upstreams map[string]string `yaml:"upstreams,omitempty"`
 	// KeepGoing builds the rest of the DAG past a failed package.
 	KeepGoing bool `yaml:"keep_going,omitempty"`
 	// Strip removes symbols that running does not need.

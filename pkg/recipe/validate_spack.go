@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 func (v *validator) spack(path string, s SpackInstall) {
@@ -16,6 +17,14 @@ func (v *validator) spack(path string, s SpackInstall) {
 	if s.Jobs != "" && s.Jobs != "auto" {
 		if n, err := strconv.Atoi(s.Jobs); err != nil || n < 1 {
 			v.fail(path+".jobs", "must be auto or a number above 0, not %q", s.Jobs)
+		}
+	}
+	if s.ConcurrentPackages < 0 {
+		v.fail(path+".concurrent_packages", "must be a number above 0, not %d", s.ConcurrentPackages)
+	}
+	for name, tree := range s.Upstreams {
+		if !strings.HasPrefix(tree, "/") {
+			v.fail(path+".upstreams."+name, "must be the absolute path of an install tree in the image, not %q", tree)
 		}
 	}
 	if !slices.Contains([]string{"", "reuse", "fresh"}, s.Concretize) {

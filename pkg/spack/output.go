@@ -258,10 +258,21 @@ func (o *Output) enter(p *progress, phase string, took time.Duration) {
 // Phases that are not the package's own.
 const (
 	phaseStarting   = "starting"
+	phaseFromCache  = "fetching from build cache"
 	phaseNoBinary   = "no binary available"
 	phaseRelocating = "relocating"
 	phaseExtracting = "extracting"
 )
+
+// Building reports whether an EventPhase is about a package that is being made
+// from its sources, not looked for or taken from a binary cache.
+func (e Event) Building() bool {
+	switch e.Phase {
+	case phaseStarting, phaseFromCache, phaseNoBinary, phaseRelocating, phaseExtracting, "":
+		return false
+	}
+	return e.Kind == EventPhase
+}
 
 // fail notes a failure, once, and says it.
 func (o *Output) fail(p *progress, log string, took time.Duration, lines []string) {

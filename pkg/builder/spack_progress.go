@@ -1,0 +1,107 @@
+package builder
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// A packageWatch turns what Spack prints into events, and remembers how long
+// packages take.
+type packageWatch struct {
+	job      *spackJob
+	times    packageTimes
+	forecast *forecast
+	// begun is when packages were first heard of, by hash; building are those
+	// that are being built.
+	begun    map[string]time.Time
+	building []string
+	done     map[string]bool
+	progress PackageProgress
+}
+
+func newPackageWatch(j *spackJob) *packageWatch {
+	times := packageTimes{j.run.b.spackCache("times")}
+	return &packageWatch{
+		job: j, times: times, forecast: newForecast(needed(j.lock, j.have), j.have, times),
+		begun: map[string]time.Time{}, done: map[string]bool{},
+	}
+}
+
+// restart begins an attempt to install what is not there yet, with so many
+// packages at once.
+func (w *packageWatch) restart(slots int) {
+	clear(w.begun)
+	w.building, w.progress.Failed = nil, 0
+	w.forecast.slots = slots
+	w.forecast.restart()
+}
+
+func (w *packageWatch) handle(e spack.Event) {
+	now := time.Now()
+	id := e.Name + "@" + e.Version
+	switch e.Kind {
+	case spack.EventPhase:
+		if w.begun[e.Hash].IsZero() {
+			w.begun[e.Hash] = now
+			w.forecast.start(e.Hash, now)
+		}
+		if e.Building() && !slices.Contains(w.building, id) {
+			w.building = append(w.building, id)
+			w.emit("building "+id, false)
+		}
+	case spack.EventInstalled:
+		w.over(e.Hash, id)
+		w.emit(id+w.installed(e, now), false)
+	case spack.EventFailed:
+		w.over(e.Hash, id)
+		w.progress.Failed++
+		w.forecast.giveUp(e.Hash)
+		w.emit(id+" FAILED in phase "+e.Phase, true)
+	default:
+	}
+}
+
+func (w *packageWatch) over(hash, id string) {
+	w.done[hash] = true
+	w.building = slices.DeleteFunc(w.building, func(b string) bool { return b == id })
+}
+
+// installed notes that a package is there and says where it came from.
+func (w *packageWatch) installed(e spack.Event, now time.Time) (text string) {
+	w.forecast.finish(e.Hash)
+	switch {
+	case e.Already:
+		return " is there"
+	case e.FromCache:
+		text = " from the binary cache"
+		w.progress.FromCache++
+	default:
+		text = " built"
+		w.progress.Built++
+	}
+	took := e.Time
+	if begun := w.begun[e.Hash]; !begun.IsZero() {
+		took = now.Sub(begun) // Spack counts whole seconds
+		w.times.add(e.Name, took, e.FromCache)
+	}
+	if took >= time.Second {
+		text += fmt.Sprintf(" in %.0f s", took.Seconds())
+	}
+	return text
+}
+
+func (w *packageWatch) emit(text string, failed bool) {
+	total := len(w.forecast.tasks)
+	p := w.progress
+	p.Building = slices.Clone(w.building)
+	if left, ok := w.forecast.left(time.Now()); ok {
+		p.Remaining = &left
+	}
+	ev := w.job.event(EventPackage)
+	ev.Text, ev.Failed, ev.Packages = text, failed, &p
+	ev.Done, ev.Total = int64(min(len(w.done), total)), int64(total)
+	w.job.run.emit(ev)
+}
