@@ -265,7 +265,7 @@ func (j *environmentJob) foreignLink(full string, info fs.FileInfo) bool {
 		return false
 	}
 	to, err := os.Readlink(full)
-	if err != nil || !strings.HasPrefix(to, spackInstallRoot+"/") {
+	if err != nil || !j.in.installed(to) {
 		return false
 	}
 	return !slices.ContainsFunc(j.in.Packages, func(p installedPackage) bool {

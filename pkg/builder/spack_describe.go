@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -31,7 +33,7 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefixes, err := j.prefixes()
+	prefixes, err := j.prefixes(ctx, in, specs)
 	if err != nil {
 		return nil, err
 	}
@@ -55,36 +57,77 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 }
 
 // prefixes are the install prefixes by hash, from the database of the install
-// tree.
-func (j *spackJob) prefixes() (map[string]string, error) {
+// tree and, for packages that it lacks, from those of the upstreams. It notes
+// these trees in the installation.
+func (j *spackJob) prefixes(ctx context.Context, in *installation, specs []*spack.Spec) (map[string]string, error) {
 	found := map[string]string{}
 	root := spackInstallRoot
 	if set := j.in.env.InstallTree.Root; path.IsAbs(set) {
 		root = set
+		in.Trees = []string{root}
 	}
-	name, err := j.inImage(root)
-	if err != nil {
+	if err := j.addPrefixes(found, root); err != nil {
 		return nil, err
 	}
-	name = filepath.Join(unpad(name), ".spack-db/index.json")
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	lacks := func(s *spack.Spec) bool { return s.External == nil && found[s.Hash] == "" }
+	if !slices.ContainsFunc(specs, lacks) {
 		return found, nil
 	}
+	trees, err := j.upstreams(ctx)
+	in.Trees = append(in.Trees, trees...)
+	for _, tree := range trees {
+		err = errors.Join(err, j.addPrefixes(found, tree))
+	}
+	return found, err
+}
+
+// upstreams are the install trees of other Spack installations that this one
+// uses, from whichever scope names them.
+func (j *spackJob) upstreams(ctx context.Context) ([]string, error) {
+	data, err := j.capture(ctx, "-e", j.dir, "config", "get", "upstreams")
 	if err != nil {
 		return nil, err
+	}
+	var config struct {
+		Upstreams map[string]struct {
+			InstallTree string `yaml:"install_tree"`
+		}
+	}
+	if err := yaml.Unmarshal(data, &config); err != nil {
+		return nil, fmt.Errorf("read what Spack says of upstreams: %w", err)
+	}
+	var trees []string
+	for _, u := range config.Upstreams {
+		trees = append(trees, u.InstallTree)
+	}
+	slices.Sort(trees)
+	return trees, nil
+}
+
+// addPrefixes adds the packages of an install tree that are not there yet.
+func (j *spackJob) addPrefixes(found map[string]string, tree string) error {
+	name, err := j.inImage(tree)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(unpad(name), ".spack-db/index.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	defer f.Close()
 	db, err := spack.ReadDatabase(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for hash, i := range db.Installs {
-		if i.Installed {
+		if i.Installed && found[hash] == "" {
 			found[hash] = i.Prefix
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // paddingStart is how the directories begin with which Spack makes the root of

@@ -148,6 +148,9 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		if f.Phase != "" {
 			name += " failed in phase " + f.Phase
 		}
+		if why := f.Reason(); why.Text != "" {
+			name += ": " + why.Text
+		}
 		names = append(names, name)
 	}
 	if dir := j.buildDir(first); dir != "" {
@@ -155,7 +158,7 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 	}
 	failed := *step
 	failed.Err = errors.New(strings.Join(names, "; "))
-	failed.Tail = first.Lines
+	failed.Tail = first.Digest()
 	if failed.Tail == nil {
 		failed.Tail = step.Tail
 	}
@@ -165,9 +168,32 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		}
 	}
 	if failed.Hint == "" {
-		failed.Hint = "what is installed is kept: correct " + first.Name + " (a version, a variant, a patched package in repos:) and run the same command again, which goes on from there. 'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
+		failed.Hint = "what is installed is kept: " + installHint(first) + " and run the same command again, which goes on from there"
+		switch first.Reason().Kind {
+		case spack.ReasonFetch, spack.ReasonChecksum, spack.ReasonSpace: // nothing was begun
+		default:
+			failed.Hint += ". 'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
+		}
 	}
 	return &failed
+}
+
+// installHint says what to do about a failed package.
+func installHint(f spack.Failure) string {
+	switch f.Reason().Kind {
+	case spack.ReasonFetch:
+		return "see that the sources of " + f.Name + " can be had (network, proxy, a mirror with 'source: true' in the environment's mirrors:)"
+	case spack.ReasonChecksum:
+		return "the archive is not the one that the package names: if its author has replaced it, correct the sha256 in a copy of the package in repos:, or take another version,"
+	case spack.ReasonPatch:
+		return "correct the patch of " + f.Name + ", or limit it to the versions that it fits (patch(…, when=\"@1.0\")),"
+	case spack.ReasonRecipe:
+		return "correct the package.py of " + f.Name
+	case spack.ReasonSpace:
+		return "make room on the disk"
+	default:
+		return "correct " + f.Name + " (a version, a variant, a patched package in repos:)"
+	}
 }
 
 // buildDir is the directory in which a package was being built: the one with

@@ -18,6 +18,9 @@ type installation struct {
 	// views' roots; all are paths in the image.
 	Dir   string   `json:"dir"`
 	Views []string `json:"views,omitempty"`
+	// Trees are install trees beside the usual one: where the environment
+	// wants its packages, and upstreams.
+	Trees []string `json:"trees,omitempty"`
 	// Text identifies the contents of these two files.
 	Text string `json:"text"`
 	// Packages are what is needed to run, dependencies first.
@@ -29,6 +32,14 @@ type installation struct {
 	// Variant says what else the packages' content depends on, such as
 	// whether they are stripped.
 	Variant string `json:"variant,omitempty"`
+}
+
+// installed reports whether a path leads to a package that Spack has installed,
+// not one of the system.
+func (in *installation) installed(name string) bool {
+	return slices.ContainsFunc(append([]string{spackInstallRoot}, in.Trees...), func(tree string) bool {
+		return strings.HasPrefix(name, tree+"/")
+	})
 }
 
 // An installedPackage is a package of an installation.

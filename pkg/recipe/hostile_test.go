@@ -66,13 +66,14 @@ func largeFiles() map[string]largeFile {
 }
 
 // The largest file that is read at all is read, or refused, in well under a
-// second, whatever it repeats.
+// second, whatever it repeats; on a machine with much else to do in a few. What
+// is quadratic takes minutes.
 func TestLargeFilesAreQuick(t *testing.T) {
 	for name, c := range largeFiles() {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			r, err := recipe.Parse("f.yaml", []byte(c.text))
-			if spent := time.Since(start); spent > 3*time.Second {
+			if spent := time.Since(start); spent > 30*time.Second {
 				t.Errorf("%d bytes took %v", len(c.text), spent)
 			} else {
 				t.Logf("%v", spent)
