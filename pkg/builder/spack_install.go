@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -90,8 +92,8 @@ func (j *spackJob) packagesAtOnce(jobs int) int {
 }
 
 // availableMemory is what this process may use, in bytes: the machine's, or
-// its control group's where that is less; see the kernel's cgroup-v2.rst.
-// 0 means that it is not known.
+// its control group's where that is less; see the kernel's cgroup-v2.rst and
+// cgroup-v1/memory.rst. 0 means that it is not known.
 func availableMemory() int64 {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -102,17 +104,33 @@ func availableMemory() int64 {
 	if err != nil {
 		return memory
 	}
-	_, group, _ := strings.Cut(strings.TrimSpace(string(data)), "0::")
-	for dir := filepath.Join("/sys/fs/cgroup", group); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
-		limit, err := os.ReadFile(filepath.Join(dir, "memory.max"))
+	for line := range strings.SplitSeq(strings.TrimSpace(string(data)), "\n") {
+		_, group, _ := strings.Cut(line, ":")
+		controllers, group, _ := strings.Cut(group, ":")
+		switch {
+		case controllers == "":
+			memory = min(memory, leastLimit("/sys/fs/cgroup", group, "memory.max"))
+		case slices.Contains(strings.Split(controllers, ","), "memory"):
+			memory = min(memory, leastLimit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes"))
+		}
+	}
+	return memory
+}
+
+// leastLimit is the least of the limits in a file of a control group and those
+// above it.
+func leastLimit(root, group, file string) int64 {
+	least := int64(math.MaxInt64)
+	for dir := filepath.Join(root, group); strings.HasPrefix(dir, root); dir = filepath.Dir(dir) {
+		limit, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			continue
 		}
 		if n, err := strconv.ParseInt(strings.TrimSpace(string(limit)), 10, 64); err == nil {
-			memory = min(memory, n)
+			least = min(least, n)
 		}
 	}
-	return memory
+	return least
 }
 
 // outOfMemory recognises compilers that were killed for memory.
@@ -125,15 +143,13 @@ func outOfMemory(err error, failures []spack.Failure) bool {
 	for _, f := range failures {
 		lines = append(lines, f.Lines...)
 	}
-	return step.ExitCode == 137 || slices.ContainsFunc(lines, func(line string) bool {
-		for _, sign := range []string{"Killed signal terminated program", "fatal error: Killed", "virtual memory exhausted", "Cannot allocate memory", "std::bad_alloc"} {
-			if strings.Contains(line, sign) {
-				return true
-			}
-		}
-		return false
-	})
+	return step.ExitCode == 137 || slices.ContainsFunc(lines, killedForMemory.MatchString)
 }
+
+// killedForMemory is what compilers, linkers, make, ninja, shells and Python say
+// of processes that got no memory or were killed, which is mostly for memory.
+var killedForMemory = regexp.MustCompile(`Killed signal terminated program|fatal error: Killed|virtual memory exhausted|[Cc]annot allocate memory|` +
+	`out of memory|std::bad_alloc|MemoryError|(?:^|\]|:|\d)\s*Killed$|\] Error 137$|terminated with signal 9|exited with status (?:-9|137)\b`)
 
 // installError says which packages could not be installed, and why.
 func (j *spackJob) installError(err error, failures []spack.Failure) error {
