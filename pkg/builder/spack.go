@@ -1,12 +1,10 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -391,90 +389,6 @@ func (j *spackJob) capture(ctx context.Context, args ...string) ([]byte, error) 
 		return nil, err
 	}
 	return os.ReadFile(out)
-}
-
-// knownLock is the lock file to begin with: the one beside the environment, or
-// what the same inputs have given before.
-func (j *spackJob) knownLock() []byte {
-	if j.in.lock != nil {
-		return j.in.lock
-	}
-	data, err := os.ReadFile(j.lockPath())
-	if err != nil {
-		return nil
-	}
-	if _, err := spack.ParseLock(j.lockPath(), data); err != nil {
-		return nil // it is made again
-	}
-	return data
-}
-
-// lockPath is where the result of concretizing is kept: the same inputs give
-// the same, and after a failed installation it is not computed again.
-func (j *spackJob) lockPath() string { return j.run.b.lockPath(j.planned.Key) }
-
-func (b *Builder) lockPath(key string) string {
-	return filepath.Join(b.spackCache("locks"), key+".lock")
-}
-
-// writeLock writes the lock file of a finished spack step beside its
-// environment. One that is in the recipe has no place for it.
-func (b *Builder) writeLock(p *Plan, planned PlannedStep) error {
-	step, ok := planned.step.(recipe.Spack)
-	if !ok || step.Spack.Environment == "" {
-		return nil
-	}
-	data, err := os.ReadFile(b.lockPath(planned.Key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return &InputError{Subject: "--write-lock", Err: errors.New("what the step has concretized to is no longer kept"), Hint: "build once with --no-cache"}
-	}
-	if err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(p.Context)
-	if err != nil {
-		return err
-	}
-	name := path.Join(path.Dir(filepath.ToSlash(step.Spack.Environment)), spack.LockFileName)
-	if err := errors.Join(root.WriteFile(name, data, 0o644), root.Close()); err != nil {
-		return fmt.Errorf("write the lock file: %w", err)
-	}
-	return nil
-}
-
-// concretize works out what exactly will be installed.
-func (j *spackJob) concretize(ctx context.Context) error {
-	args := []string{"-e", j.dir, "concretize"}
-	if j.step.Concretize != "" {
-		args = append(args, "--"+j.step.Concretize)
-	}
-	if err := j.exec(ctx, j.command(args...)); err != nil {
-		return j.concretizeError(err)
-	}
-	name, err := j.inImage(path.Join(j.dir, spack.LockFileName))
-	if err != nil {
-		return err
-	}
-	if j.lockData, err = os.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
-		return &InputError{Err: errors.New("the environment has no specs: there is nothing to install"), Hint: "add packages to specs: in " + j.step.Environment}
-	} else if err != nil {
-		return err
-	}
-	if j.lock, err = spack.ParseLock(path.Join(j.dir, spack.LockFileName), j.lockData); err != nil {
-		return err
-	}
-	if j.in.lock != nil && !bytes.Equal(j.in.lock, j.lockData) {
-		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
-	}
-	return writeWhole(j.lockPath(), j.lockData)
-}
-
-func (j *spackJob) concretizeError(err error) error {
-	var step *StepError
-	if errors.As(err, &step) && step.Hint == "" {
-		step.Hint = "Spack finds no solution for the environment's specs: read the reasons above; loosen a version or variant, or name an external package"
-	}
-	return err
 }
 
 func (j *spackJob) warn(text string) {

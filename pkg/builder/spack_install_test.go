@@ -2,6 +2,7 @@ package builder
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -27,5 +28,32 @@ func TestOutOfMemoryIsRecognised(t *testing.T) {
 		if got := outOfMemory(err, []spack.Failure{{Lines: []string{line}}}); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)
 		}
+	}
+}
+
+// The output is that of Spack 1.3.
+func TestLastError(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+		hint  string
+	}{
+		"version": {[]string{"==> Error: No version exists that satisfies these input specs:", "    app@9"}, "No version exists that satisfies these input specs: app@9", "loosen"},
+		"name":    {[]string{"==> Error: cannot concretize 'nosuch', since 'nosuch' does not exist"}, "cannot concretize 'nosuch', since 'nosuch' does not exist", "repos:"},
+		"before another message": {
+			[]string{"==> Error: No such variant 'x' in package gcc", "==> Concretizing the 'compiler' group of specs"},
+			"No such variant 'x' in package gcc", "loosen",
+		},
+		"package.py": {[]string{"==> Error: cannot load package 'app' from the 'own' repository: expected ':' (package.py, line 4)"}, "cannot load package 'app' from the 'own' repository: expected ':' (package.py, line 4)", "correct that package.py"},
+		"none":       {[]string{"all is well"}, "", "loosen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lastError(c.lines); got != c.want {
+				t.Errorf("the error is %q, want %q", got, c.want)
+			}
+			if hint := concretizeHint(c.want); !strings.Contains(hint, c.hint) {
+				t.Errorf("the hint is %q and does not say %q", hint, c.hint)
+			}
+		})
 	}
 }
