@@ -61,12 +61,10 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 // these trees in the installation.
 func (j *spackJob) prefixes(ctx context.Context, in *installation, specs []*spack.Spec) (map[string]string, error) {
 	found := map[string]string{}
-	root := spackInstallRoot
-	if set := j.in.env.InstallTree.Root; path.IsAbs(set) {
-		root = set
+	if root := j.installRoot(); root != spackInstallRoot {
 		in.Trees = []string{root}
 	}
-	if err := j.addPrefixes(found, root); err != nil {
+	if err := j.addPrefixes(found, j.installRoot()); err != nil {
 		return nil, err
 	}
 	lacks := func(s *spack.Spec) bool { return s.External == nil && found[s.Hash] == "" }
@@ -75,6 +73,30 @@ func (j *spackJob) prefixes(ctx context.Context, in *installation, specs []*spac
 	}
 	trees, err := j.upstreams(ctx)
 	in.Trees = append(in.Trees, trees...)
+	for _, tree := range trees {
+		err = errors.Join(err, j.addPrefixes(found, tree))
+	}
+	return found, err
+}
+
+func (j *spackJob) installRoot() string {
+	if set := j.in.env.InstallTree.Root; path.IsAbs(set) {
+		return set
+	}
+	return spackInstallRoot
+}
+
+// there are the packages that need not be installed, since another environment
+// of the stage or an upstream has them: prefixes by hash.
+func (j *spackJob) there(ctx context.Context) (map[string]string, error) {
+	found := map[string]string{}
+	if err := j.addPrefixes(found, j.installRoot()); err != nil {
+		return nil, err
+	}
+	if len(j.step.Upstreams) == 0 && j.in.env.Section("upstreams") == nil && !j.in.scopesHave("upstreams.yaml") {
+		return found, nil // to ask Spack takes seconds
+	}
+	trees, err := j.upstreams(ctx)
 	for _, tree := range trees {
 		err = errors.Join(err, j.addPrefixes(found, tree))
 	}

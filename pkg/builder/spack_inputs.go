@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -97,6 +98,13 @@ func (in *spackInputs) addFiles(p *Plan, list *[]spackFiles, source, target stri
 	}
 	*list = append(*list, spackFiles{target: target, source: src})
 	return src.key
+}
+
+// scopesHave reports whether a scope of the recipe has a file of this name.
+func (in *spackInputs) scopesHave(name string) bool {
+	return slices.ContainsFunc(in.scopes, func(f spackFiles) bool {
+		return slices.ContainsFunc(f.source.files, func(s sourceFile) bool { return path.Base(s.rel) == name })
+	})
 }
 
 // environmentFile returns the environment's text and its name for messages.

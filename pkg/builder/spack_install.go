@@ -32,7 +32,11 @@ func (j *spackJob) install(ctx context.Context) error {
 		return err
 	}
 	jobs := j.jobs()
-	j.packages = newPackageWatch(j)
+	there, err := j.there(ctx)
+	if err != nil {
+		return err
+	}
+	j.packages = newPackageWatch(j, there)
 	for {
 		j.packages.restart(j.packagesAtOnce(jobs))
 		failures, err := j.tryInstall(ctx, jobs)

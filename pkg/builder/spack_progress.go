@@ -2,6 +2,7 @@ package builder
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,10 +23,17 @@ type packageWatch struct {
 	progress PackageProgress
 }
 
-func newPackageWatch(j *spackJob) *packageWatch {
+// newPackageWatch follows an installation to which the packages in there, hashes
+// with prefixes, do not belong, since they have been installed before.
+func newPackageWatch(j *spackJob, there map[string]string) *packageWatch {
 	times := packageTimes{j.run.b.spackCache("times")}
+	ready := maps.Clone(j.have)
+	for hash := range there {
+		ready[hash] = true
+	}
+	specs := slices.DeleteFunc(needed(j.lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
 	return &packageWatch{
-		job: j, times: times, forecast: newForecast(needed(j.lock, j.have), j.have, times),
+		job: j, times: times, forecast: newForecast(specs, j.have, times),
 		begun: map[string]time.Time{}, done: map[string]bool{},
 	}
 }
@@ -65,7 +73,9 @@ func (w *packageWatch) handle(e spack.Event) {
 }
 
 func (w *packageWatch) over(hash, id string) {
-	w.done[hash] = true
+	if w.forecast.tasks[hash] != nil {
+		w.done[hash] = true
+	}
 	w.building = slices.DeleteFunc(w.building, func(b string) bool { return b == id })
 }
 
