@@ -63,8 +63,8 @@ func (p *project) environment(comment string) {
 
 func emptyBuildcache(t *testing.T, p *project) {
 	t.Helper()
-	dir := filepath.Join(p.store, "pdibuild/cache/spack/buildcache/double")
-	if out, err := inNamespace(exec.Command("rm", "-rf", dir)).CombinedOutput(); err != nil {
+	dir := filepath.Join(p.store, "pdibuild/cache/spack")
+	if out, err := inNamespace(exec.Command("rm", "-rf", dir+"/buildcache", dir+"/pending", dir+"/times")).CombinedOutput(); err != nil {
 		t.Fatalf("empty the binary cache: %v\n%s", err, out)
 	}
 }

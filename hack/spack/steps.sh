@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2016,SC2154 # the shell of the image expands; the caller sets work and store
+# Tests of what a spack step can do beside installing: upstreams, several
+# environments, compilers that are packages, messages, memory, a full disk. The
+# packages are in hack/spack/steps; none needs anything from the internet.
+
+# steps_project DIRECTORY STEPS [FINAL]: a recipe whose builder has these steps
+# behind the package repository /opt/repo and the archives /opt/archives.
+steps_project() {
+	local archive
+	mkdir -p "$1/archives" "$1/repo"
+	cp -R hack/spack/steps/repo.yaml hack/spack/steps/packages "$1/repo"
+	archive=$1/archives/hello-1.0.tar.gz
+	tar -C hack/spack/steps --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go=u-w -cf - hello-1.0 | gzip -n >"$archive"
+	sed -i "s/@SHA256@/$(sha256sum <"$archive" | cut -c1-64)/" "$1"/repo/packages/*/package.py
+	cat >"$1/pdibuild.yaml" <<-END
+		version: 1
+		name: localhost/$(basename "$1")
+		stages:
+		  - name: builder
+		    from: localhost/spack-base:test
+		    steps:
+		      - {copy: archives, to: /opt/archives}
+		      - {copy: repo, to: /opt/repo/spack_repo/steps}
+		$2
+		${3:-}
+	END
+}
+
+# An environment takes packages from another Spack's installation; a second one
+# in the same stage and a third in another one stand beside it.
+test_upstream() {
+	say "Upstreams and several environments"
+	local dir=$work/upstream
+	steps_project "$dir" '      - run: spack repo add /opt/repo/spack_repo/steps && spack -c config:install_tree:root:/opt/site install site2 && spack repo remove steps
+      - spack: {environment: a.yaml, name: a, repos: [repo], upstreams: {site: /opt/site}}
+      - spack: {environment: b.yaml, name: b, repos: [repo]}' '  - name: other
+    from: localhost/spack-base:test
+    steps:
+      - spack: {environment: b.yaml, name: c, repos: [repo]}
+  - name: final
+    from: mmdebstrap:bookworm
+    steps:
+      - {environment: builder, name: a}
+      - {environment: builder, name: b}
+      - {environment: other, name: c}
+      - check: mine && site2 && test "$(readlink -f "$(command -v site2)")" = "$(echo /opt/site/*/site2-*/bin/site2)"
+      - check: . /opt/spack-environment-c/activate.sh && readlink -f /opt/views/c/bin/site1 | grep __spack'
+	printf 'spack: {view: true, specs: [mine]}\n' >"$dir/a.yaml"
+	printf 'spack: {view: true, specs: [site1], config: {install_tree: {padded_length: 64}}}\n' >"$dir/b.yaml"
+	check "it is built, with packages of the upstream" test -n "$(build "$dir" --tag test)"
+	check "packages of the upstream are not built again" said 'packages 1/1.*: mine@1.0 '
+}
+
+# A compiler that Spack installs builds the other packages and works in the
+# final image.
+test_compiler() {
+	say "A compiler that is a package"
+	local dir=$work/compiler
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo]}' '  - name: final
+    from: mmdebstrap:bookworm
+    bootstrap: {packages: [g++]}
+    steps:
+      - environment: builder
+      - check: hello | grep "hello from a package" && readlink -f "$(command -v gcc)" | grep /opt/software
+    compiler: {cc: /opt/views/view/bin/gcc, cxx: /opt/views/view/bin/g++}'
+	cat >"$dir/spack.yaml" <<-'END'
+		spack:
+		  view: true
+		  packages: {gcc: {buildable: true}}
+		  specs:
+		    - group: compiler
+		      specs: [gcc@15.2.0]
+		    - group: apps
+		      needs: [compiler]
+		      specs: ["hello %c=gcc@15.2.0"]
+	END
+	check "it is built, and compiles in the final image" test -n "$(build "$dir" --tag test)"
+	check "it has built the other package" said 'hello@1.0.*gcc@15.2.0'
+}
+
+# Each kind of failure has its reason in the message, and the rest is built.
+test_reasons() {
+	say "Four broken packages, and one that is not"
+	local dir=$work/reasons
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], keep_going: true}'
+	printf 'spack: {view: true, specs: [broken-compile, broken-checksum, broken-fetch, broken-patch, mine]}\n' >"$dir/spack.yaml"
+	build "$dir" >/dev/null && warn "broken packages were installed"
+	sed -n '/^pdibuild: /p' "$work/build.log" >&2
+	check "the compiler's message" said 'error: .*broken-compile@1.0/[a-z0-9]{7} failed in phase build: b.c:1:10: fatal error: missing.h'
+	check "the checksum" said 'error: .*broken-checksum@1.0/[a-z0-9]{7} failed in phase staging: sha256 checksum failed for hello-1.0.tar.gz'
+	check "the sources" said 'error: .*broken-fetch@1.0/[a-z0-9]{7} failed in phase staging: All fetchers failed'
+	check "the patch" said 'error: .*broken-patch@1.0/[a-z0-9]{7} failed in phase staging: 1 out of 1 hunk FAILED'
+	check "the last package is built all the same" said 'mine@1.0 (built|from the binary cache)'
+	printf 'spack: {view: true, specs: [mine@7]}\n' >"$dir/spack.yaml"
+	build "$dir" >/dev/null && warn "a version that does not exist was installed"
+	check "no solution" said 'error: .*cannot concretize the environment: No version exists that satisfies these input specs: mine@7'
+	printf 'spack: {view: true, specs: [mine]}\n' >"$dir/spack.yaml"
+	check "mended, it is built" test -n "$(build "$dir" --tag test)"
+	check "from the cache" said ' 0 to build'
+}
+
+# Processes that are killed for memory are run again with half the jobs.
+test_memory() {
+	local group=/sys/fs/cgroup/memory/pdibuild-test-$$ limit=memory.limit_in_bytes dir=$work/memory
+	[ -d /sys/fs/cgroup/memory ] || group=/sys/fs/cgroup/pdibuild-test-$$ limit=memory.max
+	if ! mkdir "$group" 2>/dev/null || ! echo 1000000000 >"$group/$limit"; then
+		skip "no control group can be made here, so no process runs out of memory"
+		return 0
+	fi
+	say "A package that needs more memory than there is"
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], jobs: 2}'
+	printf 'spack: {view: true, specs: [hungry]} # %s\n' "$work" >"$dir/spack.yaml"
+	rm -rf "$store"/pdibuild/cache/spack/buildcache/v3/manifests/spec/hungry
+	check "it is built" test -n "$(echo "$BASHPID" >"$group/cgroup.procs" && build "$dir" --tag test --isolation chroot)"
+	check "with fewer jobs, and a warning" said 'warning: the memory did not suffice; what is missing is built again with 1 jobs'
+	rmdir "$group" || warn "$group is left"
+}
+
+# A binary cache on a full disk has whole packages and no others.
+test_full() {
+	local cache=$store/pdibuild/cache/spack/buildcache dir=$work/full
+	[ "$(id -u)" -eq 0 ] || { skip "only root can mount a small disk"; return 0; }
+	say "A binary cache on a full disk"
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo]}'
+	printf 'spack: {view: true, specs: [mine]} # %s\n' "$work" >"$dir/spack.yaml"
+	mkdir -p "$cache"
+	mount -t tmpfs -o size=12k tmpfs "$cache"
+	build "$dir" --tag test >/dev/null || true
+	check "the disk was full" said 'No space left on device'
+	mount -o remount,size=100m "$cache"
+	printf 'spack: {view: true, specs: [mine, site1]}\n' >"$dir/spack.yaml"
+	check "with room, it is built" test -n "$(build "$dir" --tag test)"
+	check "the next build has everything from the cache" test -n "$(printf 'spack: {view: true, specs: [mine, site2]}\n' >"$dir/spack.yaml" && build "$dir" --tag test)"
+	check "nothing is built again" said ' 0 to build'
+	umount "$cache"
+}

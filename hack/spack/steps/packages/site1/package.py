@@ -1,0 +1,16 @@
+from spack_repo.builtin.build_systems.generic import Package
+from spack.package import *
+
+
+class Site1(Package):
+    """Prints its name."""
+
+    homepage = "https://example.org"
+    has_code = False
+    version("1.0")
+
+    def install(self, spec, prefix):
+        mkdirp(prefix.bin)
+        with open(join_path(prefix.bin, "site1"), "w") as f:
+            f.write("#!/bin/sh\necho site1\n")
+        set_executable(join_path(prefix.bin, "site1"))

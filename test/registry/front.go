@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// FrontOptions say what stands in front of a registry. The zero value is an
+// open door.
+type FrontOptions struct {
+	// User and Password are what tokens for pushing are given for; pulling
+	// needs a token that everybody gets, as in public registries.
+	User, Password string
+}
+
+// A Front is a server in front of a real registry. It may ask for tokens, as
+// large registries do, refuses what it is told to refuse, and remembers what it
+// was asked for.
+type Front struct {
+	// Address is HOST:PORT.
+	Address string
+
+	opts    FrontOptions
+	mu      sync.Mutex
+	refuse  func(*http.Request) int
+	asked   []string
+	tokens  map[string]bool // whether it may push
+	forward http.Handler
+}
+
+// StartFront runs a registry behind a Front until the test ends.
+func StartFront(t *testing.T, opts FrontOptions) *Front {
+	t.Helper()
+	behind := &url.URL{Scheme: "http", Host: Start(t, Options{})}
+	f := &Front{opts: opts, tokens: map[string]bool{}}
+	f.forward = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(behind)
+		r.Out.Host = r.In.Host // the registry's redirections lead here
+	}}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	f.Address = strings.TrimPrefix(server.URL, "http://")
+	return f
+}
+
+// Refuse sets what is asked about each request from now on: the status of the
+// answer, or 0 to let it through. Nil lets all through.
+func (f *Front) Refuse(decide func(*http.Request) int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = decide
+}
+
+// Asked returns the requests since the last call, as "METHOD PATH?QUERY".
+func (f *Front) Asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	asked := f.asked
+	f.asked = nil
+	return asked
+}
+
+// ServeHTTP answers a request.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.asked = append(f.asked, r.Method+" "+r.URL.RequestURI())
+	status := 0
+	if f.refuse != nil {
+		status = f.refuse(r)
+	}
+	f.mu.Unlock()
+	switch {
+	case status != 0:
+		http.Error(w, http.StatusText(status), status)
+	case f.opts.User == "":
+		f.forward.ServeHTTP(w, r)
+	case r.URL.Path == "/token":
+		f.giveToken(w, r)
+	default:
+		f.checkToken(w, r)
+	}
+}
+
+// giveToken follows the token specification of the distribution project: a
+// wrong password is refused, none gives a token that may only pull.
+func (f *Front) giveToken(w http.ResponseWriter, r *http.Request) {
+	user, password, given := r.BasicAuth()
+	if given && (user != f.opts.User || password != f.opts.Password) {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	f.mu.Lock()
+	token := fmt.Sprint("token-", len(f.tokens))
+	f.tokens[token] = given
+	f.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": token}) // the client sees what is lacking
+}
+
+func (f *Front) checkToken(w http.ResponseWriter, r *http.Request) {
+	push := r.Method != http.MethodGet && r.Method != http.MethodHead
+	f.mu.Lock()
+	mayPush, known := f.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
+	f.mu.Unlock()
+	if known && (mayPush || !push) {
+		r.Header.Del("Authorization")
+		f.forward.ServeHTTP(w, r)
+		return
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/")
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="test",scope="repository:%s:pull,push"`, f.Address, name))
+	w.WriteHeader(http.StatusUnauthorized)
+}
