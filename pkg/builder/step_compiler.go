@@ -1,0 +1,190 @@
+package builder
+
+import (
+	"cmp"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
+)
+
+// The programs that compilers have to make. Each fails unless the language's
+// own library works. DECLARE and USED are filled in by proofs.
+const (
+	proofC = "#include <stdio.h>\n#include <math.h>\nDECLARE" +
+		"int main(int argc, char **argv) { (void)argv; return printf(\"C %.1f%s\\n\", sqrt(3.0 + argc), USED) > 0 ? 0 : 1; }\n"
+	proofCXX = "#include <iostream>\n#include <string>\n#include <vector>\nDECLARE" +
+		"int main() { std::vector<std::string> v{\"C\", \"++\"}; for (auto &s : v) std::cout << s; std::cout << USED << std::endl; return std::cout ? 0 : 1; }\n"
+	proofFC = "program proof\n  print *, 'Fortran', sqrt(4.0)\nend program\n"
+)
+
+// proofDir is where the proof's program is, in the image.
+const proofDir = "/run/pdibuild-proof"
+
+// A proof is a program that a compiler has to make.
+type proof struct{ compiler, file, source, flags string }
+
+// proofs are those of the compilers that the stage names. Where there is a
+// library, the programs of C and C++ are linked with it.
+func proofs(c recipe.Compiler, l *linkable) []proof {
+	declare, used, flags := "", `""`, ""
+	if l != nil {
+		declare = "#ifdef __cplusplus\nextern \"C\"\n#endif\nvoid " + l.symbol + "(void);\nvoid (*volatile needed)(void) = " + l.symbol + ";\n"
+		used = fmt.Sprintf("(needed ? %q : %q)", " with lib"+l.name, "")
+		flags = " -L" + shellQuote(l.dir) + " -l" + l.name
+	}
+	fill := strings.NewReplacer("DECLARE", declare, "USED", used).Replace
+	all := []proof{
+		{c.CC, "proof.c", fill(proofC), "-lm" + flags},
+		{c.CXX, "proof.cc", fill(proofCXX), strings.TrimSpace(flags)},
+		{c.FC, "proof.f90", proofFC, ""},
+	}
+	return slices.DeleteFunc(all, func(p proof) bool { return p.compiler == "" })
+}
+
+// proveCompiler compiles, links and runs a program with each compiler that
+// the stage names, as the final user, in a directory that is thrown away. A
+// compiler that is of use links with what the environments have brought.
+func (x *stepRun) proveCompiler(ctx context.Context, s state, c recipe.Compiler) error {
+	library, err := x.linkable(s)
+	if err != nil {
+		return fmt.Errorf("look for a library to link with: %w", err)
+	}
+	for _, p := range proofs(c, library) {
+		if err := x.proveOne(ctx, s, p, library); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (err error) {
+	wk, err := x.bench.take(s.layer)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, wk.release()) }()
+	temporary, err := x.run.b.works.begin()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(temporary, "proof-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, p.file), []byte(p.source), 0o644)); err != nil {
+		return err
+	}
+	s = s.clone()
+	s.applyImageSettings(x.stage)
+	_, req, err := x.runCommand(ctx, s, wk, command{
+		argv: []string{"/bin/sh", "-c", p.script(l)}, workdir: "/",
+		add: []workerMount{
+			{Type: "bind", Source: dir, Target: proofDir},
+			{Type: "tmpfs", Target: "/tmp"},
+		},
+	})
+	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
+}
+
+// script compiles the program and runs it.
+func (p proof) script(l *linkable) string {
+	run := "/tmp/pdibuild-proof"
+	if l != nil {
+		run = "LD_LIBRARY_PATH=" + shellQuote(l.dir) + `"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" ` + run
+	}
+	return fmt.Sprintf("%s %s/%s -o /tmp/pdibuild-proof %s && %s", p.compiler, proofDir, p.file, p.flags, run)
+}
+
+// A linkable is a shared library of an environment that a program can be
+// linked with: -L dir -l name, and one of its functions.
+type linkable struct{ dir, name, symbol string }
+
+// linkable returns the library that needs the fewest others of the stage's
+// environments: what is proven is the compiler. It is nil if there is none.
+func (x *stepRun) linkable(s state) (best *linkable, err error) {
+	wk, err := x.bench.take(s.layer)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, x.bench.give(wk, true)) }()
+	var candidates []string
+	for _, step := range x.stage.Steps {
+		if e, ok := step.(recipe.Environment); ok {
+			for _, p := range x.run.finished()[e.From].installation(e.Name).Packages {
+				found, _ := filepath.Glob(filepath.Join(wk.root, p.Prefix, "lib*", "lib*.so")) // the pattern is valid
+				candidates = append(candidates, found...)
+			}
+		}
+	}
+	return chooseLinkable(wk.root, candidates), nil
+}
+
+// chooseLinkable returns the library that needs the fewest others, each of
+// which has to be there.
+func chooseLinkable(root string, candidates []string) *linkable {
+	type candidate struct {
+		linkable
+		needs int
+	}
+	linker := newLinker(root)
+	var usable []candidate
+	for _, full := range candidates {
+		name := strings.TrimPrefix(full, root)
+		real := linker.file(name)
+		if real == "" || kindOfFile(real) != elfShared {
+			continue
+		}
+		needs := needsOf(real)
+		symbol := functionOf(real)
+		if symbol == "" || slices.ContainsFunc(needs, func(n need) bool { return !linker.has(strings.TrimPrefix(real, root), n) }) {
+			continue
+		}
+		short := strings.TrimSuffix(strings.TrimPrefix(path.Base(name), "lib"), ".so")
+		usable = append(usable, candidate{linkable{path.Dir(name), short, symbol}, len(needs)})
+	}
+	if len(usable) == 0 {
+		return nil
+	}
+	best := slices.MinFunc(usable, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.needs, b.needs), cmp.Compare(a.name, b.name), cmp.Compare(a.dir, b.dir))
+	})
+	return &best.linkable
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+
+// functionOf returns a function that the library offers, "" if it has none. It
+// is the one with the longest name, which no compiler has built in.
+func functionOf(full string) string {
+	f, err := elf.Open(full)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	symbols, err := f.DynamicSymbols()
+	if err != nil {
+		return ""
+	}
+	best := ""
+	for _, s := range symbols {
+		if elf.ST_TYPE(s.Info) != elf.STT_FUNC || elf.ST_BIND(s.Info) != elf.STB_GLOBAL || elf.ST_VISIBILITY(s.Other) != elf.STV_DEFAULT ||
+			s.Section == elf.SHN_UNDEF || s.HasVersion && s.VersionIndex.IsHidden() || !identifier.MatchString(s.Name) {
+			continue
+		}
+		if len(s.Name) > len(best) || len(s.Name) == len(best) && s.Name < best {
+			best = s.Name
+		}
+	}
+	return best
+}
