@@ -85,6 +85,9 @@ func containerRecipe(c *spack.Container) (*Recipe, error) {
 	if base.Build == "" {
 		builder.From = base.Bootstrap
 		install.Spack = spackSource(c.Images.Spack)
+		if err := addTools(&builder, base.PackageManager); err != nil {
+			return nil, err
+		}
 	}
 	final := Stage{Name: "final", From: base.Final, Entrypoint: &Command{Shell: "activate"}, Cmd: &Command{Argv: []string{"/bin/bash"}}}
 	for stage, names := range map[*Stage][]string{&builder: c.OSPackages.Build, &final: c.OSPackages.Final} {
@@ -123,6 +126,19 @@ func spackSource(s spack.Source) *SpackSource {
 		address, ref = "https://github.com/spack/spack.git", s.Version
 	}
 	return &SpackSource{Git: address + "#" + ref}
+}
+
+// addTools installs what Spack needs, in an image that was not made for it.
+func addTools(st *Stage, manager string) error {
+	commands, err := spack.CommandsFor(manager)
+	if err != nil {
+		return err
+	}
+	st.Steps = append(st.Steps, Run{
+		Command: Script(strings.Join([]string{commands.Update, commands.Install + " " + strings.Join(spack.BuildTools(manager), " "), commands.Clean}, " && ")),
+		Env:     map[string]string{"DEBIAN_FRONTEND": "noninteractive"},
+	})
+	return nil
 }
 
 // addPackages installs packages of the distribution, as Spack's template does.

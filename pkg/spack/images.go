@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // BaseImages are the images that a container: section comes down to.
@@ -118,4 +119,22 @@ func CommandsFor(manager string) (PackageCommands, error) {
 		return PackageCommands{}, errors.New("which package manager the image has is not known; say it with container:os_packages:command")
 	}
 	return PackageCommands{}, fmt.Errorf("%q is not a package manager that is known", manager)
+}
+
+// BuildTools are the packages of a distribution that Spack needs in an image:
+// what it runs with, what it unpacks sources with, and compilers; see "System
+// Prerequisites" in Spack's documentation. Spack's own images have them.
+func BuildTools(manager string) []string {
+	switch manager {
+	case "apt":
+		return strings.Fields("build-essential bzip2 ca-certificates curl file gfortran git gnupg patch python3 unzip xz-utils zstd")
+	case "apk":
+		return strings.Fields("bash bzip2 ca-certificates curl file findutils g++ gcc gfortran git gnupg make patch python3 tar unzip xz zstd")
+	case "zypper":
+		return strings.Fields("bzip2 curl file findutils gcc gcc-c++ gcc-fortran git gzip make patch python3 tar unzip which xz zstd")
+	case "dnf", "dnf_epel", "yum", "yum_amazon":
+		// Their images have curl, some as the package curl-minimal.
+		return strings.Fields("bzip2 file findutils gcc gcc-c++ gcc-gfortran git gnupg2 hostname make patch python3 tar unzip which xz zstd")
+	}
+	return nil
 }
