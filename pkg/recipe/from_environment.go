@@ -134,10 +134,11 @@ func addTools(st *Stage, manager string) error {
 	if err != nil {
 		return err
 	}
-	st.Steps = append(st.Steps, Run{
-		Command: Script(strings.Join([]string{commands.Update, commands.Install + " " + strings.Join(spack.BuildTools(manager), " "), commands.Clean}, " && ")),
-		Env:     map[string]string{"DEBIAN_FRONTEND": "noninteractive"},
-	})
+	script := strings.Join([]string{commands.Update, commands.Install + " " + strings.Join(spack.BuildTools(manager), " "), commands.Clean}, " && ")
+	if manager == "apt" {
+		script = "export DEBIAN_FRONTEND=noninteractive && " + script
+	}
+	st.Steps = append(st.Steps, Run{Command: Script(script)})
 	return nil
 }
 
