@@ -1,0 +1,108 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2016,SC2034,SC2154 # shells in images expand; variables come from whoever sources this
+# The PDI tutorial of examples/, as its user builds it: the recipe, the check
+# script, the packages of their own and, but for a few specs, the environment are
+# those of the example. What it needs of the internet is here: docker.io and
+# ghcr.io as registries (registry.sh), their images made of Debian
+# (tutorial/pdibuild.yaml), the repositories of PDI.
+#
+# Differences: some specs are taken out (CUT), since their sources cannot be had
+# or take an hour to compile; cmake, python, git, gdb, MPI, HDF5 and the Python
+# packages are Debian's, as tutorial/packages.yaml says in the image of the
+# builder, and are therefore in the image that the final stage starts from as
+# well; PDI is its development version; and the tutorial's repository is one of
+# our own, since the branch that the recipe names may be had from its host only.
+
+readonly CUT='kokkos|py-dask|py-distributed|py-bokeh|py-matplotlib'
+
+test_tutorial() {
+	if [ -z "${PDI_SOURCES:-}" ]; then
+		skip "PDI_SOURCES names no sources, so the tutorial is not built"
+		return 0
+	fi
+	is_root || { skip "the tutorial needs a network of its own, which root can make"; return 0; }
+	say "The tutorial: images in the place of docker.io's"
+	need_packages docker-registry openssl iproute2 curl skopeo
+	isle_up "$work/isle"
+	stand_ins
+	say "The tutorial, as its user builds it"
+	local dir=$work/pdi-tutorial
+	cp -r examples/pdi-tutorial "$dir"
+	sed -i -E "/^ *- ($CUT)\$/d" "$dir/spack.yaml"
+	check "five specs are taken out, and nothing else is changed" test "$(diff -r examples/pdi-tutorial "$dir" | grep '^[<>]' | grep -cE "^< +- ($CUT)\$") $(diff -r examples/pdi-tutorial "$dir" | grep -c '^[<>]')" = "5 5"
+	tutorial_without_secrets "$dir"
+	tutorial_runs
+	tutorial_with_secrets "$dir"
+	tutorial_is_clean
+	isle_down
+}
+
+# stand_ins makes the images and pushes them to where the recipe looks for them.
+stand_ins() {
+	local dir=$work/stand-ins repository=$work/stand-ins/repository name isle=("${through[@]}")
+	cp -r hack/spack/tutorial "$dir"
+	mkdir "$repository"
+	mv "$dir/00_begin" "$repository"
+	git -C "$repository" init -q -b tutorial_HPCAsia
+	git -C "$repository" add -A
+	git -C "$repository" -c user.name=test -c user.email=test@localhost commit -q -m "A solution" --date 2026-01-01T00:00:00Z
+	for name in spack/ubuntu-noble:nightly:ubuntu-noble library/gcc:15:gcc; do
+		through=(env)
+		build "$dir" --target "${name##*:}" --tag "docker.io/${name%:*}" >/dev/null || { explain; die "the images could not be made"; }
+		through=("${isle[@]}")
+		"${through[@]}" bin/pdibuild push -q --storage-root "$store" --tls-verify=false --compression-level 1 "docker.io/${name%:*}" "127.0.0.1:5000/${name%:*}"
+		bin/pdibuild rm --storage-root "$store" "docker.io/${name%:*}" >/dev/null
+	done
+}
+
+readonly TUTORIAL=ghcr.io/thomas-bouvier/numpex-pdi-tutorial:HPCAsia2026
+
+# Nobody has given a password, so the cache answers 401.
+tutorial_without_secrets() {
+	rm -rf "$store/pdibuild/cache/spack/buildcache" "$store/pdibuild/cache/spack/pending"
+	tutorial_id=$(build "$1" --tag HPCAsia2026) || explain
+	check "without secrets it is built all the same" test -n "$tutorial_id"
+	check "the check script has passed, as the final user" said 'THIS ENVIRONMENT IS OK FOR THE PDI TUTORIAL'
+	check "four ranks have run its program" said "rank 3 has the mean"
+	check "the final image's compiler is GCC 15" said 'The C compiler identification is GNU 15'
+	check "the compilers link with a library of the environment" said 'C\+\+ with lib'
+	check "one warning says that the cache refuses to be read" test "$(grep -c 'numpex-spack-mirror.*pull.*the build goes on without it' "$work/build.log")" -eq 1
+	check "another that nothing was pushed" said "oci_password.*was not given.*pdibuild push --buildcache"
+}
+
+# in_tutorial [FLAG…] -- COMMAND…: in the finished image.
+in_tutorial() {
+	local flags=()
+	while [ "$1" != -- ]; do flags+=("$1"); shift; done
+	shift
+	bin/pdibuild run --storage-root "$store" --network none "${flags[@]}" "$TUTORIAL" -- "$@"
+}
+
+tutorial_runs() {
+	local sources=$work/sources
+	mkdir -p "$sources"
+	check "the service user is 1001" test "$(in_tutorial -- sh -c 'id -u; id -un' | tr '\n' ' ')" = "1001 pdi "
+	check "compilers are those of the recipe" test "$(in_tutorial -- sh -c 'echo $CC $CXX')" = "/usr/local/bin/gcc /usr/local/bin/g++"
+	check "the entrypoint activates" test "$(in_tutorial -- sh -c 'command -v pdirun')" = /opt/views/view/bin/pdirun
+	in_tutorial -v "$sources:/opt/pdi" -- sh -c 'cp -r /opt/tutorial/00_begin/solution /opt/pdi/ && cd /opt/pdi/solution && cmake -S . -B build && make -C build && mpirun -np 2 build/main' >"$work/run.log" 2>&1 || cat "$work/run.log" >&2
+	check "a program is compiled and run in a volume" test -s "$sources/solution/values1.h5"
+	check "and what it has written is whose the volume is" test "$(stat -c %u "$sources/solution/values1.h5")" = "$(id -u)"
+}
+
+tutorial_with_secrets() {
+	local again
+	OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password "${through[@]}" bin/pdibuild push --storage-root "$store" --buildcache 2>"$work/build.log" || explain
+	check "what could not be pushed is pushed later" said '[1-9][0-9]* packages pushed'
+	rm -rf "$store/pdibuild/cache/spack/buildcache"
+	again=$(OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password build "$1" --tag HPCAsia2026 --no-cache) || explain
+	check "another host takes every package from the registry" said ' 0 to build'
+	check "and makes the same image" test "$again" = "$tutorial_id"
+	check "nobody is shown the password" test "$(grep -c "$isle_password" "$work/build.log")" -eq 0
+	check "it is nowhere in the store" test -z "$(grep -rlF "$isle_password" "$store" 2>/dev/null)"
+	check "the image is pushed under its own name" "${through[@]}" bin/pdibuild push -q --storage-root "$store" --creds "tester:$isle_password" "$TUTORIAL"
+}
+
+# The image has nothing of what made it.
+tutorial_is_clean() {
+	clean_image "$TUTORIAL"
+}
