@@ -7,7 +7,22 @@ test_activation() {
 	say "Activation"
 	local dir=$work/active
 	mkdir -p "$dir/context"
-	recipe "$dir/context" 'command -v lz4'
+	cat >"$dir/context/pdibuild.yaml" <<-'EOF'
+		version: 1
+		name: localhost/context
+		stages:
+		  - name: builder
+		    from: localhost/spack-base:test
+		    steps: [{spack: {environment: spack.yaml, strip: true}}]
+		  - name: final
+		    from: mmdebstrap:bookworm
+		    steps:
+		      - environment: builder
+		      - user: {name: pdi, uid: 1001, gid: 1001, home: /opt/pdi}
+		      - check: command -v lz4
+		    entrypoint: activate
+		    cmd: [/bin/sh]
+	EOF
 	printf 'spack:\n  view: true\n  specs: [lz4]\n' >"$dir/context/spack.yaml"
 	build "$dir/context" --tag test -o "type=docker-archive,dest=$dir/image.tar" >/dev/null || { explain; check "the image is built" false; return 0; }
 	check "pdibuild run: the entrypoint activates" finds bin/pdibuild run --storage-root "$store" --network none localhost/context:test --
@@ -61,11 +76,11 @@ readonly IN_ROOT='
 # Debian has Apptainer in its development branch only: it is run in a root of
 # that.
 activation_apptainer() {
-	local root=$work/apptainer
+	local root=${APPTAINER_ROOT:-$work/apptainer}
 	apptainer=()
 	if have apptainer; then
 		apptainer=(apptainer)
-	elif ! is_root || ! mmdebstrap -q --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include=apptainer,squashfuse,fuse3 sid "$root" 2>"$work/apptainer.log"; then
+	elif ! is_root || [ ! -e "$root/usr/bin/apptainer" ] && ! mmdebstrap -q --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include=apptainer,squashfuse,fuse3 sid "$root" 2>"$work/apptainer.log"; then
 		tail -n 3 "$work/apptainer.log" >&2 || true
 		skip "there is no Apptainer here, so activation with it is not tested"
 		return 0
