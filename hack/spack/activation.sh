@@ -68,6 +68,7 @@ activation_podman() {
 # IN_ROOT ROOT DIRECTORY COMMAND…: in a root, which has DIRECTORY as well.
 # Apptainer makes namespaces, which is not allowed in what is only a chroot.
 readonly IN_ROOT='
+	cp /etc/hosts /etc/resolv.conf "$0/etc/"
 	mount --bind "$0" "$0"
 	for d in proc dev sys tmp; do mount --rbind "/$d" "$0/$d"; done
 	mkdir -p "$0$1" && mount --bind "$1" "$0$1"
@@ -88,10 +89,11 @@ activation_apptainer() {
 		apptainer=(unshare --mount --propagation private bash -c "$IN_ROOT" "$root" "$1" apptainer -s)
 	fi
 	"${apptainer[@]}" build --sandbox --force "$1/sandbox" "docker-archive:$1/image.tar" >"$work/apptainer.log" 2>&1 || { tail -n 5 "$work/apptainer.log" >&2; check "Apptainer takes the image" false; return 0; }
-	check "apptainer exec" finds "${apptainer[@]}" exec "$1/sandbox"
-	check "apptainer exec, nothing of the host's environment" finds "${apptainer[@]}" exec --cleanenv "$1/sandbox"
-	check "apptainer run" finds "${apptainer[@]}" run "$1/sandbox"
-	check "apptainer exec, login shell" finds "${apptainer[@]}" exec "$1/sandbox" bash -l
+	# Not every root has all the privileges that Apptainer gives root by default.
+	check "apptainer exec" finds "${apptainer[@]}" exec --no-privs "$1/sandbox"
+	check "apptainer exec, nothing of the host's environment" finds "${apptainer[@]}" exec --no-privs --cleanenv "$1/sandbox"
+	check "apptainer run" finds "${apptainer[@]}" run --no-privs "$1/sandbox"
+	check "apptainer exec, login shell" finds "${apptainer[@]}" exec --no-privs "$1/sandbox" bash -l
 }
 
 # A cluster of one node, with its own munge, in a directory of its own.
@@ -102,7 +104,7 @@ activation_slurm() {
 	check "srun pdibuild run" finds srun -n1 "$REPO/bin/pdibuild" run --storage-root "$store" --network none localhost/context:test --
 	check "srun, without the entrypoint" finds srun -n1 "$REPO/bin/pdibuild" run --storage-root "$store" --network none --entrypoint "" localhost/context:test --
 	if [ ${#apptainer[@]} -gt 0 ] && [ -d "$1/sandbox" ]; then
-		check "srun apptainer exec" finds srun -n1 "${apptainer[@]}" exec "$1/sandbox"
+		check "srun apptainer exec" finds srun -n1 "${apptainer[@]}" exec --no-privs "$1/sandbox"
 	fi
 	check "two tasks of a step" test "$(srun -n2 --overcommit "$REPO/bin/pdibuild" run --storage-root "$store" --network none localhost/context:test -- sh -c 'command -v lz4' 2>>"$work/finds.log" | sort | uniq -c | tr -s ' ')" = " 2 /opt/views/view/bin/lz4"
 	slurm_down
