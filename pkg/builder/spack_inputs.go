@@ -64,6 +64,11 @@ func (p *Plan) spackInputs(step recipe.SpackInstall) (*spackInputs, error) {
 			return nil, &InputError{Subject: lock, Err: err}
 		}
 		parts = append(parts, string(in.lock))
+		if in.lock != nil {
+			if _, err := spack.ParseLock(filepath.Join(p.Context, lock), in.lock); err != nil {
+				return nil, &InputError{Err: err, Hint: "remove it and build with --write-lock, which makes it again"}
+			}
+		}
 	}
 	for i, repo := range step.Repos {
 		parts = append(parts, in.addFiles(p, &in.repos, repo, path.Join(fmt.Sprintf("repos/%d", i+1), p.repoPlace(repo)), &err))

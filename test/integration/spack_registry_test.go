@@ -193,6 +193,27 @@ func TestSpackBuildsShareTheCache(t *testing.T) {
 	wantFromCache(t, p.again().ok(), map[string]bool{"base": true, "tool": true, "app": true})
 }
 
+// A spack.lock that fits is used; what does not fit is concretized anew, with a
+// warning; fresh is said to Spack.
+func TestSpackLock(t *testing.T) {
+	p := newSpackProject(t, "", ", concretize: fresh", "true")
+	p.write("spack.yaml", "spack: {view: true, specs: [app]}\n")
+	p.build("--write-lock").ok().says("Concretized 1 spec (concretize --fresh)")
+	p.again().ok().says("No new specs to concretize")
+	const other = "{\"_meta\":{\"file-type\":\"spack-lockfile\",\"lockfile-version\":5,\"specfile-version\":4},\"roots\":[],\"concrete_specs\":{}}"
+	p.write("spack.lock", other)
+	o := p.build().ok()
+	o.says("the spack.lock beside the environment does not fit it any more", "Concretized 1 spec")
+	if strings.Count(o.stderr, "does not fit") != 1 {
+		t.Errorf("it is said more than once:\n%s", o.stderr)
+	}
+	if p.read("spack.lock") != other {
+		t.Error("spack.lock was changed, without --write-lock")
+	}
+	p.write("spack.lock", "{\"_meta\":")
+	p.build().fails(3, "spack.lock")
+}
+
 // The next build knows how long the packages have taken.
 func TestSpackEstimate(t *testing.T) {
 	p := newSpackProject(t, "slow 3", "", "true")
