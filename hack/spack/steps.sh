@@ -83,7 +83,7 @@ test_compiler() {
 test_reasons() {
 	say "Four broken packages, and one that is not"
 	local dir=$work/reasons
-	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], keep_going: true}'
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], keep_going: true, concurrent_packages: 2}'
 	printf 'spack: {view: true, specs: [broken-compile, broken-checksum, broken-fetch, broken-patch, mine]}\n' >"$dir/spack.yaml"
 	build "$dir" >/dev/null && warn "broken packages were installed"
 	sed -n '/^pdibuild: /p' "$work/build.log" >&2
