@@ -121,7 +121,7 @@ func TestSpackEnvironment(t *testing.T) {
 		t.Errorf("the second build made %s, the first %s", again.ImageID, o.ImageID)
 	}
 	// Packages from the binary cache are the same files as compiled ones.
-	if fromCache := p.build("--no-cache").ok(); fromCache.ImageID != o.ImageID {
+	if fromCache := p.again().ok(); fromCache.ImageID != o.ImageID {
 		t.Errorf("with packages from the binary cache it is %s, with compiled ones %s", fromCache.ImageID, o.ImageID)
 	} else {
 		fromCache.says("app@1.0 fetching from build cache", "relocating")
