@@ -104,12 +104,12 @@ test_reasons() {
 test_memory() {
 	local group=/sys/fs/cgroup/memory/pdibuild-test-$$ limit=memory.limit_in_bytes dir=$work/memory
 	[ -d /sys/fs/cgroup/memory ] || group=/sys/fs/cgroup/pdibuild-test-$$ limit=memory.max
-	if ! mkdir "$group" 2>/dev/null || ! echo 1000000000 >"$group/$limit"; then
+	if ! mkdir "$group" 2>/dev/null || ! echo 800000000 >"$group/$limit"; then
 		skip "no control group can be made here, so no process runs out of memory"
 		return 0
 	fi
 	say "A package that needs more memory than there is"
-	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], jobs: 2}'
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo], jobs: 3}'
 	printf 'spack: {view: true, specs: [hungry]} # %s\n' "$work" >"$dir/spack.yaml"
 	rm -rf "$store"/pdibuild/cache/spack/buildcache/v3/manifests/spec/hungry
 	check "it is built" test -n "$(echo "$BASHPID" >"$group/cgroup.procs" && build "$dir" --tag test --isolation chroot)"

@@ -25,7 +25,7 @@ func (x *stepRun) perform(ctx context.Context, s, next state) (cache.Record, err
 	case recipe.Check:
 		return cache.Record{Layer: s.layer}, x.performCheck(ctx, s, step)
 	case compilerProof:
-		return cache.Record{Layer: s.layer}, x.proveCompiler(ctx, s, step.Compiler)
+		return cache.Record{Layer: s.layer}, compilerHint(x.proveCompiler(ctx, s, step.Compiler))
 	}
 	return x.performTree(ctx, s, next)
 }

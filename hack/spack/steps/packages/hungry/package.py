@@ -3,7 +3,7 @@ from spack.package import *
 
 
 class Hungry(Package):
-    """Two processes at once need 450 MB each."""
+    """Three processes at once need 300 MB each."""
 
     homepage = "https://example.org"
     has_code = False
@@ -11,7 +11,7 @@ class Hungry(Package):
 
     def install(self, spec, prefix):
         with open("Makefile", "w") as f:
-            f.write("all: a b\na b:\n\tpython3 -c 'import time; x = b\"x\" * 450000000; time.sleep(4)'\n\ttouch $@\n")
+            f.write("all: a b c\na b c:\n\tpython3 -c 'import time; x = b\"x\" * 300000000; time.sleep(8)'\n\ttouch $@\n")
         Executable("make")("-j%d" % make_jobs)
         mkdirp(prefix.bin)
         install("a", prefix.bin)
