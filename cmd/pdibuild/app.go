@@ -48,12 +48,22 @@ type container interface {
 	Close() error
 }
 
+// A keeper keeps what later builds can use.
+type keeper interface {
+	CacheEntries(ctx context.Context) ([]builder.CacheEntry, error)
+	PruneCache(ctx context.Context, opt builder.PruneOptions) (*builder.PruneResult, error)
+	ExportSteps(ctx context.Context, p *builder.Plan, to builder.StepCache, opt builder.StepCacheOptions) (sent, had int, err error)
+	ImportSteps(ctx context.Context, p *builder.Plan, from builder.StepCache, opt builder.StepCacheOptions) (have, of int, err error)
+	VerifyCache(ctx context.Context, tell func(string)) (looked, damaged int, err error)
+}
+
 // An engine is an open store. The real one is a realEngine.
 type engine interface {
 	planner
 	sender
 	shelf
 	host
+	keeper
 	Close() error
 }
 

@@ -23,6 +23,7 @@ type buildVerb struct {
 	tags, secrets, outputs []string
 	isolation              string
 	compression            compressionFlags
+	stepCaches             stepCacheFlags
 	jobs                   int
 	writeLock              bool
 	push, httpProxy        bool
@@ -72,6 +73,7 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
 	v.compression.add(cmd, "pushed and written layers")
+	v.stepCaches.add(cmd)
 	f.BoolVar(&v.writeLock, "write-lock", false, "write what Spack has concretized to as spack.lock beside spack.yaml")
 	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
 	f.StringVar(&v.isolation, "isolation", "auto", "`kind` of wall between run steps and this host: auto, oci or chroot")
@@ -96,6 +98,9 @@ func (v *buildVerb) check() (err error) {
 		return err
 	}
 	if err := v.compression.check(); err != nil {
+		return err
+	}
+	if err := v.stepCaches.check(); err != nil {
 		return err
 	}
 	if v.isolation == "rootless" { // Buildah's word for OCI without root
@@ -130,7 +135,11 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
+	if _, err := v.app.config(); err != nil {
+		return err
+	}
 	v.app.lookInside = v.lookInside()
+	v.store.limited = true
 	s := v.store.session(v.app)
 	s.interrupted = func() {} // the printer tells
 	return v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
@@ -225,6 +234,8 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,
 		WriteLock: v.writeLock,
+		CacheFrom: v.stepCaches.sources,
+		CacheTo:   v.stepCaches.destinations,
 		Events:    p.Event,
 		Output:    p.Output,
 	})

@@ -6,7 +6,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const cacheLong = `Work with Spack's binary caches, directories and registries alike:
+const cacheLong = `Look at what is kept for later builds, and remove it:
+
+  pdibuild cache ls                  list it, and what keeps it
+  pdibuild cache du                  tell how much it is
+  pdibuild cache prune               remove what was unused for longest
+  pdibuild cache verify              compare it with its digests
+  pdibuild cache export              send finished steps to a registry or directory
+  pdibuild cache import              fetch finished steps from there
+
+docs/cache.md explains them. Work with Spack's binary caches, directories and
+registries alike:
 
   pdibuild cache buildcache ls       list the packages
   pdibuild cache buildcache info     tell all about one package
@@ -20,10 +30,10 @@ docs/buildcache.md explains them.`
 func newCache(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache VERB",
-		Short: "Work with Spack's binary caches",
+		Short: "Work with what is kept for later builds, and with Spack's binary caches",
 		Long:  cacheLong,
 	}
-	cmd.AddCommand(newBuildcache(a))
+	cmd.AddCommand(newCacheLs(a), newCacheDu(a), newCachePrune(a), newCacheVerify(a), newCacheExport(a), newCacheImport(a), newBuildcache(a))
 	return group(cmd)
 }
 

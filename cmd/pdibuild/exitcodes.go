@@ -29,7 +29,7 @@ func exitCodes() []exitCode {
 	return []exitCode{
 		{codeOK, "success"},
 		{codeOther, "another error"},
-		{codeUsage, "the command line is wrong"},
+		{codeUsage, "the command line or the configuration file is wrong"},
 		{codeRecipe, "the recipe is invalid or does not fit its context"},
 		{codeStep, "a step of the build failed"},
 		{codeHost, "this host cannot do it"},

@@ -22,6 +22,9 @@ type fakeEngine struct {
 	remove func(name string) error
 	images []builder.Image
 	closed int
+	// entries are in the cache; pruned are the calls that removed some.
+	entries []builder.CacheEntry
+	pruned  []builder.PruneOptions
 	// opened are the calls that made a container, which then runs.
 	opened []openedContainer
 	run    func(builder.Streams) (int, error)
@@ -104,6 +107,28 @@ func (f *fakeEngine) Remove(_ context.Context, name string) error {
 func (f *fakeEngine) Close() error {
 	f.closed++
 	return nil
+}
+
+func (f *fakeEngine) CacheEntries(context.Context) ([]builder.CacheEntry, error) {
+	return f.entries, nil
+}
+
+func (f *fakeEngine) PruneCache(_ context.Context, opt builder.PruneOptions) (*builder.PruneResult, error) {
+	f.pruned = append(f.pruned, opt)
+	return &builder.PruneResult{Removed: f.entries, Freed: 7, Left: 5e9}, nil
+}
+
+func (f *fakeEngine) ExportSteps(context.Context, *builder.Plan, builder.StepCache, builder.StepCacheOptions) (sent, had int, err error) {
+	return 2, 1, nil
+}
+
+func (f *fakeEngine) ImportSteps(context.Context, *builder.Plan, builder.StepCache, builder.StepCacheOptions) (have, of int, err error) {
+	return 3, 4, nil
+}
+
+func (f *fakeEngine) VerifyCache(_ context.Context, tell func(string)) (looked, damaged int, err error) {
+	tell("step 123: its files have another digest")
+	return 3, 1, nil
 }
 
 // A testApp is the program with a fake world around it.

@@ -18,6 +18,8 @@ type storeFlags struct {
 	authFile, creds, certDir string
 	tlsVerify                bool
 	flags                    *pflag.FlagSet
+	// limited makes the store keep the limits of the configuration.
+	limited bool
 }
 
 // addStore adds the flags of every verb that opens the store.
@@ -48,6 +50,13 @@ func (s *storeFlags) options(a *app) (builder.StoreOptions, error) {
 		}
 	}
 	opt := builder.StoreOptions{Root: s.root, RunRoot: s.runRoot, Driver: s.driver, LogDir: s.logDir}
+	if s.limited {
+		c, err := a.config()
+		if err != nil {
+			return opt, err
+		}
+		opt.Limits = c.limits
+	}
 	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir, LoginFiles: a.authFiles()}
 	if s.authFile == "" {
 		opt.Registries.AuthFile = a.env("REGISTRY_AUTH_FILE")

@@ -104,6 +104,14 @@ func (f failures) Unwrap() []error { return f }
 
 // explainAll returns at least one failure.
 func explainAll(err error) []failure {
+	var settings *configError
+	if errors.As(err, &settings) {
+		all := explainRecipe(settings.all)
+		for i := range all {
+			all[i].ExitCode, all[i].Hint = codeUsage, "docs/cache.md has all settings"
+		}
+		return all
+	}
 	var bad recipe.Errors
 	if errors.As(err, &bad) && len(bad) > 0 {
 		return explainRecipe(bad)

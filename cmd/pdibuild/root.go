@@ -89,7 +89,6 @@ func foreignFlags() map[string]string {
 		"layers":        "the result of every step is always kept; --no-cache does not use it",
 		"network":       "say 'network: none' in the run step",
 		"build-context": "name the other image in a stage's 'from:', and copy from that stage",
-		"cache-from":    "results of steps are kept in the image store; there is nothing to import",
 		"label":         "say 'labels:' in the recipe's stage",
 		"no-cache-dir":  "did you mean --no-cache?",
 	}

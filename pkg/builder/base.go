@@ -181,7 +181,7 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 		return configDigest(ctx, sys, ref)
 	}
 	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
-	if rec, ok := b.steps.Get(key); ok && rec.ImageID != "" {
+	if rec, ok := b.recorded(key); ok && rec.ImageID != "" {
 		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
 	}
 	if err := b.transferContext(sys); err != nil { // an archive is unpacked
@@ -191,7 +191,7 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	if err != nil {
 		return "", err
 	}
-	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded()})
+	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded(), Text: "from " + from})
 }
 
 func configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {

@@ -25,9 +25,27 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 		return s, err
 	}
 	if planned.Cached {
+		if _, _, ok := bootstrapTool(st.From); ok {
+			x.planned.Key = s.key
+			r.note(x)
+		}
 		r.emit(x.event(EventStepCached))
-		r.count(true)
+		r.countCached(s.key)
 		return s, nil
+	}
+	_, _, bootstraps := bootstrapTool(st.From)
+	known, ok := state{}, false
+	if bootstraps {
+		x.planned.Key = s.key
+		r.note(x)
+		known, ok = r.importedBase(ctx, s)
+	} else {
+		known, ok = r.lazyBase(ctx, absoluteFrom(st.From, r.plan.Context), st)
+	}
+	if ok {
+		r.emit(x.event(EventStepCached))
+		r.countCached(known.key)
+		return known, nil
 	}
 	start := time.Now()
 	r.emit(x.event(EventStepStart))
@@ -62,6 +80,8 @@ func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (s
 	}
 	rec, err := x.runBootstrap(ctx, tool, suite)
 	if err == nil {
+		rec.Text = x.planned.Text
+		x.run.doneHere(s.key)
 		err = b.steps.Put(s.key, rec)
 	}
 	if err := errors.Join(err, x.settle(err == nil)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.podman.io/storage/pkg/stringid"
@@ -31,6 +32,9 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	if _, err := b.works.begin(); err != nil {
 		return nil, err
 	}
+	if err := b.enter(ctx); err != nil {
+		return nil, err
+	}
 	if p.Image != "" {
 		return b.reuseImage(p, opt, start)
 	}
@@ -38,10 +42,19 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	if err != nil {
 		return nil, err
 	}
-	if err := run.stages(ctx); err != nil {
+	defer func() {
+		b.notices.tell(run.emit)
+		if ctx.Err() == nil {
+			b.keepLimits(ctx, b.limits, run.emit)
+		}
+	}()
+	defer run.caches.close()
+	defer run.exportSteps(ctx)
+	target, err := run.target(ctx)
+	if err != nil {
 		return nil, err
 	}
-	res, err := run.commit(run.states[p.target])
+	res, err := run.commit(target)
 	if err != nil {
 		return nil, err
 	}
@@ -89,19 +102,37 @@ type run struct {
 	mu               sync.Mutex // guards what follows
 	states           map[string]state
 	cached, executed int
+	// steps are those found or done; done here are counted as such, also when
+	// the stages start again.
+	steps []finishedStep
+	here  map[string]bool
+
+	// caches is nil where none is to be looked into.
+	caches *stepCaches
+	// lazyBroken stops taking base images for what their names meant first.
+	lazyBroken atomic.Bool
 
 	// slots are held by working stages; done is closed when one is finished.
 	slots chan struct{}
 	done  map[string]chan struct{}
 }
 
-func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, error) {
-	r := &run{b: b, plan: p, opt: opt, states: map[string]state{}}
+// stepCacheRun is a run that executes nothing.
+func (b *Builder) stepCacheRun(p *Plan, opt BuildOptions) *run {
+	r := &run{b: b, plan: p, opt: opt, states: map[string]state{}, here: map[string]bool{}}
+	if len(opt.CacheFrom) > 0 {
+		r.caches = &stepCaches{b: b, from: opt.CacheFrom, emit: r.emit, out: map[StepCache]bool{}, refused: map[string]bool{}}
+	}
 	public := map[string]bool{}
 	for id := range p.Recipe.Secrets {
 		public[id] = p.Recipe.Secrets[id].Public
 	}
 	r.secrets = secret.NewSet(opt.Secrets, public)
+	return r
+}
+
+func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, error) {
+	r := b.stepCacheRun(p, opt)
 	for _, id := range r.secrets.TooShort() {
 		r.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("secret %s is so short that output and layers cannot be searched for it", id)})
 	}
@@ -128,6 +159,23 @@ func (r *run) emit(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.opt.Events(e)
+}
+
+// target runs the stages and returns the state of the one that is wanted, with
+// all of its layers here. When a step cache breaks its promise, it starts again:
+// what is finished meanwhile is found.
+func (r *run) target(ctx context.Context) (state, error) {
+	for {
+		err := r.stages(ctx)
+		s := r.states[r.plan.target]
+		if err == nil {
+			err = r.bring(ctx, &s)
+		}
+		if !errors.Is(err, errStartAgain) || ctx.Err() != nil {
+			return s, err
+		}
+		r.states, r.steps, r.cached = map[string]state{}, nil, 0
+	}
 }
 
 // stages runs the planned stages side by side. A stage waits for another one
@@ -251,6 +299,31 @@ func (r *run) count(cached bool) {
 	}
 }
 
+// note remembers a step for the step caches.
+func (r *run) note(x stepRun) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps = append(r.steps, finishedStep{x.stage.Name, x.planned.Key})
+}
+
+// doneHere remembers that a step was done in this build.
+func (r *run) doneHere(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.here[key] = true
+}
+
+// countCached counts a step that was found, unless it was done in this build
+// before its stages started again.
+func (r *run) countCached(key string) {
+	r.mu.Lock()
+	done := r.here[key]
+	r.mu.Unlock()
+	if !done {
+		r.count(true)
+	}
+}
+
 // A stepRun is one step being run.
 type stepRun struct {
 	run     *run
@@ -277,6 +350,16 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	}
 	x.planned = planned
 	if !planned.Cached {
+		if known, ok := r.imported(ctx, s, next, &x); ok {
+			r.note(x)
+			r.emit(x.event(EventStepCached))
+			r.countCached(planned.Key)
+			known.recordStep(planned.Text, r.plan.time())
+			return known, nil
+		}
+		if err := errors.Join(r.bring(ctx, &s), r.bringStages(ctx, x.takesFrom()...)); err != nil {
+			return s, err
+		}
 		unlock, err := r.b.steps.Lock(ctx, planned.Key)
 		if err != nil {
 			return s, err
@@ -288,9 +371,11 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 		}
 		x.planned = planned
 	}
+	r.b.notices.tell(r.emit)
+	r.note(x)
 	if planned.Cached {
 		r.emit(x.event(EventStepCached))
-		r.count(true)
+		r.countCached(planned.Key)
 	} else if err = x.execute(ctx, s, &next); err != nil {
 		return s, err
 	}
@@ -332,7 +417,8 @@ func (x *stepRun) execute(ctx context.Context, s state, next *state) (err error)
 	r.count(false)
 	rec, err := x.perform(ctx, s, *next)
 	if err == nil {
-		rec.Took = time.Since(start)
+		r.doneHere(x.planned.Key)
+		rec.Took, rec.Text = time.Since(start), x.planned.Text
 		err = r.b.steps.Put(x.planned.Key, rec)
 	}
 	if settleErr := x.settle(err == nil); settleErr != nil {

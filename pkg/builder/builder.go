@@ -1,10 +1,12 @@
 package builder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/sirupsen/logrus" //nolint:depguard // the one place that silences it
 	"go.podman.io/storage"
@@ -29,6 +31,12 @@ type Builder struct {
 	cacheDir   string
 	registries Registries
 	policyPath string
+	limits     CacheLimits
+	// users are those who build in this store; leave is nil until we do.
+	users   *cache.Users
+	notices notices
+	mu      sync.Mutex
+	leave   func()
 }
 
 // Open opens the image store. A *HostError says why this host has none.
@@ -46,7 +54,7 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, storeError(so.GraphRoot, err)
 	}
-	b := &Builder{store: store, ids: ids, registries: opt.Registries}
+	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits}
 	if err := b.openState(opt); err != nil {
 		return nil, err
 	}
@@ -71,6 +79,9 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
 	}
+	if b.users, err = cache.OpenUsers(filepath.Join(dir, "users")); err != nil {
+		return storeError(dir, err)
+	}
 	if b.works, err = openWorks(b.store, worksIn(b.store.GraphRoot()), b.ids.single); err != nil {
 		return storeError(dir, err)
 	}
@@ -86,12 +97,33 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 
 // Close releases the store. Layers and images stay.
 func (b *Builder) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.leave != nil {
+		b.leave()
+		b.leave = nil
+	}
 	err := b.works.end()
 	_, shutdownErr := b.store.Shutdown(false)
 	if errors.Is(shutdownErr, storage.ErrLayerUsedByContainer) {
 		return err // another build's working layer; it is not ours to unmount
 	}
 	return errors.Join(err, shutdownErr)
+}
+
+// enter keeps others from removing what we are about to use, until Close.
+func (b *Builder) enter(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.leave != nil {
+		return nil
+	}
+	leave, err := b.users.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	b.leave = leave
+	return nil
 }
 
 func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) {

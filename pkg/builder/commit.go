@@ -50,7 +50,7 @@ func (r *run) commit(s state) (*Result, error) {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}
 	if key := imageKey(s); key != "" {
-		if err := r.b.steps.Put(key, cache.Record{ImageID: id, Layer: s.layer}); err != nil {
+		if err := r.b.steps.Put(key, cache.Record{ImageID: id, Layer: s.layer, Text: "image of stage " + r.plan.target}); err != nil {
 			return nil, err
 		}
 	}

@@ -106,7 +106,7 @@ func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.R
 		return cache.Record{Layer: to.parent}, nil
 	}
 	l, err := r.b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID: to.id, ParentLayer: to.parent, LayerOptions: hostIDs(), DiffOutput: out,
+		ID: to.id, ParentLayer: to.parent, LayerOptions: ownLayer(), DiffOutput: out,
 	})
 	if err != nil {
 		return cache.Record{}, fmt.Errorf("store the layer: %w", errors.Join(err, r.b.store.CleanupStagedLayer(out)))
@@ -117,6 +117,17 @@ func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.R
 // hostIDs says that ids in a layer are those of our user namespace.
 func hostIDs() *storage.LayerOptions {
 	return &storage.LayerOptions{IDMappingOptions: storage.LayerIDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
+}
+
+// ownFlag marks the layers of steps in a store that others use, too: no other
+// layer is ever removed.
+const ownFlag = "pdibuild"
+
+// ownLayer is hostIDs for a layer that a step has made.
+func ownLayer() *storage.LayerOptions {
+	opt := hostIDs()
+	opt.Flags = map[string]any{ownFlag: true}
+	return opt
 }
 
 // A treeDiffer gives a tree to the overlay driver; see graphdriver.Differ.
@@ -188,7 +199,7 @@ func (r *run) put(to target, stream io.Reader) (cache.Record, error) {
 		_, err := io.Copy(io.Discard, in)
 		return cache.Record{Layer: to.parent}, err
 	}
-	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, hostIDs(), in)
+	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, ownLayer(), in)
 	if err != nil {
 		return cache.Record{}, err
 	}

@@ -20,6 +20,8 @@ type StoreOptions struct {
 	Driver string
 	// LogDir gets one file per executed step. Empty means Root/pdibuild/log.
 	LogDir string
+	// Limits are kept by every build by itself.
+	Limits CacheLimits
 	// Registries is used by every pull and push.
 	Registries Registries
 }
@@ -101,6 +103,11 @@ type BuildOptions struct {
 	Isolation Isolation
 	// Jobs is how many stages run side by side. Zero means one per core.
 	Jobs int
+	// CacheFrom are looked into for steps whose result is not in the store;
+	// CacheTo get the results of all steps, also if the build fails.
+	CacheFrom, CacheTo []StepCache
+	// CacheCompression of layers in CacheTo, as PushOptions has it.
+	CacheCompression string
 	// WriteLock writes what spack steps have concretized to as spack.lock
 	// beside their spack.yaml, in the context.
 	WriteLock bool

@@ -25,6 +25,12 @@ func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string,
 	if err != nil {
 		return nil, err
 	}
+	if err := b.enter(ctx); err != nil {
+		return nil, err
+	}
+	if opt.Events != nil {
+		defer b.notices.tell(opt.Events)
+	}
 	order, err := p.Recipe.Order(p.target)
 	if err != nil {
 		return nil, &InputError{Subject: "target", Err: err}
@@ -42,7 +48,7 @@ func (b *Builder) Plan(ctx context.Context, r *recipe.Recipe, contextDir string,
 	// for a later step to say.
 	_ = p.contents.Save()
 	p.Key = imageKey(states[p.target])
-	if rec, ok := b.steps.Get(p.Key); ok && !p.noCache && b.store.Exists(rec.ImageID) && p.allCached() {
+	if rec, ok := b.recorded(p.Key); ok && !p.noCache && b.store.Exists(rec.ImageID) && p.allCached() {
 		p.Image = rec.ImageID
 	}
 	return p, nil
@@ -282,7 +288,7 @@ func (b *Builder) planStep(p *Plan, st *recipe.Stage, s state, step recipe.Step,
 		return planned, s, err
 	}
 	next.key, next.known, next.added = key, false, nil
-	if rec, ok := b.lookup(s, key); ok && s.known && !p.noCache {
+	if rec, ok := b.lookup(s, key); ok && s.known && len(s.pending) == 0 && !p.noCache {
 		if err := next.take(step, rec); err == nil {
 			next.known = true
 		}
@@ -300,7 +306,7 @@ func (b *Builder) lookup(s state, key string) (cache.Record, bool) {
 	if key == "" {
 		return cache.Record{}, false
 	}
-	rec, ok := b.steps.Get(key)
+	rec, ok := b.recorded(key)
 	if !ok {
 		return rec, false
 	}
@@ -311,6 +317,10 @@ func (b *Builder) lookup(s state, key string) (cache.Record, bool) {
 	for _, want := range addedLayers(rec) {
 		l, err := b.store.Layer(want.ID)
 		if err != nil || l.Parent != parent || l.UncompressedDigest.String() != want.DiffID {
+			return rec, false
+		}
+		if err := b.layerThere(l.ID); err != nil {
+			b.dropDamaged(key, fmt.Sprintf("layer %.12s of '%s' is damaged: %v; it is made again", l.ID, rec.Text, err))
 			return rec, false
 		}
 		parent = l.ID

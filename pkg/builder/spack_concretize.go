@@ -28,6 +28,7 @@ func (j *spackJob) knownLock() []byte {
 	if _, err := spack.ParseLock(j.lockPath(), data); err != nil {
 		return nil // it is made again
 	}
+	markUsed(j.lockPath())
 	return data
 }
 

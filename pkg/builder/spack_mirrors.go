@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,6 +28,10 @@ func (j *spackJob) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := j.run.b.soundPackages(ctx, slices.Collect(maps.Keys(j.lock.Specs))); err != nil {
+		j.warn(fmt.Sprintf("the local binary cache cannot be checked: %v", err))
+	}
+	j.run.b.notices.tell(j.run.emit)
 	have, err := j.held(ctx, local)
 	if err != nil {
 		j.warn(fmt.Sprintf("the local binary cache cannot be read, and everything is built: %v", err))

@@ -28,6 +28,7 @@ func (j *spackJob) fetchTool(ctx context.Context) (_ string, err error) {
 	tools := j.run.b.spackCache("tools")
 	dir := filepath.Join(tools, keyOf(address, ref)[:16])
 	if _, err := os.Stat(filepath.Join(dir, "bin/spack")); err == nil {
+		markUsed(dir)
 		return dir, nil
 	}
 	git, err := exec.LookPath("git")

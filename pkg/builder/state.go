@@ -30,6 +30,8 @@ type state struct {
 	known bool
 	// layer is the store's id; "" before the first layer.
 	layer string
+	// pending is what comes on top of layer and was not needed yet.
+	pending []pending
 	// image is the configuration with its history; RootFS is filled in when
 	// the image is committed.
 	image v1.Image

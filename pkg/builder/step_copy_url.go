@@ -47,8 +47,13 @@ func (b *Builder) download(ctx context.Context, source, want string) (string, er
 		return "", err
 	}
 	file := filepath.Join(dir, want)
-	if got, err := fileSHA256(file); err == nil && got == want {
+	got, err := fileSHA256(file)
+	if err == nil && got == want {
+		markUsed(file)
 		return file, nil
+	}
+	if err == nil {
+		b.notices.add(fmt.Sprintf("the download of %s that is kept is damaged; it is fetched again", source))
 	}
 	temporary, err := b.works.begin()
 	if err != nil {

@@ -290,5 +290,9 @@ func (x *stepRun) cacheMount(m recipe.Mount) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(id))
 	dir := filepath.Join(x.run.b.cacheDir, "mounts", hex.EncodeToString(sum[:8]))
-	return dir, os.MkdirAll(dir, 0o755)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return dir, err
+	}
+	// It says which mount this is, and by its time when it was last used.
+	return dir, os.WriteFile(dir+mountName, []byte(id), 0o600)
 }

@@ -9,13 +9,17 @@ package cache
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
@@ -52,6 +56,8 @@ type Record struct {
 	ImageID string `json:"image_id,omitempty"`
 	// Took is how long the step ran, in nanoseconds.
 	Took time.Duration `json:"took_ns,omitempty"`
+	// Text is the step in one line, for people.
+	Text string `json:"text,omitempty"`
 }
 
 // A Layer is one of several layers that a step has added; see Record.
@@ -73,10 +79,63 @@ func OpenSteps(dir string) (*Steps, error) {
 	return &Steps{dir: dir}, nil
 }
 
-// Get returns the record under key. A record that is missing, truncated or
-// damaged is not found; it is never an error.
-func (s *Steps) Get(key string) (Record, bool) {
-	return readRecord(s.path(key))
+// ErrUnknown says that there is no record.
+var ErrUnknown = errors.New("no such step is recorded")
+
+// A DamagedError says that a record was cut short or changed. It is gone.
+type DamagedError struct {
+	Key string
+	Err error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the record of step %.12s is damaged: %v", e.Key, e.Err)
+}
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Get returns the record under key and marks it as used now. The error is
+// ErrUnknown, or a *DamagedError once: then the record is removed.
+func (s *Steps) Get(key string) (Record, error) {
+	// First the mark, then the look: see Discard.
+	if err := Touch(s.path(key)); errors.Is(err, fs.ErrNotExist) {
+		return Record{}, ErrUnknown
+	}
+	data, err := os.ReadFile(s.path(key))
+	if err != nil {
+		return Record{}, ErrUnknown
+	}
+	rec, err := decodeRecord(data)
+	if err != nil {
+		return Record{}, errors.Join(&DamagedError{key, err}, s.Delete(key))
+	}
+	return rec, nil
+}
+
+// seal precedes the digest of what is above it, on the last line of a record.
+const seal = "\nsha256:"
+
+func encodeRecord(rec Record) ([]byte, error) {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(data, "%s%x\n", seal, sha256.Sum256(data)), nil
+}
+
+// decodeRecord also reads records of versions that did not seal them.
+func decodeRecord(data []byte) (rec Record, err error) {
+	text, sum, sealed := strings.Cut(string(data), seal)
+	if sealed && fmt.Sprintf("%x\n", sha256.Sum256([]byte(text))) != sum {
+		return Record{}, errors.New("its content has another digest")
+	}
+	return rec, json.Unmarshal([]byte(text), &rec)
+}
+
+// Touch gives a file the present time of the file system that it is on: hosts
+// that share it may have other clocks.
+func Touch(path string) error {
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, path, now, 0)
 }
 
 func readRecord(path string) (Record, bool) {
@@ -84,17 +143,14 @@ func readRecord(path string) (Record, bool) {
 	if err != nil {
 		return Record{}, false
 	}
-	var rec Record
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return Record{}, false
-	}
-	return rec, true
+	rec, err := decodeRecord(data)
+	return rec, err == nil
 }
 
 // Put records rec under key, replacing what was there. The record is on disk
 // when Put returns.
 func (s *Steps) Put(key string, rec Record) error {
-	data, err := json.Marshal(rec)
+	data, err := encodeRecord(rec)
 	if err != nil {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
@@ -106,6 +162,87 @@ func (s *Steps) Put(key string, rec Record) error {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
 	return nil
+}
+
+// A Finished is a record with its key and when it was last used.
+type Finished struct {
+	Key     string
+	Record  Record
+	LastUse time.Time
+	// Damage says why the record cannot be read.
+	Damage error
+}
+
+// All returns all records, without marking them as used.
+func (s *Steps) All() ([]Finished, error) {
+	var all []Finished
+	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		key, ok := strings.CutSuffix(filepath.Base(file), ".json")
+		info, err := os.Stat(file)
+		if !ok || err != nil || !info.Mode().IsRegular() {
+			continue // a lock, or another process has just removed it
+		}
+		f := Finished{Key: key, LastUse: info.ModTime()}
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			f.Record, err = decodeRecord(data)
+		}
+		f.Damage = err
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// aside ends the names of records that are about to go.
+const aside = ".discarded"
+
+// Discard forgets key unless it was used at or after the time since, and says
+// whether it did. Somebody may use the record at this very moment: Get marks it
+// first and reads it then, so either the mark is seen here, or the record is
+// no longer found there. Only then may its layer be removed.
+func (s *Steps) Discard(key string, since time.Time) (bool, error) {
+	path := s.path(key)
+	away := path + aside
+	if err := os.Rename(path, away); errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	} else if err != nil {
+		return false, fmt.Errorf("forget step %s: %w", key, err)
+	}
+	// Opening it makes NFS ask the server for the time.
+	f, err := os.Open(away)
+	if err != nil {
+		return false, fmt.Errorf("forget step %s: %w", key, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.ModTime().Before(since) {
+		// Link does not replace what a build may have recorded meanwhile.
+		if err := os.Link(away, path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, fmt.Errorf("forget step %s: %w", key, err)
+		}
+		return false, os.Remove(away)
+	}
+	if err = errors.Join(err, os.Remove(away)); err != nil {
+		return false, fmt.Errorf("forget step %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// Clean removes records that a killed process had set aside. Nobody else may
+// use the index meanwhile.
+func (s *Steps) Clean() error {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+aside))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 // Delete forgets key; forgetting an unknown key is no error.

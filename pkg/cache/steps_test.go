@@ -39,8 +39,8 @@ func TestClear(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "locks", "held")); err != nil {
 		t.Errorf("the lock that is held: %v", err)
 	}
-	if rec, ok := steps.Get("kept"); !ok || rec.Layer != "a" {
-		t.Errorf("the record is %v, %v", rec, ok)
+	if rec, err := steps.Get("kept"); err != nil || rec.Layer != "a" {
+		t.Errorf("the record is %v, %v", rec, err)
 	}
 }
 

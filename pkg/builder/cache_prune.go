@@ -1,0 +1,339 @@
+package builder
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.podman.io/storage"
+
+	"github.com/pdidev/pdibuild/internal/lockfile"
+	"github.com/pdidev/pdibuild/pkg/cache"
+)
+
+// CacheLimits say how much is kept for later builds. The zero value sets no
+// limit.
+type CacheLimits struct {
+	// Keep is how many bytes may stay. Zero means any number.
+	Keep int64
+	// Older is for how long something may be unused. Zero means for ever.
+	Older time.Duration
+}
+
+// PruneOptions say what PruneCache removes. The zero value removes only what no
+// build can use any more.
+type PruneOptions struct {
+	CacheLimits
+	// All takes images without a name and containers of failed steps for
+	// things that may go, too. Without limits all goes that nothing keeps.
+	All bool
+	// DryRun removes nothing.
+	DryRun bool
+}
+
+// A PruneResult says what PruneCache removed, or would.
+type PruneResult struct {
+	Removed []CacheEntry `json:"removed"`
+	// Freed and Left are bytes.
+	Freed int64 `json:"freed"`
+	Left  int64 `json:"left"`
+	// Kept is how many of the bytes left are kept by something.
+	Kept int64 `json:"kept"`
+}
+
+// PruneCache removes what is kept for later builds, what was unused for
+// longest first. What an image with a name, a container, a layer of another
+// program or a running build needs stays.
+//
+// It may be killed at any time: a step's record goes before its layers, and
+// layers that nobody knows are removed the next time.
+func (b *Builder) PruneCache(ctx context.Context, opt PruneOptions) (*PruneResult, error) {
+	sweep, err := b.users.Sweep(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer sweep.End()
+	entries, err := b.inventory(ctx, sweep)
+	if err != nil {
+		return nil, err
+	}
+	p := &pruning{b: b, opt: opt, sweep: sweep, packages: map[string]bool{}, gone: map[*CacheEntry]bool{}, above: map[*CacheEntry][]*CacheEntry{}, result: &PruneResult{Removed: []CacheEntry{}}}
+	for _, e := range entries {
+		p.result.Left += e.Size
+	}
+	err = p.run(ctx, entries)
+	for _, e := range entries {
+		if len(e.KeptBy) > 0 {
+			p.result.Kept += e.Size
+		}
+	}
+	if err != nil {
+		return p.result, fmt.Errorf("prune the cache: %w", err)
+	}
+	return p.result, nil
+}
+
+// A pruning is one call of PruneCache.
+type pruning struct {
+	b        *Builder
+	opt      PruneOptions
+	sweep    *cache.Sweep
+	packages map[string]bool
+	gone     map[*CacheEntry]bool
+	// above are the entries that stand on one.
+	above  map[*CacheEntry][]*CacheEntry
+	result *PruneResult
+}
+
+func (p *pruning) run(ctx context.Context, entries []*CacheEntry) error {
+	for _, e := range entries {
+		if p.spared(e) {
+			e.kept("what only --all removes")
+		}
+	}
+	spread(entries)
+	for _, e := range entries {
+		for _, below := range e.needs {
+			p.above[below] = append(p.above[below], e)
+		}
+	}
+	// Whoever needs another one was not used after it, and comes before it.
+	depth := depths(entries)
+	slices.SortStableFunc(entries, func(x, y *CacheEntry) int {
+		return cmp.Or(x.effective.Compare(y.effective), cmp.Compare(depth[y], depth[x]))
+	})
+	for _, chosen := range []func(*CacheEntry) bool{p.useless, p.old, p.tooMuch} {
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if len(e.KeptBy) > 0 || p.gone[e] || !chosen(e) || p.carries(e) {
+				continue
+			}
+			if err := p.remove(e); err != nil {
+				return err
+			}
+		}
+	}
+	if p.opt.DryRun {
+		return nil
+	}
+	if p.sweep.Others == 0 {
+		if err := p.b.steps.Clean(); err != nil {
+			return err
+		}
+	}
+	return p.b.removePackages(ctx, p.packages, p.sweep.Others == 0)
+}
+
+// depths counts how many entries each one stands on.
+func depths(entries []*CacheEntry) map[*CacheEntry]int {
+	depth := map[*CacheEntry]int{}
+	var of func(e *CacheEntry) int
+	of = func(e *CacheEntry) int {
+		if d, ok := depth[e]; ok {
+			return d
+		}
+		d := 0
+		for _, below := range e.needs {
+			d = max(d, of(below)+1)
+		}
+		depth[e] = d
+		return d
+	}
+	for _, e := range entries {
+		of(e)
+	}
+	return depth
+}
+
+// carries says that something still stands on e.
+func (p *pruning) carries(e *CacheEntry) bool {
+	return slices.ContainsFunc(p.above[e], func(above *CacheEntry) bool { return !p.gone[above] })
+}
+
+// spared are entries that only All gives up. They keep what they stand on.
+func (p *pruning) spared(e *CacheEntry) bool {
+	return !p.opt.All && e.Useless == "" && (e.Kind == CacheImage || e.Kind == CacheFailed)
+}
+
+func (p *pruning) useless(e *CacheEntry) bool { return e.Useless != "" }
+
+func (p *pruning) old(e *CacheEntry) bool {
+	if p.opt.CacheLimits == (CacheLimits{}) {
+		return p.opt.All
+	}
+	return p.opt.Older > 0 && time.Since(e.effective) > p.opt.Older
+}
+
+func (p *pruning) tooMuch(e *CacheEntry) bool {
+	return p.opt.Keep > 0 && p.result.Left > p.opt.Keep && (e.Size > 0 || len(e.needs) > 0)
+}
+
+// remove removes one entry. One that somebody has begun to use stays, and what
+// it stands on with it.
+func (p *pruning) remove(e *CacheEntry) error {
+	if !p.opt.DryRun {
+		err := p.b.removeEntry(e, p.sweep.Since)
+		if errors.Is(err, lockfile.ErrHeld) {
+			e.kept("somebody who has just begun to use it")
+			keepBelow(e)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("remove %s %.12s: %w", e.Kind, e.ID, err)
+		}
+	}
+	p.gone[e] = true
+	if e.Kind == CachePackage {
+		p.packages[e.key] = true
+	}
+	p.result.Removed = append(p.result.Removed, *e)
+	p.result.Freed += e.Size
+	p.result.Left -= e.Size
+	return nil
+}
+
+func keepBelow(e *CacheEntry) {
+	for _, below := range e.needs {
+		if len(below.KeptBy) == 0 {
+			below.KeptBy = e.KeptBy
+			keepBelow(below)
+		}
+	}
+}
+
+// removeEntry removes what an entry stands for unless it was used since the
+// given time. Packages go together later.
+func (b *Builder) removeEntry(e *CacheEntry, since time.Time) error {
+	switch e.Kind {
+	case CacheStep:
+		unused, err := b.steps.Discard(e.key, since)
+		if err != nil {
+			return err
+		}
+		if !unused && e.Useless == "" {
+			return lockfile.ErrHeld
+		}
+		err = b.removeLayers(e.layers)
+		if errors.Is(err, lockfile.ErrHeld) && e.Useless == "" {
+			err = errors.Join(err, b.steps.Put(e.key, e.record)) // it is still good
+		}
+		return err
+	case CacheLayer:
+		return b.removeLayers(e.layers)
+	case CacheImage:
+		return b.removeUnnamed(e, since)
+	case CacheFailed:
+		_, err := b.failed.dropRecord(e.path)
+		return err
+	case CachePackage:
+		return nil
+	case CacheMount:
+		if err := os.Remove(e.path + mountName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return removeTree(e.path)
+}
+
+// removeUnnamed removes an image, unless it was given a name meanwhile, but
+// none of its layers: steps have made them, which may be used without it.
+func (b *Builder) removeUnnamed(e *CacheEntry, since time.Time) (failed error) {
+	unused, err := b.steps.Discard(e.key, since)
+	if err != nil || !unused {
+		return errors.Join(lockfile.ErrHeld, err)
+	}
+	img, err := b.store.Image(e.ID)
+	if errors.Is(err, storage.ErrImageUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(img.Names) > 0 {
+		return lockfile.ErrHeld
+	}
+	if len(e.needs) > 0 {
+		// The store removes layers on which nothing stands with their image.
+		wk, err := b.works.create(img.TopLayer)
+		if err != nil {
+			return err
+		}
+		defer func() { failed = errors.Join(failed, wk.release()) }()
+	}
+	if _, err := b.store.DeleteImage(img.ID, true); errors.Is(err, storage.ErrImageUsedByContainer) {
+		return lockfile.ErrHeld
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// removeTree removes a directory also where commands have made some in it that
+// may not be written to.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+// pruneLogs removes logs that nobody will look for any more.
+func (b *Builder) pruneLogs() {
+	logs, err := b.logEntries()
+	if err != nil {
+		return // the next build tries again
+	}
+	for _, e := range logs {
+		if e.Useless != "" {
+			_ = removeTree(e.path)
+		}
+	}
+}
+
+// keepLimits prunes after a build, in which something was added, as much as the
+// limits ask for. What this build has used stays.
+func (b *Builder) keepLimits(ctx context.Context, limits CacheLimits, emit func(Event)) {
+	if limits == (CacheLimits{}) {
+		b.pruneLogs()
+		return
+	}
+	res, err := b.PruneCache(ctx, PruneOptions{CacheLimits: limits, All: limits.Keep > 0})
+	if err != nil {
+		emit(Event{Kind: EventWarning, Text: err.Error()})
+		return
+	}
+	if len(res.Removed) > 0 {
+		emit(Event{Kind: EventInfo, Text: fmt.Sprintf("cache: %d entries removed, %s; %s are left", len(res.Removed), byteSize(res.Freed), byteSize(res.Left))})
+	}
+	if limits.Keep > 0 && res.Left > limits.Keep {
+		emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the cache has %s, more than the %s that it may have; images and running builds keep %s of it ('pdibuild cache ls' says which)", byteSize(res.Left), byteSize(limits.Keep), byteSize(res.Kept))})
+	}
+}
+
+// byteSize is a size for people.
+func byteSize(n int64) string {
+	const units = "kMGTP"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, i := float64(n)/1000, 0
+	for value >= 999.95 && i < len(units)-1 {
+		value, i = value/1000, i+1
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[i])
+}

@@ -1,0 +1,136 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
+
+	"github.com/pdidev/pdibuild/internal/lockfile"
+)
+
+// VerifyCache reads all that is kept for later builds and has a digest: layers
+// of steps, packages, source archives, downloads. What is damaged is dropped,
+// so that it is made again, and told. It returns how much was looked at, and
+// how much was damaged.
+func (b *Builder) VerifyCache(ctx context.Context, tell func(string)) (looked, damaged int, err error) {
+	sweep, err := b.users.Sweep(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	entries, err := b.inventory(ctx, sweep)
+	sweep.End() // reading takes long, and harms nobody
+	if err != nil {
+		return 0, 0, err
+	}
+	var packages []string
+	for _, e := range entries {
+		if e.Kind == CachePackage {
+			packages = append(packages, e.key)
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return looked, damaged, context.Cause(ctx)
+		}
+		known, wrong := b.verifyEntry(e)
+		if known {
+			looked++
+		}
+		if wrong == nil {
+			continue
+		}
+		damaged++
+		tell(fmt.Sprintf("%s %.12s (%s): %v; %s", e.Kind, e.ID, e.Text, wrong, b.drop(e)))
+	}
+	looked += len(packages)
+	dropped, err := b.soundPackages(ctx, packages)
+	b.notices.tell(func(e Event) { tell(e.Text) })
+	return looked, damaged + len(dropped), err
+}
+
+var sha256Name = regexp.MustCompile("^[0-9a-f]{64}$")
+
+// verifyEntry compares an entry with its digest; known says that it has one.
+func (b *Builder) verifyEntry(e *CacheEntry) (known bool, wrong error) {
+	switch e.Kind {
+	case CacheStep:
+		if e.Useless != "" {
+			return true, errors.New(e.Useless)
+		}
+		for _, id := range e.layers {
+			if err := b.verifyLayer(id); err != nil {
+				return true, fmt.Errorf("layer %.12s: %w", id, err)
+			}
+		}
+		return true, nil
+	case CacheDownload:
+		return true, sameDigest(e.path, e.ID)
+	case CacheSource:
+		// Spack names archives after their SHA-256.
+		want, _, _ := strings.Cut(filepath.Base(e.path), ".")
+		if sha256Name.MatchString(want) {
+			return true, sameDigest(e.path, want)
+		}
+	}
+	return false, nil
+}
+
+func sameDigest(file, want string) error {
+	got, err := fileSHA256(file)
+	if err == nil && got != want {
+		err = errors.New("its content has another digest")
+	}
+	return err
+}
+
+// verifyLayer reads a layer as an image would be made of it.
+func (b *Builder) verifyLayer(id string) (err error) {
+	l, err := b.store.Layer(id)
+	if err != nil {
+		return err
+	}
+	uncompressed := archive.Uncompressed
+	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, diff.Close()) }()
+	got, err := digest.FromReader(diff)
+	if err == nil && got != l.UncompressedDigest {
+		err = errors.New("its files have another digest")
+	}
+	return err
+}
+
+// drop makes sure that nobody uses a damaged entry again, and says what
+// happens now.
+func (b *Builder) drop(e *CacheEntry) string {
+	if e.Kind != CacheStep {
+		if err := os.Remove(e.path); err != nil {
+			return err.Error()
+		}
+		return "it was dropped, and is fetched again"
+	}
+	if err := b.steps.Delete(e.key); err != nil {
+		return err.Error()
+	}
+	text := "it was dropped, and the step runs again"
+	err := lockfile.ErrHeld
+	if len(e.KeptBy) == 0 {
+		err = b.removeLayers(e.layers)
+	}
+	switch {
+	case errors.Is(err, lockfile.ErrHeld) && len(e.KeptBy) > 0:
+		text += ", but its layers are still part of " + strings.Join(e.KeptBy, ", ")
+	case err != nil && !errors.Is(err, lockfile.ErrHeld):
+		text += fmt.Sprintf(" (%v)", err)
+	}
+	return text
+}
