@@ -61,10 +61,10 @@ func (w *packageWatch) handle(e spack.Event) {
 			w.emit("building "+id, false)
 		}
 	case spack.EventInstalled:
-		w.over(e.Hash, id)
+		w.over(id)
 		w.emit(id+w.installed(e, now), false)
 	case spack.EventFailed:
-		w.over(e.Hash, id)
+		w.over(id)
 		w.progress.Failed++
 		w.forecast.giveUp(e.Hash)
 		w.emit(id+" FAILED in phase "+e.Phase, true)
@@ -72,16 +72,16 @@ func (w *packageWatch) handle(e spack.Event) {
 	}
 }
 
-func (w *packageWatch) over(hash, id string) {
-	if w.forecast.tasks[hash] != nil {
-		w.done[hash] = true
-	}
+func (w *packageWatch) over(id string) {
 	w.building = slices.DeleteFunc(w.building, func(b string) bool { return b == id })
 }
 
 // installed notes that a package is there and says where it came from.
 func (w *packageWatch) installed(e spack.Event, now time.Time) (text string) {
 	w.forecast.finish(e.Hash)
+	if w.forecast.tasks[e.Hash] != nil {
+		w.done[e.Hash] = true
+	}
 	switch {
 	case e.Already:
 		return " is there"
