@@ -125,7 +125,7 @@ test_full() {
 	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo]}'
 	printf 'spack: {view: true, specs: [mine]} # %s\n' "$work" >"$dir/spack.yaml"
 	mkdir -p "$cache"
-	mount -t tmpfs -o size=12k tmpfs "$cache"
+	mount -t tmpfs -o size=12k tmpfs "$cache" || { skip "no small disk can be mounted here"; return 0; }
 	build "$dir" --tag test >/dev/null || true
 	check "the disk was full" said 'No space left on device'
 	mount -o remount,size=100m "$cache"
