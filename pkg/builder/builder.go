@@ -75,6 +75,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 			return storeError(d, err)
 		}
 	}
+	b.dropDamagedBlobs()
 	b.stages = canStage(b.store)
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
