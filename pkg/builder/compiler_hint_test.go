@@ -24,7 +24,7 @@ func TestCompilerHint(t *testing.T) {
 			t.Errorf("%q: the hint is %q, want that of the C library: %v", line, step.Hint, want)
 		}
 	}
-	if err := errors.New("other"); compilerHint(err) != err { //nolint:errorlint // the same one
+	if err := errors.New("other"); compilerHint(err) != err {
 		t.Error("another error is changed")
 	}
 }
