@@ -49,8 +49,9 @@ both_ways() {
 	container_environment "$3" >"$dir/spack.yaml"
 	shift 3
 	start=$(date +%s%N)
-	(cd "$dir" && "$SPACK_ROOT/bin/spack" containerize >Containerfile 2>/dev/null)
-	"${podman[@]}" build -q --format oci --network host --ulimit nofile=1024:1024 "$@" -t localhost/theirs -f "$dir/Containerfile" "$dir" >"$work/podman.log" 2>&1 || { tail -n 20 "$work/podman.log" >&2; check "podman builds what Spack prints" false; }
+	# The commands rely on the shell that Spack's own images name.
+	(cd "$dir" && "$SPACK_ROOT/bin/spack" containerize 2>/dev/null | sed 's|^FROM .* AS builder$|&\nSHELL ["/bin/bash", "/opt/spack/share/spack/docker/entrypoint.bash", "docker-shell"]|' >Containerfile)
+	"${podman[@]}" build -q --format docker --network host --ulimit nofile=1024:1024 "$@" -t localhost/theirs -f "$dir/Containerfile" "$dir" >"$work/podman.log" 2>&1 || { tail -n 20 "$work/podman.log" >&2; check "podman builds what Spack prints" false; }
 	theirs=$((($(date +%s%N) - start) / 100000000))
 	rm "$dir/Containerfile"
 	start=$(date +%s%N)
