@@ -82,7 +82,7 @@ func (t tool) tidy(ctx context.Context, dir string) error {
 }
 
 func (t tool) fill(args []string, dir string) []string {
-	name := strings.ReplaceAll(t.name, " ", "-")
+	name := strings.ToLower(strings.ReplaceAll(t.name, " ", "-"))
 	r := strings.NewReplacer("{dir}", dir, "{registry}", fmt.Sprintf("127.0.0.1:%d/bench/%s:%d", t.port, name, time.Now().UnixNano()))
 	var filled []string
 	for _, a := range args {

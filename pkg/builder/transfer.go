@@ -144,7 +144,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if ref.Transport().Name() == "docker-archive" {
 		co.ForceManifestMIMEType = "" // it has a form of its own
 	}
-	return b.copyImage(ctx, sys, src, ref, co)
+	return b.copyImage(ctx, sys, streamedReference{src, b}, ref, co)
 }
 
 // setCompression says how layers are compressed.
@@ -190,8 +190,11 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		CompressionLevel:    sys.CompressionLevel,
 		// A layer that is there in gzip form is not what was asked for.
 		ForceCompressionFormat: opt.Compression != "" && opt.Compression != "gzip",
-		MaxRetries:             3,
-		RetryDelay:             2 * time.Second,
+		SourceLookupReferenceFunc: func(ref types.ImageReference) (types.ImageReference, error) {
+			return streamedReference{ref, b}, nil
+		},
+		MaxRetries: 3,
+		RetryDelay: 2 * time.Second,
 	})
 	return d, err
 }
