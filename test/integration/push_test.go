@@ -19,7 +19,9 @@ func TestDamagedLayerIsNotPushed(t *testing.T) {
 	p := newProject(t, "version: 1\nname: localhost/app\nstages:\n  - name: final\n    from: scratch\n    steps: [{file: /f, content: NONCE good}]\n")
 	p.freshStore()
 	p.build("--tag", "1").ok()
-	p.run("push", "--storage-root", p.store, "--tls-verify=false", "localhost/app:1", name+"good").ok()
+	if o := p.run("push", "--storage-root", p.store, "--tls-verify=false", "localhost/app:1", name+"good"); o.code != 0 {
+		t.Fatal(o.stderr)
+	}
 	judge(t, "skopeo", "copy", "--src-tls-verify=false", "docker://"+name+"good", "dir:"+t.TempDir())
 	found, err := filepath.Glob(filepath.Join(p.store, "overlay/*/diff/f"))
 	if err != nil || len(found) != 1 {
