@@ -130,7 +130,7 @@ func (v *victim) kill(t *testing.T, way int) (seen []event) {
 			_ = syscall.Kill(p, syscall.SIGKILL)
 		}
 	}
-	gone := time.AfterFunc(20*time.Second, func() { t.Errorf("20 s after the kill its output is still open: %v", descendants(pid)) })
+	gone := time.AfterFunc(time.Minute, func() { t.Errorf("a minute after the kill its output is still open: %v", descendants(pid)) })
 	defer gone.Stop()
 	for e := range v.events {
 		seen = append(seen, e)
@@ -183,7 +183,7 @@ func repeated(done []string, events []event) (again []string) {
 // quiet waits until processes that were killed are gone, and returns what is
 // left then.
 func (st *store) quiet() (left []string) {
-	for range 100 {
+	for range 600 {
 		if left = st.outside(); len(left) == 0 {
 			return nil
 		}

@@ -80,7 +80,7 @@ func (k *killing) killAt(st *store, j job, done, wrap []string) []string {
 		k.t.Errorf("seed %d, kill %d: steps are run again: %v", *seed, k.kills, again)
 	}
 	if left := st.quiet(); len(left) > 0 {
-		k.t.Errorf("seed %d, kill %d: still there 5 s after the kill:\n%s", *seed, k.kills, strings.Join(left, "\n"))
+		k.t.Errorf("seed %d, kill %d: still there 30 s after the kill:\n%s", *seed, k.kills, strings.Join(left, "\n"))
 	}
 	return append(done, finished(seen)...)
 }

@@ -90,7 +90,7 @@ func TestSignals(t *testing.T) {
 		name := fmt.Sprintf("signal%d", i)
 		j, st := s.job(name), s.newStore(t, name)
 		v := st.start(j.args()...)
-		seen, ended := v.wait(moment{delay: k.took * time.Duration(i+1) / 8})
+		seen, _ := v.wait(moment{delay: k.took * time.Duration(i+1) / 8})
 		_ = syscall.Kill(-v.cmd.Process.Pid, signal)
 		for e := range v.events {
 			seen = append(seen, e)
@@ -98,7 +98,7 @@ func TestSignals(t *testing.T) {
 		err := v.cmd.Wait()
 		code := v.cmd.ProcessState.ExitCode()
 		codes[fmt.Sprintf("exit code %d", code)]++
-		if code != 130 && (code != 0 || !ended) {
+		if code != 130 && code != 0 { // 0: it was faster than the signal
 			t.Errorf("%v: %v, want exit code 130\n%s", signal, err, v.text.String())
 		}
 		if left := append(st.quiet(), works(st)...); len(left) > 0 {
