@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,18 +21,20 @@ func (b *Builder) clear() {
 		filepath.Join(root, driver+"-containers"): "containers.lock",
 		filepath.Join(run, driver+"-layers"):      "mountpoints.lock",
 	} {
-		clearLibraryFiles(dir, filepath.Join(dir, lock))
+		clearFiles(filepath.Join(dir, lock), func() []string { return unfinished(dir) })
 	}
+	// The overlay driver gives each layer a short name, before it notes it.
+	clearFiles(filepath.Join(root, driver+"-layers", "layers.lock"), func() []string { return dangling(filepath.Join(root, driver, "l")) })
 }
 
 // libraryFile begins the name of a file that the storage library has not
 // finished.
 const libraryFile = ".tmp-"
 
-// clearLibraryFiles removes what the storage library writes before it renames
-// it. It writes under its lock: who has that knows that nobody is writing.
-func clearLibraryFiles(dir, lock string) {
-	if len(unfinished(dir)) == 0 {
+// clearFiles removes files that the storage library has left. It makes them
+// under its lock: who has that knows that nobody is at it.
+func clearFiles(lock string, find func() []string) {
+	if len(find()) == 0 {
 		return
 	}
 	l, err := storagelock.GetLockFile(lock)
@@ -40,7 +43,7 @@ func clearLibraryFiles(dir, lock string) {
 	}
 	l.Lock()
 	defer l.Unlock()
-	for _, path := range unfinished(dir) {
+	for _, path := range find() {
 		os.Remove(path)
 	}
 }
@@ -51,6 +54,18 @@ func unfinished(dir string) (paths []string) {
 		names, _ := fs.Glob(os.DirFS(dir), pattern) // the pattern is right
 		for _, name := range names {
 			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths
+}
+
+// dangling are the symbolic links in dir that lead nowhere.
+func dangling(dir string) (paths []string) {
+	entries, _ := os.ReadDir(dir) // other drivers have no such directory
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if _, err := os.Stat(path); e.Type() == fs.ModeSymlink && errors.Is(err, fs.ErrNotExist) {
+			paths = append(paths, path)
 		}
 	}
 	return paths

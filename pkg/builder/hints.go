@@ -64,6 +64,7 @@ func (b *Builder) hostCause(op string, err error) error {
 	case registry != nil:
 		op, err = registry.Op+" "+registry.Image, registry.Err
 	}
+	b.works.leaveUntidy()
 	e := hostError(op, err, topic)
 	if topic == hosthelp.Inodes || topic == hosthelp.Disk {
 		e.Hint = fullDisk + e.Hint

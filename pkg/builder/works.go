@@ -28,8 +28,9 @@ type works struct {
 	clear          func()
 
 	mu sync.Mutex // guards what follows
-	// process stands for this process; see begin.
+	// process stands for this process; see begin. It stays when untidy.
 	process *work
+	untidy  bool
 }
 
 // A work is one mounted working layer.
@@ -91,9 +92,22 @@ func (w *works) end() error {
 	if w.process == nil {
 		return nil
 	}
+	if w.untidy {
+		_ = w.process.lock.Close()
+		w.process = nil
+		return nil
+	}
 	err := w.process.release()
 	w.process = nil
 	return err
+}
+
+// leaveUntidy says that the host has failed, and so perhaps what cleans up, the
+// library's own included: the next build clears up as after a kill.
+func (w *works) leaveUntidy() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.untidy = true
 }
 
 // announce holds the file of a layer that is going to be made. The layer is
