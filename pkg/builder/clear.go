@@ -21,8 +21,12 @@ func (b *Builder) clear() {
 		filepath.Join(root, driver+"-containers"): "containers.lock",
 		filepath.Join(run, driver+"-layers"):      "mountpoints.lock",
 	} {
-		clearFiles(filepath.Join(dir, lock), func() []string { return unfinished(dir) })
+		clearFiles(filepath.Join(dir, lock), func() []string { return matching(dir, libraryFile+"*", "*/"+libraryFile+"*") })
 	}
+	// What it tries mounts with when it opens the store.
+	clearFiles(filepath.Join(root, "storage.lock"), func() []string {
+		return matching(filepath.Join(root, driver), "compat[0-9]*", "*-check[0-9]*")
+	})
 	// The overlay driver gives each layer a short name, before it notes it.
 	clearFiles(filepath.Join(root, driver+"-layers", "layers.lock"), func() []string { return dangling(filepath.Join(root, driver, "l")) })
 }
@@ -44,13 +48,13 @@ func clearFiles(lock string, find func() []string) {
 	l.Lock()
 	defer l.Unlock()
 	for _, path := range find() {
-		os.Remove(path)
+		os.RemoveAll(path)
 	}
 }
 
-// unfinished are the library's files in dir and in the directories there.
-func unfinished(dir string) (paths []string) {
-	for _, pattern := range []string{libraryFile + "*", "*/" + libraryFile + "*"} {
+// matching are the files in dir, and in the directories there, that match.
+func matching(dir string, patterns ...string) (paths []string) {
+	for _, pattern := range patterns {
 		names, _ := fs.Glob(os.DirFS(dir), pattern) // the pattern is right
 		for _, name := range names {
 			paths = append(paths, filepath.Join(dir, name))
