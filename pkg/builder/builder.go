@@ -147,7 +147,9 @@ func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) 
 		so.GraphDriverOptions = nil
 	}
 	if so.GraphDriverName == "" {
-		so.GraphDriverName, so.GraphDriverOptions = chooseDriver(so.GraphRoot)
+		if so.GraphDriverName, so.GraphDriverOptions, err = chooseDriver(so.GraphRoot); err != nil {
+			return so, storeError(so.GraphRoot, err)
+		}
 	}
 	if ids.single {
 		// One id cannot own files for others. The tar headers that are kept
@@ -168,6 +170,8 @@ func storeError(path string, err error) error {
 		topic = hosthelp.StorePermission
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		topic = hosthelp.Disk
+	case errors.Is(err, unix.EIO):
+		topic = hosthelp.DiskErrors
 	}
 	return hostError(fmt.Sprintf("open the image store at %s", path), err, topic)
 }

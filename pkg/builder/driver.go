@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,19 +16,26 @@ import (
 // chooseDriver picks the storage driver for a graph root, and its options:
 // the one whose layers are there already, else overlay where the kernel lets
 // us, else overlay through FUSE, else vfs, which works everywhere and copies
-// every file for every layer.
-func chooseDriver(root string) (name string, options []string) {
+// every file for every layer. A disk that is full or broken says nothing about
+// drivers: that is an error.
+func chooseDriver(root string) (name string, options []string, err error) {
 	if layersIn(root, "vfs") && !layersIn(root, "overlay") {
-		return "vfs", nil
+		return "vfs", nil, nil
 	}
-	if overlayWorks(root) {
-		return "overlay", nil
+	err = tryOverlay(root)
+	if err == nil {
+		return "overlay", nil, nil
+	}
+	for _, disk := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO} {
+		if errors.Is(err, disk) {
+			return "", nil, err
+		}
 	}
 	fuse, err := exec.LookPath("fuse-overlayfs")
 	if err == nil && unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) == nil {
-		return "overlay", []string{"overlay.mount_program=" + fuse}
+		return "overlay", []string{"overlay.mount_program=" + fuse}, nil
 	}
-	return "vfs", nil
+	return "vfs", nil, nil
 }
 
 // canStage reports whether the store can take over a directory as a layer:
@@ -48,43 +56,39 @@ func layersIn(root, driver string) bool {
 	return err == nil
 }
 
-// overlayWorks tries a mount. Kernels, sandboxes and file systems (NFS,
-// another overlay) refuse it for too many reasons to ask for them.
-func overlayWorks(root string) bool {
+// tryOverlay tries a mount. Kernels, sandboxes and file systems (NFS, another
+// overlay) refuse it for too many reasons to ask for them.
+func tryOverlay(root string) error {
 	// It looks like a working layer, so that it is removed like one when this
 	// process is killed meanwhile.
 	if err := os.MkdirAll(worksIn(root), 0o700); err != nil {
-		return false
+		return err
 	}
 	wk, err := (&works{dir: worksIn(root)}).announce(stringid.GenerateRandomID())
 	if err != nil {
-		return false
+		return err
 	}
 	defer wk.settle() //nolint:errcheck // the next build removes it
-	dir := wk.scratch
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return false
-	}
-	for _, d := range []string{"lower", "upper", "work", "merged"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			return false
+	join := func(d string) string { return filepath.Join(wk.scratch, d) }
+	for _, d := range []string{"", "lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(join(d), 0o755); err != nil {
+			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lower", "file"), []byte("x"), 0o644); err != nil {
-		return false
+	if err := os.WriteFile(join("lower/file"), []byte("x"), 0o644); err != nil {
+		return err
 	}
-	join := func(d string) string { return filepath.Join(dir, d) }
 	data := "lowerdir=" + join("lower") + ",upperdir=" + join("upper") + ",workdir=" + join("work")
 	if os.Getuid() != 0 || inUserNamespace() {
 		data += ",userxattr"
 	}
 	if err := unix.Mount("overlay", join("merged"), "overlay", 0, data); err != nil {
-		return false
+		return err
 	}
 	defer unix.Unmount(join("merged"), unix.MNT_DETACH)
 	// Removing a file of the lower layer makes a whiteout: not every file
 	// system can hold one.
-	return os.Remove(filepath.Join(join("merged"), "file")) == nil
+	return os.Remove(join("merged/file"))
 }
 
 func inUserNamespace() bool {
