@@ -346,7 +346,7 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	}
 	planned, next, err := r.b.planStep(r.plan, x.stage, s, x.planned.step, r.finished())
 	if err != nil {
-		return s, stepContext(x.stage.Name, x.n, x.planned.step, err)
+		return s, stepContext(x.stage.Name, x.n, x.planned.Text, err)
 	}
 	x.planned = planned
 	if !planned.Cached {
@@ -447,7 +447,7 @@ func (x *stepRun) explain(ctx context.Context, err error) error {
 		leak.Stage, leak.Step = x.stage.Name, x.n
 		return err
 	case errors.As(err, &input):
-		return stepContext(x.stage.Name, x.n, x.planned.step, err)
+		return stepContext(x.stage.Name, x.n, x.planned.Text, err)
 	}
 	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hintFor(err), Err: err}
 }

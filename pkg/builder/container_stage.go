@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
 // StageContainer opens a stage of the plan as far as it is built: after its
@@ -60,7 +62,7 @@ func (b *Builder) knownPart(ctx context.Context, p *Plan, stage string, states m
 	for i, step := range steps {
 		planned, next, err := b.planStep(p, st, s, step, states)
 		if err != nil {
-			return s, 0, of, stepContext(stage, i+2, step, err)
+			return s, 0, of, stepContext(stage, i+2, recipe.Summary(step), err)
 		}
 		if !planned.Cached {
 			return s, i + 1, of, nil

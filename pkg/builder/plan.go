@@ -129,7 +129,7 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 	for _, step := range stageSteps(st) {
 		planned, next, err := b.planStep(p, st, s, step, states)
 		if err != nil {
-			return state{}, stepContext(st.Name, len(ps.Steps)+1, step, err)
+			return state{}, stepContext(st.Name, len(ps.Steps)+1, recipe.Summary(step), err)
 		}
 		ps.Steps, s = append(ps.Steps, planned), next
 	}
@@ -138,11 +138,11 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 	return s, nil
 }
 
-// stepContext says where an input error comes from.
-func stepContext(stage string, n int, step recipe.Step, err error) error {
+// stepContext says where an input error comes from; text is the step in one line.
+func stepContext(stage string, n int, text string, err error) error {
 	var in *InputError
 	if errors.As(err, &in) {
-		return &InputError{Subject: fmt.Sprintf("stage %q, step %d (%s)", stage, n, recipe.Summary(step)), Err: err, Hint: in.Hint}
+		return &InputError{Subject: fmt.Sprintf("stage %q, step %d (%s)", stage, n, text), Err: err, Hint: in.Hint}
 	}
 	return err
 }

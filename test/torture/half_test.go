@@ -68,3 +68,22 @@ func (st *store) halve(t *testing.T) (ids []string) {
 	}
 	return ids
 }
+
+// A base archive that is damaged is named, with the step; it is no reason to
+// crash.
+func TestDamagedBaseArchive(t *testing.T) {
+	s := newScene(t)
+	file := filepath.Join(s.dir, "base.tar")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 0xff // in the one large layer
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := s.newStore(t, "damaged").run(s.job("damaged").args()...)
+	if o.code != 3 || !strings.Contains(o.stderr, "stage \\\"filed\\\", step 1") || strings.Contains(o.stderr, "panic") {
+		t.Errorf("exit code %d, want 3 and the step\n%s", o.code, o.stderr)
+	}
+}
