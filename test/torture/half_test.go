@@ -82,8 +82,13 @@ func TestDamagedBaseArchive(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := s.newStore(t, "damaged").run(s.job("damaged").args()...)
-	if o.code != 3 || !strings.Contains(o.stderr, "stage \\\"filed\\\", step 1") || strings.Contains(o.stderr, "panic") {
+	st := s.newStore(t, "damaged")
+	recipe := "version: 1\nstages: [{name: only, from: 'oci-archive:" + file + "', steps: [{file: /x, content: x}]}]\n"
+	if err := os.WriteFile(filepath.Join(s.dir, "damaged", "pdibuild.yaml"), []byte(recipe), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := st.run("build", filepath.Join(s.dir, "damaged"))
+	if o.code != 3 || !strings.Contains(o.stderr, `stage "only", step 1`) || strings.Contains(o.stderr, "panic") {
 		t.Errorf("exit code %d, want 3 and the step\n%s", o.code, o.stderr)
 	}
 }
