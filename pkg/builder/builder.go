@@ -51,6 +51,9 @@ func Open(opt StoreOptions) (*Builder, error) {
 		return nil, err
 	}
 	store, err := storage.GetStore(so)
+	if err != nil && forgetRefusal(so) {
+		store, err = storage.GetStore(so)
+	}
 	if err != nil {
 		return nil, storeError(so.GraphRoot, err)
 	}
@@ -157,6 +160,14 @@ func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) 
 		so.GraphDriverOptions = append(so.GraphDriverOptions, so.GraphDriverName+".ignore_chown_errors=true")
 	}
 	return so, nil
+}
+
+// forgetRefusal makes the storage library try the driver again. It remembers
+// that it has failed beside the store, also when only the disk was full or
+// broken at that time.
+func forgetRefusal(so storage.StoreOptions) bool {
+	driver := so.GraphDriverName
+	return os.Remove(filepath.Join(so.RunRoot, driver, driver+"-false")) == nil
 }
 
 func storeError(path string, err error) error {

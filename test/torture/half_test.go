@@ -92,3 +92,24 @@ func TestDamagedBaseArchive(t *testing.T) {
 		t.Errorf("exit code %d, want 3 and the step\n%s", o.code, o.stderr)
 	}
 }
+
+// The storage library remembers that its trial mount has failed, whatever the
+// reason was. That is no reason to refuse all later builds.
+func TestOldRefusalIsForgotten(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: for others the driver may be another one")
+	}
+	s := newScene(t)
+	st := s.newStore(t, "refused")
+	dir := filepath.Join(st.dir, "run", "overlay")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay-false"), []byte("input/output error"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st.must(s.job("refused").args()...)
+	if _, err := os.Stat(filepath.Join(st.dir, "overlay-layers", "layers.json")); err != nil {
+		t.Errorf("the layers are not those of overlay: %v", err)
+	}
+}
