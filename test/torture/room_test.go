@@ -118,7 +118,7 @@ func TestDiskErrors(t *testing.T) {
 	k := &killing{t: t, name: "reference"}
 	want := k.measure(s.newStore(t, "reference"), s.job("reference"))
 	random := rand.New(rand.NewPCG(*seed, 4))
-	calls := []string{"write", "pwrite64", "fsync", "fdatasync", "renameat", "linkat", "mkdirat", "unlinkat", "ftruncate", "copy_file_range"}
+	calls := []string{"write", "pwrite64", "fsync", "fdatasync", "renameat", "linkat", "mkdirat", "ftruncate", "copy_file_range"}
 	codes, left := map[string]int{}, 0
 	for i := range *rooms * 2 {
 		name := fmt.Sprintf("error%d", i)
