@@ -85,7 +85,7 @@ func (r *run) importStage(ctx context.Context, ps *PlannedStage) (int, error) {
 		x := stepRun{run: r, stage: st, n: n + 1, of: len(ps.Steps)}
 		planned, next, err := r.b.planStep(r.plan, st, s, ps.Steps[n].step, r.finished())
 		if err != nil {
-			return n, stepContext(st.Name, n+1, ps.Steps[n].step, err)
+			return n, stepContext(st.Name, n+1, ps.Steps[n].Text, err)
 		}
 		x.planned = planned
 		if !planned.Cached {
