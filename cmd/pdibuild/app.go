@@ -19,6 +19,7 @@ import (
 type planner interface {
 	Plan(ctx context.Context, r *recipe.Recipe, contextDir string, opt builder.PlanOptions) (*builder.Plan, error)
 	Build(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error)
+	ForecastSpack(ctx context.Context, p *builder.Plan, opt builder.ForecastOptions) error
 }
 
 // A sender sends images away.

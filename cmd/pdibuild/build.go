@@ -231,6 +231,7 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 		Tags:      req.names,
 		Secrets:   secrets.values,
 		Env:       v.app.proxies(v.httpProxy),
+		Variable:  v.app.env,
 		Isolation: builder.Isolation(v.isolation),
 		Jobs:      v.jobs,
 		WriteLock: v.writeLock,

@@ -22,6 +22,8 @@ registries alike:
   pdibuild cache buildcache info     tell all about one package
   pdibuild cache buildcache verify   check that all is there and sound
   pdibuild cache buildcache copy     bring packages from one cache to another
+  pdibuild cache buildcache push     make packages of what is installed
+  pdibuild cache buildcache pull     unpack packages into an install tree
   pdibuild cache buildcache prune    remove packages
   pdibuild cache buildcache index    make the index anew
 

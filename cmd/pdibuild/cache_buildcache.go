@@ -37,18 +37,19 @@ func newBuildcache(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newBuildcacheLs(a), newBuildcacheInfo(a), newBuildcacheVerify(a),
-		newBuildcacheCopy(a), newBuildcachePrune(a), newBuildcacheIndex(a),
+		newBuildcacheCopy(a), newBuildcachePush(a), newBuildcachePull(a),
+		newBuildcachePrune(a), newBuildcacheIndex(a),
 	)
 	return group(cmd)
 }
 
 // cacheFlags say how binary caches are talked to.
 type cacheFlags struct {
-	authFile, creds, certDir string
-	tlsVerify                bool
-	jobs                     int
-	quiet                    bool
-	format                   string
+	authFile, creds, certDir, caFile string
+	tlsVerify                        bool
+	jobs                             int
+	quiet                            bool
+	format                           string
 
 	// mainCreds are for the cache that a verb is about, if --creds are not.
 	mainCreds string
@@ -61,6 +62,7 @@ func (c *cacheFlags) add(cmd *cobra.Command) {
 	f.StringVar(&c.creds, "creds", "", "`user[:password]`; without a password you are asked for it")
 	f.StringVar(&c.authFile, "authfile", "", "`file` with credentials, as 'podman login' writes it (default: $REGISTRY_AUTH_FILE, then podman's, then docker's)")
 	f.StringVar(&c.certDir, "cert-dir", "", "`directory` with certificates and keys")
+	f.StringVar(&c.caFile, "ca-file", "", "`file` with certificate authorities besides the system's")
 	f.BoolVar(&c.tlsVerify, "tls-verify", true, "require a known certificate")
 	f.IntVarP(&c.jobs, "jobs", "j", 0, "do `n` things side by side (default: 8)")
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "show errors only")
@@ -72,7 +74,7 @@ func (c *cacheFlags) add(cmd *cobra.Command) {
 // --creds or one that is for this cache alone.
 func (c *cacheFlags) options(a *app, creds string) (buildcache.Options, error) {
 	opt := buildcache.Options{
-		CertDir: c.certDir, Insecure: !c.tlsVerify, Jobs: c.jobs,
+		CAFile: c.caFile, CertDir: c.certDir, Insecure: !c.tlsVerify, Jobs: c.jobs,
 		Proxy: http.ProxyFromEnvironment,
 	}
 	if !c.quiet {

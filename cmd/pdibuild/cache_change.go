@@ -23,13 +23,15 @@ destination's index is made anew.`
 
 const copyExample = `  pdibuild cache buildcache copy oci://ghcr.io/site/cache /scratch/cache
   pdibuild cache buildcache copy /scratch/cache oci://ghcr.io/site/cache pdi@1.9
+  pdibuild cache buildcache copy SOURCE DESTINATION --lock spack.lock
   pdibuild cache buildcache copy --dependencies all SOURCE DESTINATION /6ax4uht`
 
 // copyFlags are those of copy alone.
 type copyFlags struct {
 	cacheFlags
 	sourceCreds, destCreds string
-	dependencies           string
+	choice                 choiceFlags
+	ring                   keyringFlag
 	dryRun, noIndex, check bool
 }
 
@@ -45,6 +47,9 @@ func newBuildcacheCopy(a *app) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		opt, err := flags.copyOptions(a, args[2:])
 		if err != nil {
+			return err
+		}
+		if opt.Keys, err = flags.ring.read(); err != nil {
 			return err
 		}
 		flags.mainCreds = flags.destCreds
@@ -67,41 +72,50 @@ func newBuildcacheCopy(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&flags.sourceCreds, "src-creds", "", "`user[:password]` for SOURCE alone")
 	f.StringVar(&flags.destCreds, "dest-creds", "", "`user[:password]` for DESTINATION alone")
-	f.StringVar(&flags.dependencies, "dependencies", "runtime", "`kind` that comes along with what FILTERs choose: runtime, all or none")
+	flags.choice.add(cmd)
+	flags.ring.add(cmd, "that packages of SOURCE have to be signed with; others are not copied")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would be copied, and copy nothing")
 	f.BoolVar(&flags.check, "check", false, "look whether all is there of packages that a registry holds, and send what is not")
 	f.BoolVar(&flags.noIndex, "no-index", false, "leave the index of DESTINATION as it is")
-	complete(cmd, "dependencies", "runtime", "all", "none")
 	return cmd
 }
 
 func (c *copyFlags) copyOptions(a *app, args []string) (buildcache.CopyOptions, error) {
 	opt := buildcache.CopyOptions{DryRun: c.dryRun, NoIndex: c.noIndex, Check: c.check}
-	if err := oneOf("dependencies", c.dependencies, "runtime", "all", "none"); err != nil {
+	var err error
+	if opt.Dependencies, err = c.choice.kind(); err != nil {
 		return opt, err
 	}
-	opt.Dependencies = map[string]buildcache.Dependencies{
-		"runtime": buildcache.RuntimeDependencies, "all": buildcache.AllDependencies, "none": buildcache.NoDependencies,
-	}[c.dependencies]
-	filters, err := parseFilters(args)
+	filters, err := c.choice.filters(args)
 	if err != nil {
 		return opt, err
 	}
 	opt.Filters = filters
-	if !c.quiet {
-		opt.Progress = func(e buildcache.CopyEvent) {
-			switch {
-			case e.Err != nil:
-				a.note("[%d/%d] %s could not be copied: %v", e.Done, e.Total, e.Package, e.Err)
-			case !e.Present:
-				a.note("[%d/%d] %s", e.Done, e.Total, e.Package)
-			}
-		}
-	}
+	opt.Progress = c.progress(a)
 	return opt, nil
 }
 
+// progress says what is done with each package, unless nobody wants to know.
+func (c *cacheFlags) progress(a *app) func(buildcache.CopyEvent) {
+	if c.quiet {
+		return nil
+	}
+	return func(e buildcache.CopyEvent) {
+		switch {
+		case e.Err != nil:
+			a.note("[%d/%d] %s could not be copied: %v", e.Done, e.Total, e.Package, e.Err)
+		case !e.Present:
+			a.note("[%d/%d] %s", e.Done, e.Total, e.Package)
+		}
+	}
+}
+
 func (a *app) printCopy(result *buildcache.CopyResult, flags copyFlags) error {
+	return a.printSent(result, &flags.cacheFlags, flags.dryRun)
+}
+
+// printSent says which packages were sent.
+func (a *app) printSent(result *buildcache.CopyResult, flags *cacheFlags, dryRun bool) error {
 	if flags.format == "json" {
 		return printJSON(a.stdout, result)
 	}
@@ -117,7 +131,7 @@ func (a *app) printCopy(result *buildcache.CopyResult, flags copyFlags) error {
 		a.note("%s/%s is not in the source", d.Name, d.Hash[:min(len(d.Hash), hashWidth)])
 	}
 	verb := "copied"
-	if flags.dryRun {
+	if dryRun {
 		verb = "would be copied"
 	}
 	a.note("%d packages %s, %d were there; %d blobs with %s sent, %d mounted", len(result.Copied), verb, len(result.Present),

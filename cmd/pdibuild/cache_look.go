@@ -123,14 +123,15 @@ func printInfo(w io.Writer, info *buildcache.Info) error {
 }
 
 const verifyLong = `Compare the index of a binary cache with its packages, and these with their
-content: what is missing, cut short or, with --deep, changed. Prints one line per
-finding. Exit code 1 says that something is wrong that makes Spack build from
-source, or fail.`
+content: what is missing, cut short or, with --deep, changed. Checks signatures.
+Prints one line per finding. Exit code 1 says that something is wrong that makes
+Spack build from source, or fail.`
 
 func newBuildcacheVerify(a *app) *cobra.Command {
 	var (
 		flags cacheFlags
 		deep  bool
+		ring  keyringFlag
 	)
 	cmd := &cobra.Command{
 		Use:     "verify CACHE [FILTER...]",
@@ -144,8 +145,12 @@ func newBuildcacheVerify(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		keys, err := ring.read()
+		if err != nil {
+			return err
+		}
 		return flags.inCache(a, cmd, args[0], func(ctx context.Context, c *buildcache.Cache) error {
-			report, err := c.Verify(ctx, buildcache.VerifyOptions{Filters: filters, Deep: deep})
+			report, err := c.Verify(ctx, buildcache.VerifyOptions{Filters: filters, Deep: deep, Keys: keys})
 			if err != nil {
 				return err
 			}
@@ -154,6 +159,7 @@ func newBuildcacheVerify(a *app) *cobra.Command {
 	}
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&deep, "deep", false, "read all content and compare its digests")
+	ring.add(cmd, "that all packages have to be signed with; without it, signatures are checked with the keys that the cache itself offers")
 	return cmd
 }
 
@@ -171,12 +177,12 @@ func (a *app) printReport(c *buildcache.Cache, report *buildcache.Report, flags 
 	}
 	serious := 0
 	for _, f := range report.Findings {
-		if f.Problem.Serious() {
+		if f.Serious() {
 			serious++
 		}
 	}
 	if !flags.quiet {
-		a.note("%d packages, %d blobs, %s looked at", report.Packages, report.Blobs, size(report.Bytes))
+		a.note("%d packages, %d blobs, %s looked at; %d packages have a good signature", report.Packages, report.Blobs, size(report.Bytes), report.Signed)
 	}
 	if serious > 0 {
 		return fmt.Errorf("%s is not sound: %d of %d findings are serious", c, serious, len(report.Findings))

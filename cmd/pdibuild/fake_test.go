@@ -74,6 +74,10 @@ func (f *fakeEngine) Plan(_ context.Context, r *recipe.Recipe, contextDir string
 
 const fakeID = "3e89496cc80542994b8c5f164cd057cae11da415260ff6dc0c2d9dadfda2dd75"
 
+func (f *fakeEngine) ForecastSpack(context.Context, *builder.Plan, builder.ForecastOptions) error {
+	return nil
+}
+
 func (f *fakeEngine) Build(ctx context.Context, p *builder.Plan, opt builder.BuildOptions) (*builder.Result, error) {
 	if f.build != nil {
 		return f.build(ctx, p, opt)

@@ -15,7 +15,8 @@ import (
 const planLong = `Show what 'pdibuild build' with the same flags would do: every stage and step,
 whether its result is known already, and the key that the result is kept under.
 Nothing is run and nothing is fetched: the steps after a base image that is not
-here yet have no key.`
+here yet have no key. For a Spack environment whose packages are known, by its
+spack.lock or an earlier build, binary caches are asked how many of them they have.`
 
 const planExample = `  pdibuild plan
   pdibuild plan --build-arg GCC=14
@@ -55,6 +56,9 @@ func newPlan(a *app) *cobra.Command {
 		return a.inStore(cmd, store.session(a), func(ctx context.Context, e engine) error {
 			plan, err := makePlan(ctx, a, e, &flags)
 			if err != nil {
+				return err
+			}
+			if err := e.ForecastSpack(ctx, plan, builder.ForecastOptions{Env: a.proxies(true), Variable: a.env}); err != nil {
 				return err
 			}
 			return printPlan(a.stdout, plan, format)
@@ -101,7 +105,31 @@ func printPlan(w io.Writer, plan *builder.Plan, format string) error {
 			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], firstLine(step.Text))
 		}
 	}
-	return tab.Flush()
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	return printForecasts(w, plan)
+}
+
+// printForecasts says what will be compiled, one line per spack step.
+func printForecasts(w io.Writer, plan *builder.Plan) error {
+	for _, stage := range plan.Stages {
+		for i, step := range stage.Steps {
+			if step.Spack == nil {
+				continue
+			}
+			where := fmt.Sprintf("%s %d/%d", stage.Name, i+1, len(stage.Steps))
+			if _, err := fmt.Fprintf(w, "%s: %s\n", where, step.Spack); err != nil {
+				return err
+			}
+			for _, trouble := range step.Spack.Trouble {
+				if _, err := fmt.Fprintf(w, "%s: could not ask %s\n", where, trouble); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -79,6 +79,8 @@ func eventLine(e builder.Event, verbose bool) string {
 		return where(e) + "done in " + seconds(e.Duration)
 	case builder.EventPackage:
 		return where(e) + packageText(e) + ": " + text + remainingText(e)
+	case builder.EventForecast:
+		return where(e) + text
 	case builder.EventCommit:
 		if text == "" {
 			text = "writing the image"

@@ -172,7 +172,7 @@ func (p *ttyPrinter) scrolled(e builder.Event) string {
 		return where(e) + text + "  " + seconds(e.Duration)
 	case builder.EventWarning:
 		return yellow + cleanLines(eventLine(e, p.verbose)) + plain
-	case builder.EventInfo:
+	case builder.EventInfo, builder.EventForecast:
 		return cleanLines(eventLine(e, p.verbose))
 	}
 	return ""

@@ -97,7 +97,7 @@ test_reasons() {
 	check "no solution" said 'error: .*cannot concretize the environment: No version exists that satisfies these input specs: mine@7'
 	printf 'spack: {view: true, specs: [mine]}\n' >"$dir/spack.yaml"
 	check "mended, it is built" test -n "$(build "$dir" --tag test)"
-	check "from the cache" said ' 0 to build'
+	check "from the cache" said ', 0 will compile'
 }
 
 # Processes that are killed for memory are run again with half the jobs.
@@ -132,6 +132,6 @@ test_full() {
 	printf 'spack: {view: true, specs: [mine, site1]}\n' >"$dir/spack.yaml"
 	check "with room, it is built" test -n "$(build "$dir" --tag test)"
 	check "the next build has everything from the cache" test -n "$(printf 'spack: {view: true, specs: [mine, site2]}\n' >"$dir/spack.yaml" && build "$dir" --tag test)"
-	check "nothing is built again" said ' 0 to build'
+	check "nothing is built again" said ', 0 will compile'
 	umount "$cache"
 }

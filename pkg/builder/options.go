@@ -99,6 +99,9 @@ type BuildOptions struct {
 	// Env is set for commands unless the image sets it, and is neither part
 	// of keys nor of the image: http_proxy and its like.
 	Env map[string]string
+	// Variable has the variables of the host that mirrors of Spack name for
+	// their credentials (access_pair); may be nil. No command sees them.
+	Variable func(name string) string
 	// Isolation of run steps. Empty means IsolationAuto.
 	Isolation Isolation
 	// Jobs is how many stages run side by side. Zero means one per core.
@@ -141,6 +144,9 @@ const (
 	// EventPackage says that a package of a spack step was begun or is done:
 	// Done of Total, with Text for what happened, and Packages for the rest.
 	EventPackage EventKind = "package"
+	// EventForecast says how much of a spack step is in binary caches, before
+	// anything is installed: Done of Total packages, and in words as Text.
+	EventForecast EventKind = "forecast"
 	// EventTransfer reports bytes of a pull, push or export.
 	EventTransfer EventKind = "transfer"
 )
@@ -228,6 +234,8 @@ type PlannedStep struct {
 	Key string `json:"key,omitempty"`
 	// Cached says that the result is in the store.
 	Cached bool `json:"cached"`
+	// Spack is what ForecastSpack says about a spack step.
+	Spack *SpackForecast `json:"spack,omitempty"`
 
 	step recipe.Step
 	// source is what a copy step copies.

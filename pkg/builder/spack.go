@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -34,6 +35,7 @@ const (
 	spackLentSource = spackLent + "/sources"
 	spackLentStage  = spackLent + "/stage"
 	spackLentOut    = spackLent + "/out"
+	spackLentIndex  = spackLent + "/indexes"
 )
 
 // A spackJob is a spack step being done.
@@ -52,6 +54,10 @@ type spackJob struct {
 	tool, version string
 	lock          *spack.Lock
 	lockData      []byte
+	known         *mirrors
+	// indexes are mirrors with nothing but the index of one of the
+	// environment's.
+	indexes map[string]any
 	// have are the hashes of the packages in the local binary cache.
 	have map[string]bool
 	// packages follows the installation.
@@ -139,7 +145,7 @@ func (j *spackJob) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	for _, sub := range []string{"config", "stage", "out"} {
+	for _, sub := range []string{"config", "stage", "out", "indexes"} {
 		if err := os.Mkdir(filepath.Join(j.lent, sub), 0o755); err != nil {
 			return err
 		}
@@ -150,7 +156,13 @@ func (j *spackJob) prepare(ctx context.Context) error {
 	if err := j.askVersion(ctx); err != nil {
 		return err
 	}
-	return errors.Join(j.writeEnvironment(dir), j.writeConfig(false))
+	if err := j.writeEnvironment(dir); err != nil {
+		return err
+	}
+	if err := j.lendIndexes(ctx); err != nil {
+		return err
+	}
+	return j.writeConfig(j.indexes)
 }
 
 // findTool finds the spack program.
@@ -303,10 +315,10 @@ func (c *copySource) name() string {
 }
 
 // writeConfig writes the configuration that only this step sees. It goes
-// before all other: mirrors is whether packages may come from a cache. What a
-// cache has must not decide what is built, so it is not there when Spack
-// concretizes.
-func (j *spackJob) writeConfig(caches bool) error {
+// before all other. The binary caches are the indexes of the mirrors when Spack
+// concretizes, and the local cache when it installs: what this host happens to
+// have must not decide what is built.
+func (j *spackJob) writeConfig(caches map[string]any) error {
 	config := map[string]any{
 		"source_cache": spackLentSource,
 		"build_stage":  []string{spackLentStage},
@@ -317,11 +329,7 @@ func (j *spackJob) writeConfig(caches bool) error {
 			mirrors[m.Name] = map[string]any{"url": m.Fetch.URL, "source": true, "binary": false}
 		}
 	}
-	if caches {
-		mirrors["pdibuild"] = map[string]any{
-			"url": "file://" + spackLentCache, "source": false, "binary": true, "autopush": true, "signed": false,
-		}
-	}
+	maps.Copy(mirrors, caches)
 	return writeYAMLs(filepath.Join(j.lent, "config"), map[string]any{
 		"config.yaml":  map[string]any{"config": config},
 		"mirrors.yaml": map[string]any{"mirrors": mirrors},
@@ -352,6 +360,7 @@ func (j *spackJob) command(args ...string) command {
 	}
 	cmd.add = []workerMount{
 		{Type: "bind", Source: filepath.Join(j.lent, "config"), Target: spackLentConfig},
+		{Type: "bind", Source: filepath.Join(j.lent, "indexes"), Target: spackLentIndex},
 		{Type: "bind", Source: filepath.Join(j.lent, "stage"), Target: spackLentStage, Write: true},
 		{Type: "bind", Source: filepath.Join(j.lent, "out"), Target: spackLentOut, Write: true},
 	}

@@ -28,7 +28,10 @@ const memoryPerJob = 2 << 30
 // as soon as it is installed, so that whatever stops the installation, the next
 // one goes on behind the last finished package.
 func (j *spackJob) install(ctx context.Context) error {
-	if err := j.writeConfig(true); err != nil {
+	local := map[string]any{"pdibuild": map[string]any{
+		"url": "file://" + spackLentCache, "source": false, "binary": true, "autopush": true, "signed": false,
+	}}
+	if err := j.writeConfig(local); err != nil {
 		return err
 	}
 	jobs := j.jobs()

@@ -2,7 +2,6 @@ package builder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -24,35 +23,51 @@ import (
 // binary cache. A mirror that cannot be used makes the build slower, no more,
 // unless it is required.
 func (j *spackJob) fetch(ctx context.Context) error {
-	local, err := j.localCache(ctx)
-	if err != nil {
-		return err
-	}
 	if _, err := j.run.b.soundPackages(ctx, slices.Collect(maps.Keys(j.lock.Specs))); err != nil {
 		j.warn(fmt.Sprintf("the local binary cache cannot be checked: %v", err))
 	}
 	j.run.b.notices.tell(j.run.emit)
-	have, err := j.held(ctx, local)
+	m := j.mirrors()
+	offers, troubles, err := m.ask(ctx, j.in.env.Mirrors)
 	if err != nil {
-		j.warn(fmt.Sprintf("the local binary cache cannot be read, and everything is built: %v", err))
-		have = map[string]bool{}
+		return err
 	}
-	for _, m := range j.in.env.Mirrors {
-		if !m.Binary || m.Fetch.URL == "" {
-			continue
+	for _, t := range troubles {
+		if err := j.mirrorTrouble("pull", t.mirror.Name, t.mirror.Fetch.URL, t.err); err != nil {
+			return err
 		}
-		if err := j.fetchFrom(ctx, m, local, have); err != nil {
+	}
+	f := foretell(j.lock, offers)
+	if err := m.weigh(ctx, f, j.lock, offers); err != nil {
+		return err
+	}
+	e := j.event(EventForecast)
+	e.Text, e.Done, e.Total = f.String(), int64(f.Cached), int64(f.Specs)
+	j.run.emit(e)
+	local := offers[0]
+	for _, o := range offers[1:] {
+		if err := j.fetchFrom(ctx, o, local); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := j.mirrorTrouble("pull", m.Name, m.Fetch.URL, err); err != nil {
+			if err := j.mirrorTrouble("pull", o.mirror.Name, o.mirror.Fetch.URL, err); err != nil {
 				return err
 			}
 		}
 	}
-	j.have = have
-	j.sayPlan(have)
+	j.have = local.has
 	return nil
+}
+
+// mirrors are those of this step.
+func (j *spackJob) mirrors() *mirrors {
+	if j.known == nil {
+		j.known = &mirrors{
+			b: j.run.b, step: j.step, env: j.run.opt.Env, secrets: j.run.opt.Secrets, variable: j.run.opt.Variable,
+			report: func(text string) { j.say("%s", text) }, down: map[string]error{},
+		}
+	}
+	return j.known
 }
 
 // mirrorTrouble is an error where the cache is required, else a warning.
@@ -95,63 +110,25 @@ func needed(lock *spack.Lock, have map[string]bool) []*spack.Spec {
 	return list
 }
 
-// sayPlan says what will be compiled.
-func (j *spackJob) sayPlan(have map[string]bool) {
-	specs, cached := needed(j.lock, have), 0
-	for _, s := range specs {
-		if have[s.Hash] {
-			cached++
-		}
-	}
-	j.say("%d packages: %d from binary caches, %d to build", len(specs), cached, len(specs)-cached)
+func (b *Builder) localBuildcache(ctx context.Context) (*buildcache.Cache, error) {
+	return buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{})
 }
 
-func (j *spackJob) localCache(ctx context.Context) (*buildcache.Cache, error) {
-	return buildcache.Open(ctx, j.run.b.spackCache("buildcache"), buildcache.Options{})
-}
-
-// held are the hashes of the packages in a cache.
-func (j *spackJob) held(ctx context.Context, c *buildcache.Cache) (map[string]bool, error) {
-	have := map[string]bool{}
-	packages, err := c.List(ctx, buildcache.ListOptions{Brief: true})
-	if errors.Is(err, buildcache.ErrNotFound) {
-		return have, nil
-	}
-	for i := range packages {
-		have[packages[i].Hash] = true
-	}
-	return have, err
-}
-
-func (j *spackJob) fetchFrom(ctx context.Context, m spack.Mirror, local *buildcache.Cache, have map[string]bool) error {
-	if m.Signed != nil && *m.Signed && !strings.HasPrefix(m.Fetch.URL, "oci") {
-		return errors.New("its packages have to be verified by signature, which pdibuild does not do")
-	}
-	remote, err := j.openMirror(ctx, m.Fetch)
-	if err != nil {
-		return err
-	}
-	theirs, err := j.held(ctx, remote)
-	if err != nil {
-		return err
-	}
+// fetchFrom copies what is needed, this mirror has and the local cache lacks.
+func (j *spackJob) fetchFrom(ctx context.Context, from, local *offer) error {
 	all := map[string]bool{}
-	for hash := range theirs {
-		all[hash] = true
-	}
-	for hash := range have {
-		all[hash] = true
-	}
+	maps.Copy(all, from.has)
+	maps.Copy(all, local.has)
 	var hashes []string
 	for _, s := range needed(j.lock, all) {
-		if theirs[s.Hash] && !have[s.Hash] {
+		if from.has[s.Hash] && !local.has[s.Hash] {
 			hashes = append(hashes, s.Hash)
 		}
 	}
-	res, err := copyPackages(ctx, remote, local, hashes, buildcache.CopyOptions{NoIndex: true, Progress: j.transferred("fetched")})
+	res, err := copyPackages(ctx, from.cache, local.cache, hashes, buildcache.CopyOptions{NoIndex: true, Keys: from.keys, Progress: j.transferred("fetched")})
 	if res != nil {
 		for _, hash := range slices.Concat(res.Copied, res.Present) {
-			have[hash] = true
+			local.has[hash] = true
 		}
 	}
 	return err
@@ -167,28 +144,6 @@ func (j *spackJob) transferred(done string) func(buildcache.CopyEvent) {
 		ev.Text, ev.Done, ev.Total = fmt.Sprintf("%s@%s %s", e.Package.Name, e.Package.Version, done), int64(e.Done), int64(e.Total)
 		j.run.emit(ev)
 	}
-}
-
-// openMirror opens a mirror of the environment.
-func (j *spackJob) openMirror(ctx context.Context, c spack.Connection) (*buildcache.Cache, error) {
-	return j.run.b.openRemote(ctx, c.URL, remoteOptions{
-		env: j.run.opt.Env, report: func(text string) { j.say("%s: %s", c.URL, text) },
-		credential: func() (user, password string) {
-			b := j.step.Buildcache
-			if b == nil {
-				return "", ""
-			}
-			if user = j.secret(b.Username); user == "" {
-				user = c.ID
-			}
-			return user, j.secret(b.Password)
-		},
-	})
-}
-
-// secret is the value of a secret; "" if it was not given.
-func (j *spackJob) secret(id string) string {
-	return strings.TrimRight(string(j.run.opt.Secrets[id]), "\r\n")
 }
 
 func proxyOf(env map[string]string) func(*http.Request) (*url.URL, error) {
@@ -208,7 +163,7 @@ func (j *spackJob) pushPackages(ctx context.Context) error {
 	if j.step.Buildcache == nil || len(j.step.Buildcache.Push) == 0 {
 		return nil
 	}
-	local, err := j.localCache(ctx)
+	local, err := j.run.b.localBuildcache(ctx)
 	if err != nil {
 		return err
 	}
@@ -236,10 +191,11 @@ func (j *spackJob) pushPackages(ctx context.Context) error {
 }
 
 func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror) error {
-	if b := j.step.Buildcache; b.Password != "" && j.secret(b.Password) == "" {
+	all := j.mirrors()
+	if b := j.step.Buildcache; b.Password != "" && all.secret(b.Password) == "" {
 		return fmt.Errorf("secret %q was not given", b.Password)
 	}
-	remote, err := j.openMirror(ctx, m.Push)
+	remote, err := all.open(ctx, m.Push)
 	if err != nil {
 		return err
 	}

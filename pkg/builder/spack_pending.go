@@ -128,11 +128,12 @@ func (b *Builder) pushOnePending(ctx context.Context, local *buildcache.Cache, p
 	}
 	remote, err := b.openRemote(ctx, p.URL, remoteOptions{
 		env: opt.Env, report: report,
-		credential: func() (user, password string) {
-			if r := b.registries; r.Username != "" || opt.Credential == nil {
-				return r.Username, r.Password
+		credential: func() buildcache.Credential {
+			user, password := b.registries.Username, b.registries.Password
+			if user == "" && opt.Credential != nil {
+				user, password = opt.Credential(p)
 			}
-			return opt.Credential(p)
+			return buildcache.Credential{Username: user, Password: password}
 		},
 	})
 	if err != nil {
@@ -161,8 +162,8 @@ func copyPackages(ctx context.Context, from, to *buildcache.Cache, hashes []stri
 
 // remoteOptions say how a binary cache is reached.
 type remoteOptions struct {
-	// credential returns user and password, or nothing.
-	credential func() (user, password string)
+	// credential returns what was given, perhaps nothing.
+	credential func() buildcache.Credential
 	env        map[string]string
 	report     func(string)
 }
@@ -173,8 +174,8 @@ func (b *Builder) openRemote(ctx context.Context, address string, opt remoteOpti
 	files := buildcache.AuthFiles(append([]string{b.registries.AuthFile}, b.registries.LoginFiles...)...)
 	return buildcache.Open(ctx, address, buildcache.Options{
 		Credentials: func(ctx context.Context, host, repository string) (buildcache.Credential, error) {
-			if user, password := opt.credential(); password != "" {
-				return buildcache.Credential{Username: user, Password: password}, nil
+			if c := opt.credential(); c.Password != "" || c.AccessToken != "" {
+				return c, nil
 			}
 			return files(ctx, host, repository)
 		},

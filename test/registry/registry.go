@@ -1,6 +1,6 @@
 // Package registry runs a real container registry for tests: the
 // docker-registry server (CNCF distribution) on a port of 127.0.0.1 that
-// nobody else uses, with or without a password. Start is all there is.
+// nobody else uses, with or without a password or tokens. Start is all there is.
 package registry
 
 import (
@@ -27,6 +27,9 @@ const startTimeout = 20 * time.Second
 type Options struct {
 	// User and Password are asked for (HTTP Basic) when User is not empty.
 	User, Password string
+	// Tokens makes the registry send its clients to a token server, which
+	// asks for User and Password.
+	Tokens bool
 }
 
 // Start runs a registry over plain HTTP until the test ends and returns its
@@ -58,7 +61,7 @@ func run(t *testing.T, program string, opts Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	config, err := writeConfig(dir, addr, opts)
+	config, err := writeConfig(t, dir, addr, opts)
 	if err != nil {
 		return "", err
 	}
@@ -101,7 +104,7 @@ func freeAddress() (string, error) {
 	return addr, listener.Close()
 }
 
-func writeConfig(dir, addr string, opts Options) (string, error) {
+func writeConfig(t *testing.T, dir, addr string, opts Options) (string, error) {
 	config := fmt.Sprintf(`version: 0.1
 log: {level: warn}
 storage:
@@ -109,7 +112,13 @@ storage:
   delete: {enabled: true}
 http: {addr: %q}
 `, filepath.Join(dir, "data"), addr)
-	if opts.User != "" {
+	if opts.Tokens {
+		tokens, err := startTokens(t, dir, opts)
+		if err != nil {
+			return "", fmt.Errorf("start the token server: %w", err)
+		}
+		config += tokens
+	} else if opts.User != "" {
 		passwords := filepath.Join(dir, "htpasswd")
 		// The lowest cost: this is about asking for the password, which
 		// happens at every request.

@@ -28,6 +28,10 @@ type Options struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// Jobs is how many requests are made side by side, 8 by default.
 	Jobs int
+	// ChunkSize is how much of a blob is sent at once to a registry, all of
+	// it by default. A registry that answers that this is too large gets
+	// pieces of 8 MiB.
+	ChunkSize int64
 	// Retries is how often a request is repeated that failed for reasons
 	// that pass, 6 by default, < 0 for never.
 	Retries int
@@ -68,6 +72,8 @@ type Credential struct {
 	Username, Password string
 	// IdentityToken is what some registries give instead of a password.
 	IdentityToken string
+	// AccessToken is sent as it is, instead of all others.
+	AccessToken string
 }
 
 // A CredentialFunc finds the credential for HOST[:PORT] and the path there, the
@@ -108,6 +114,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	case "oci", "oci+https", "oci+http":
 		var r *repository
 		if r, err = newRepository(rest, scheme == "oci+http", t, opt.Credentials); err == nil {
+			r.chunk.Store(max(0, opt.ChunkSize))
 			c.reader, c.writer = r, r
 		}
 	case "http", "https":

@@ -26,6 +26,17 @@ const (
 	NoDependencies
 )
 
+// follows says whether a dependency comes along.
+func (d Dependencies) follows(edge Dependency) bool {
+	switch d {
+	case AllDependencies:
+		return true
+	case NoDependencies:
+		return false
+	}
+	return edge.Runtime() || slices.Contains(edge.Types, builtAs)
+}
+
 // CopyOptions say what Copy does. The zero value copies everything.
 type CopyOptions struct {
 	// Filters choose packages; one of them suffices. None chooses all.
@@ -39,6 +50,9 @@ type CopyOptions struct {
 	Check bool
 	// NoIndex leaves the destination's index as it is.
 	NoIndex bool
+	// Keys, if they are given, are those that packages have to be signed
+	// with: others are left out as damaged.
+	Keys *Keys
 	// Progress is told about each package, from several goroutines.
 	Progress func(CopyEvent)
 }
@@ -177,17 +191,8 @@ func (c *copier) choose() ([]*Spec, error) {
 			c.fail(f.Hash, f.Package, errors.New(f.Detail))
 		}
 	}
-	follow := func(d Dependency) bool {
-		switch c.opt.Dependencies {
-		case AllDependencies:
-			return true
-		case NoDependencies:
-			return false
-		}
-		return d.Runtime() || slices.Contains(d.Types, builtAs)
-	}
 	var selected []*Spec
-	for _, s := range c.from.closure(roots, follow) {
+	for _, s := range c.from.closure(roots, c.opt.Dependencies.follows) {
 		_, stored := c.from.refs[s.Hash]
 		switch {
 		case stored && c.from.broken[s.Hash] == nil:
@@ -265,6 +270,9 @@ func (c *copier) transfer(ctx context.Context, s *Spec) error {
 	r := c.from.refs[s.Hash]
 	m, doc, err := load(ctx, c.src.reader, r)
 	if err != nil {
+		return err
+	}
+	if err := c.opt.Keys.require(r.key, m); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -11,13 +11,14 @@
 //
 // Then List and Info tell what is in the cache, Verify whether all of it is
 // there and sound, Copy brings packages from one cache to another, Index makes
-// the index that Spack concretizes with, and Prune removes packages.
+// the index that Spack concretizes with, and Prune removes packages. Push makes
+// packages of what is installed, Pull unpacks them into an install tree.
 //
 // Nothing is ever half done: a package appears in a cache only when all it
 // consists of is there, the index is replaced in one piece, and what was
 // interrupted goes on from what has arrived. Archives are streamed, whatever
 // their size; only what describes packages is held in memory.
 //
-// The package does not make archives out of installed packages, does not check
-// signatures (it keeps them), and does not write layout 2.
+// Signatures are kept, and checked where keys are given. The package does not
+// sign, and does not write layout 2.
 package buildcache

@@ -13,8 +13,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 )
 
 // The caches that tests start from are written here by hand, not by the code
@@ -232,7 +237,8 @@ func newV3(t *testing.T, names ...string) string {
 			writeBlob(t, root, "application/vnd.spack.spec.v5+json", "gzip", zipped(t, toJSON(t, specFileOf(p, 5, node)))),
 		}})
 		if name == "zlib" { // one signed manifest
-			manifest = sign(manifest)
+			manifest = sign(t, signer(), manifest)
+			writeKeys(t, root, signer())
 		}
 		writeFile(t, manifestPath(root, p), manifest)
 		must(t, os.Chtimes(manifestPath(root, p), date, date))
@@ -242,9 +248,49 @@ func newV3(t *testing.T, names ...string) string {
 	return root
 }
 
-func sign(text []byte) []byte {
-	return slices.Concat([]byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"), text,
-		[]byte("\n-----BEGIN PGP SIGNATURE-----\n\nbm90IGEgcmVhbCBvbmU=\n-----END PGP SIGNATURE-----\n"))
+// signer is who signs in test caches.
+var signer = sync.OnceValue(func() *openpgp.Entity { return newSigner("maker") })
+
+func newSigner(name string) *openpgp.Entity {
+	e, err := openpgp.NewEntity(name, "", name+"@example.org", nil)
+	if err != nil {
+		panic(err)
+	}
+	return e
+}
+
+// sign signs a text as gpg --clearsign does.
+func sign(t *testing.T, who *openpgp.Entity, text []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := clearsign.Encode(&out, who.PrivateKey, nil)
+	must(t, err)
+	_, err = w.Write(text)
+	must(t, err)
+	must(t, w.Close())
+	return append(out.Bytes(), '\n')
+}
+
+// public is the public key of somebody.
+func public(t *testing.T, who *openpgp.Entity) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := armor.Encode(&out, openpgp.PublicKeyType, nil)
+	must(t, err)
+	must(t, who.Serialize(w))
+	must(t, w.Close())
+	return out.Bytes()
+}
+
+// writeKeys puts a public key where Spack puts it: generate_key_index in
+// binary_distribution.py.
+func writeKeys(t *testing.T, root string, who *openpgp.Entity) {
+	t.Helper()
+	name := strings.ToUpper(fmt.Sprintf("%x", who.PrimaryKey.Fingerprint))
+	key := writeBlob(t, root, "application/pgp-keys", "none", public(t, who))
+	writeFile(t, filepath.Join(root, "v3/manifests/key", name+".key.manifest.json"), toJSON(t, map[string]any{"version": 3, "data": []any{key}}))
+	list := writeBlob(t, root, "application/vnd.spack.keyindex.v1+json", "none", toJSON(t, map[string]any{"keys": map[string]any{name: map[string]any{}}}))
+	writeFile(t, filepath.Join(root, "v3/manifests/key/keys.manifest.json"), toJSON(t, map[string]any{"version": 3, "data": []any{list}}))
 }
 
 func writeV3Index(t *testing.T, root string, names ...string) {
@@ -278,7 +324,10 @@ func newV2(t *testing.T, names ...string) string {
 		writeFile(t, filepath.Join(root, "build_cache/linux-debian12-x86_64_v3/gcc-12.2.0", p.name+"-"+version, stem+".spack"), data)
 		suffix, text := ".spec.json", toJSON(t, file)
 		if name == "zlib" {
-			suffix, text = ".spec.json.sig", sign(text)
+			suffix, text = ".spec.json.sig", sign(t, signer(), text)
+			name := strings.ToUpper(fmt.Sprintf("%x", signer().PrimaryKey.Fingerprint))
+			writeFile(t, filepath.Join(root, "build_cache/_pgp/index.json"), toJSON(t, map[string]any{"keys": map[string]any{name: map[string]any{}}}))
+			writeFile(t, filepath.Join(root, "build_cache/_pgp", name+".pub"), public(t, signer()))
 		}
 		writeFile(t, filepath.Join(root, "build_cache", stem+suffix), text)
 	}

@@ -45,6 +45,25 @@ func (c *Cache) Index(ctx context.Context) (*IndexResult, error) {
 	return result, nil
 }
 
+// SaveIndex writes the cache's index into a directory of layout 3 that holds
+// nothing else. A Spack that sees it knows what is in the cache, as if it could
+// ask, when it concretizes. ErrNotFound says that the cache has no index.
+func (c *Cache) SaveIndex(ctx context.Context, dir string) error {
+	x, err := c.reader.index(ctx)
+	if err != nil {
+		return fmt.Errorf("index of %s: %w", c, err)
+	}
+	g := &catalog{refs: map[string]ref{}, nodes: x.nodes, broken: map[string]error{}}
+	for hash := range x.cached {
+		g.refs[hash] = ref{hash: hash}
+	}
+	dst := &Cache{address: dir, writer: newDirectory(dir)}
+	if _, err := dst.writeIndex(ctx, g); err != nil {
+		return fmt.Errorf("index of %s: %w", c, err)
+	}
+	return nil
+}
+
 // writeIndex writes what g knows.
 func (c *Cache) writeIndex(ctx context.Context, g *catalog) (*IndexResult, error) {
 	w, err := c.writable()

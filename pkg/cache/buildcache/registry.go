@@ -27,6 +27,10 @@ const dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 type repository struct {
 	remote *remote.Repository
 	t      *transport
+	// chunk is how much of a blob is sent at once, 0 for all of it.
+	chunk atomic.Int64
+	// fallback is what becomes of chunk when all is too much.
+	fallback int64
 }
 
 // newRepository reads HOST[:PORT]/NAME the way Spack does.
@@ -54,7 +58,7 @@ func newRepository(address string, plain bool, t *transport, creds CredentialFun
 	if creds != nil {
 		client.Credential = func(ctx context.Context, hostport string) (auth.Credential, error) {
 			c, err := creds(ctx, hostport, name)
-			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.IdentityToken}, err
+			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.IdentityToken, AccessToken: c.AccessToken}, err
 		}
 	}
 	return &repository{
@@ -63,7 +67,7 @@ func newRepository(address string, plain bool, t *transport, creds CredentialFun
 			ManifestMediaTypes: []string{ocispec.MediaTypeImageManifest, dockerManifest},
 			MaxMetadataBytes:   maxManifest, SkipReferrersGC: true,
 		},
-		t: t,
+		t: t, fallback: fallbackChunk,
 	}, nil
 }
 
@@ -183,7 +187,7 @@ func (r *repository) stat(ctx context.Context, b Blob) (int64, error) {
 	return desc.Size, found(err)
 }
 
-func (r *repository) put(ctx context.Context, b Blob, from content) error {
+func (r *repository) putWhole(ctx context.Context, b Blob, from content) error {
 	return r.repeat(ctx, func(touched *atomic.Bool) error {
 		body, err := from()
 		if err != nil {

@@ -14,20 +14,20 @@ import (
 	"github.com/pdidev/pdibuild/test/registry"
 )
 
-// A spack is a real Spack with a configuration, caches and an install tree of
+// A realSpack is a real Spack with a configuration, caches and an install tree of
 // its own.
-type spack struct {
+type realSpack struct {
 	t         *testing.T
 	dir, tree string
 	authority string // a file
 }
 
-func newSpack(t *testing.T, authority string) *spack {
+func newSpack(t *testing.T, authority string) *realSpack {
 	t.Helper()
 	if os.Getenv("SPACK_ROOT") == "" {
 		t.Skip("SKIPPED: SPACK_ROOT names no Spack, so nothing is compared with the real one")
 	}
-	s := &spack{t: t, dir: t.TempDir(), authority: authority}
+	s := &realSpack{t: t, dir: t.TempDir(), authority: authority}
 	s.tree = filepath.Join(s.dir, "a-tree-of-this-test")
 	repo, err := filepath.Abs("testdata/spack/spack_repo/pdib")
 	must(t, err)
@@ -37,7 +37,7 @@ func newSpack(t *testing.T, authority string) *spack {
 }
 
 // run runs Spack and returns its standard output.
-func (s *spack) run(args ...string) string {
+func (s *realSpack) run(args ...string) string {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), filepath.Join(os.Getenv("SPACK_ROOT"), "bin/spack"), args...)
 	cmd.Env = append(os.Environ(), "SPACK_USER_CONFIG_PATH="+s.dir+"/user", "SPACK_USER_CACHE_PATH="+s.dir+"/cache", "SSL_CERT_FILE="+s.authority)
@@ -133,7 +133,7 @@ func checkMade(t *testing.T, c *Cache, hash string) {
 }
 
 // installFrom lets another Spack install from a cache alone.
-func installFrom(t *testing.T, address, authority, hash string) {
+func installFrom(t *testing.T, address, authority, hash string) *realSpack {
 	t.Helper()
 	user := newSpack(t, authority)
 	user.run("mirror", "add", "--unsigned", "--type", "binary", "ours", address)
@@ -150,6 +150,7 @@ func installFrom(t *testing.T, address, authority, hash string) {
 	if got, want := string(text), "prefix="+prefix+"\n"; got != want || !strings.HasPrefix(prefix, user.tree) {
 		t.Errorf("the file in pdib-app says %q, want %q below %s", got, want, user.tree)
 	}
+	return user
 }
 
 // Spec files of Spack before 1.0 need another form in an index, or Spack refuses

@@ -42,6 +42,15 @@ const (
 	// MissingDependency: a package needs another one that is not there, so
 	// that Spack has to build that one.
 	MissingDependency Problem = "missing-dependency"
+	// BadSignature is an error: the signature is not of this content, or can't
+	// be read, has expired, and so on.
+	BadSignature Problem = "bad-signature"
+	// UnknownSigner: the signature can't be checked, since nobody told who
+	// made it. It is an error if VerifyOptions.Keys are given.
+	UnknownSigner Problem = "unknown-signer"
+	// Unsigned is an error, and looked for only if VerifyOptions.Keys are
+	// given.
+	Unsigned Problem = "unsigned"
 	// Unused: nothing names the blob. Prune removes such.
 	Unused Problem = "unused"
 )
@@ -64,7 +73,13 @@ type Finding struct {
 	Blob digest.Digest `json:"blob,omitempty"`
 	// Detail says more.
 	Detail string `json:"detail,omitempty"`
+
+	lenient bool // not serious in this run
 }
+
+// Serious says that the finding makes installations fail or go back to the
+// sources.
+func (f Finding) Serious() bool { return !f.lenient && f.Problem.Serious() }
 
 // String returns one line.
 func (f Finding) String() string {
@@ -84,13 +99,18 @@ type VerifyOptions struct {
 	// Deep reads every blob and checks its digest. Else only its size is
 	// looked at.
 	Deep bool
+	// Keys are those that packages have to be signed with. Without them,
+	// signatures are checked with the keys that the cache itself offers.
+	Keys *Keys
 	// Progress is told how many packages are done, from several goroutines.
 	Progress func(done, total int)
 }
 
 // A Report is what Verify found.
 type Report struct {
-	Packages int       `json:"packages"`
+	Packages int `json:"packages"`
+	// Signed of them have a good signature.
+	Signed   int       `json:"signed"`
 	Blobs    int       `json:"blobs"`
 	Bytes    int64     `json:"bytes"`
 	Findings []Finding `json:"findings"`
@@ -98,7 +118,7 @@ type Report struct {
 
 // Sound says that no finding is serious.
 func (r *Report) Sound() bool {
-	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Problem.Serious() })
+	return !slices.ContainsFunc(r.Findings, Finding.Serious)
 }
 
 // Verify compares the index with the manifests, and these with the blobs. What
@@ -111,6 +131,9 @@ func (c *Cache) Verify(ctx context.Context, opt VerifyOptions) (*Report, error) 
 	}
 	v := &verifierRun{cache: c, catalog: g, opt: opt, blobs: map[digest.Digest]bool{}, owners: map[digest.Digest]*Spec{}}
 	v.report.Findings = []Finding{}
+	if v.keys, err = c.keysFor(ctx, opt.Keys); err != nil {
+		v.find(Finding{Problem: Unreadable, Detail: err.Error()})
+	}
 	v.checkIndex()
 	if err := v.checkPackages(ctx); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", c, err)
@@ -136,6 +159,7 @@ type verifierRun struct {
 	cache   *Cache
 	catalog *catalog
 	opt     VerifyOptions
+	keys    *Keys
 
 	mu     sync.Mutex
 	report Report
@@ -220,6 +244,7 @@ func (v *verifierRun) checkPackage(ctx context.Context, s *Spec) error {
 	if err != nil {
 		return err // it could be read a moment ago
 	}
+	v.checkSignature(s, m)
 	if m.doc == nil {
 		data, err := specFile(ctx, v.cache.reader, m)
 		if err != nil {
@@ -266,6 +291,41 @@ func (v *verifierRun) checkBlob(ctx context.Context, s *Spec, b Blob) error {
 	f.Package, f.Hash, f.Blob = s.String(), s.Hash, b.Digest
 	v.find(*f)
 	return nil
+}
+
+// keysFor returns the keys that somebody trusts or, without them, the cache's
+// own. It always returns some.
+func (c *Cache) keysFor(ctx context.Context, trusted *Keys) (*Keys, error) {
+	if trusted != nil {
+		return trusted, nil
+	}
+	own, err := c.PublicKeys(ctx)
+	if err != nil {
+		return &Keys{}, err
+	}
+	return own, nil
+}
+
+func (v *verifierRun) checkSignature(s *Spec, m *manifest) {
+	f := Finding{Problem: BadSignature, Package: s.String(), Hash: s.Hash, lenient: v.opt.Keys == nil}
+	switch err := v.keys.check(m); {
+	case err == nil:
+		v.mu.Lock()
+		v.report.Signed++
+		v.mu.Unlock()
+		return
+	case errors.Is(err, errUnsigned):
+		if f.Problem = Unsigned; f.lenient {
+			return
+		}
+	case errors.Is(err, errUnknownSigner):
+		if f.Problem = UnknownSigner; len(v.keys.ring) == 0 {
+			return // nobody said what a signature should be
+		}
+	default:
+		f.Detail, f.lenient = err.Error(), false
+	}
+	v.find(f)
 }
 
 // inspect returns what is wrong with a blob.

@@ -1,0 +1,181 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// A SpackForecast says how much of a spack step binary caches have.
+type SpackForecast struct {
+	// Known says that it is known what will be installed: by a spack.lock,
+	// or because it was concretized before. Hint says what makes it known.
+	Known bool   `json:"known"`
+	Hint  string `json:"hint,omitempty"`
+	// Specs is how many packages are to be installed, externals not counted:
+	// what runs, and what building the rest of it needs.
+	Specs int `json:"specs"`
+	// Cached of them are in the local binary cache or at a mirror, and have
+	// Bytes; FetchBytes of these have to be fetched from mirrors.
+	Cached     int   `json:"cached"`
+	Bytes      int64 `json:"bytes"`
+	FetchBytes int64 `json:"fetch_bytes"`
+	// Compile are the packages that will be compiled, NAME@VERSION/HASH.
+	Compile []string `json:"compile,omitempty"`
+	// Trouble says which mirrors could not be asked, and why.
+	Trouble []string `json:"trouble,omitempty"`
+}
+
+// String says it in one line.
+func (f *SpackForecast) String() string {
+	if !f.Known {
+		return "what will be compiled is not known yet: " + f.Hint
+	}
+	text := fmt.Sprintf("of these %d specs, %d are in the cache (%s", f.Specs, f.Cached, bytesText(f.Bytes))
+	if f.FetchBytes > 0 && f.FetchBytes < f.Bytes {
+		text += ", " + bytesText(f.FetchBytes) + " of it at a mirror"
+	}
+	return text + fmt.Sprintf("), %d will compile", len(f.Compile))
+}
+
+// bytesText is a size as people say it.
+func bytesText(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, "kB"
+	for _, next := range []string{"MB", "GB", "TB"} {
+		if value < 999.5 {
+			break
+		}
+		value, unit = value/1000, next
+	}
+	return fmt.Sprintf("%.3g %s", value, unit)
+}
+
+// ForecastOptions say how ForecastSpack reaches mirrors.
+type ForecastOptions struct {
+	// Env names proxies, as BuildOptions.Env does.
+	Env map[string]string
+	// Secrets and Variable have credentials, as in BuildOptions.
+	Secrets  map[string][]byte
+	Variable func(name string) string
+}
+
+// ForecastSpack fills in, for the spack steps of a plan that are still to be
+// done, what binary caches have of them. It asks the mirrors, unlike Plan; what
+// they refuse is noted and no error.
+func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOptions) error {
+	for i := range p.Stages {
+		for n := range p.Stages[i].Steps {
+			step := &p.Stages[i].Steps[n]
+			install, ok := step.step.(recipe.Spack)
+			if !ok || step.Cached || step.spack == nil {
+				continue
+			}
+			m := &mirrors{b: b, step: install.Spack, env: opt.Env, secrets: opt.Secrets, variable: opt.Variable, report: func(string) {}}
+			f, err := m.forecast(ctx, step)
+			if err != nil {
+				return fmt.Errorf("stage %q, %s: %w", p.Stages[i].Name, step.Text, err)
+			}
+			step.Spack = f
+		}
+	}
+	return nil
+}
+
+// forecast is about a step that is only planned.
+func (m *mirrors) forecast(ctx context.Context, step *PlannedStep) (*SpackForecast, error) {
+	unknown := &SpackForecast{Hint: "the first build works out what the environment needs and keeps that; 'pdibuild build --write-lock' also writes it beside spack.yaml"}
+	data, name := step.spack.lock, spack.LockFileName
+	if data == nil && step.Key != "" {
+		var err error
+		name = m.b.lockPath(step.Key)
+		if data, err = os.ReadFile(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if data == nil {
+		return unknown, nil
+	}
+	lock, err := spack.ParseLock(name, data)
+	if err != nil {
+		if step.spack.lock == nil {
+			return unknown, nil //nolint:nilerr // a file of ours; it is made again
+		}
+		return nil, &InputError{Err: err, Hint: "remove it, or let 'spack concretize' write it anew"}
+	}
+	offers, trouble, err := m.ask(ctx, step.spack.env.Mirrors)
+	if err != nil {
+		return nil, err
+	}
+	f := foretell(lock, offers)
+	for _, t := range trouble {
+		f.Trouble = append(f.Trouble, fmt.Sprintf("%s (%s): %v", t.mirror.Name, t.mirror.Fetch.URL, t.err))
+	}
+	return f, m.weigh(ctx, f, lock, offers)
+}
+
+// foretell says what is compiled, given what caches have.
+func foretell(lock *spack.Lock, offers []*offer) *SpackForecast {
+	all := map[string]bool{}
+	for _, o := range offers {
+		for hash := range o.has {
+			all[hash] = true
+		}
+	}
+	f := &SpackForecast{Known: true}
+	for _, s := range needed(lock, all) {
+		f.Specs++
+		if all[s.Hash] {
+			f.Cached++
+			continue
+		}
+		f.Compile = append(f.Compile, fmt.Sprintf("%s@%s/%s", s.Name, s.Version, s.Hash[:min(len(s.Hash), 7)]))
+	}
+	slices.Sort(f.Compile)
+	return f
+}
+
+// weigh adds the sizes: of each package in the first cache that has it.
+func (m *mirrors) weigh(ctx context.Context, f *SpackForecast, lock *spack.Lock, offers []*offer) error {
+	all, counted := map[string]bool{}, map[string]bool{}
+	for _, o := range offers {
+		for hash := range o.has {
+			all[hash] = true
+		}
+	}
+	for _, o := range offers {
+		var filters []buildcache.Filter
+		for _, s := range needed(lock, all) {
+			if o.has[s.Hash] && !counted[s.Hash] {
+				counted[s.Hash] = true
+				filters = append(filters, buildcache.Filter{Hash: s.Hash})
+			}
+		}
+		if len(filters) == 0 {
+			continue
+		}
+		packages, err := o.cache.List(ctx, buildcache.ListOptions{Filters: filters})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil { // it answered a moment ago; the number of packages is what counts
+			f.Trouble = append(f.Trouble, err.Error())
+			continue
+		}
+		for i := range packages {
+			f.Bytes += packages[i].Size
+			if o.mirror.Name != "" {
+				f.FetchBytes += packages[i].Size
+			}
+		}
+	}
+	return nil
+}
