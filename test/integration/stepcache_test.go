@@ -214,3 +214,27 @@ func TestStepCacheExportImport(t *testing.T) {
 		t.Errorf("%d steps executed, image %s\n%s", o.Executed, o.ImageID, o.stderr)
 	}
 }
+
+// What a spack step found out comes with its entry: an environment is made, and
+// its libraries are looked at, on a host on which Spack never ran.
+func TestStepCacheKnowsSpackEnvironments(t *testing.T) {
+	if kindOfUser() != asRoot {
+		t.Skip("SKIPPED: as root only, since it sends and fetches a whole base image")
+	}
+	p := newSpackProject(t, "", "", "true")
+	dir := filepath.Join(t.TempDir(), "steps")
+	first := p.build("--tag", "steps", "--cache-to", "type=local,dest="+dir+",mode=max").ok()
+	warm := p.fresh("--tag", "steps", "--cache-from", "type=local,src="+dir)
+	if warm.ImageID != first.ImageID || warm.Executed != 0 {
+		t.Errorf("image %s with %d steps executed, want %s with none\n%s", warm.ImageID, warm.Executed, first.ImageID, warm.stderr)
+	}
+	// The final stage changes: the environment is made from the builder's layers.
+	p.recipe(strings.NewReplacer("STEP", "", "PREPARE", "echo changed >/changed").Replace(spackRecipe))
+	changed := p.fresh("--tag", "steps", "--cache-from", "type=local,src="+dir)
+	if changed.Executed == 0 || strings.Contains(changed.stderr, "] spack ") && !strings.Contains(changed.stderr, "cached: spack") {
+		t.Errorf("%d steps executed\n%s", changed.Executed, changed.stderr)
+	}
+	if local := p.build("--tag", "steps", "--tls-verify=false", "--cache-from", "type=local,src="+dir).ok(); local.ImageID != changed.ImageID || local.Executed != 0 {
+		t.Errorf("the second time: image %s with %d steps executed, want %s", local.ImageID, local.Executed, changed.ImageID)
+	}
+}
