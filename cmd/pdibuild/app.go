@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/doctor"
+	"github.com/pdidev/pdibuild/pkg/inspect"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -58,6 +59,24 @@ type keeper interface {
 	VerifyCache(ctx context.Context, tell func(string)) (looked, damaged int, err error)
 }
 
+// An attacher attaches documents to images in registries.
+type attacher interface {
+	Attach(ctx context.Context, destination, subject string, a builder.Attachment) (string, error)
+	Provenance(image, subject, manifestDigest, version string) ([]byte, error)
+}
+
+// A looker reads images, wherever they are.
+type looker interface {
+	OpenImage(ctx context.Context, name, platform string) (imageSource, error)
+}
+
+// An imageSource is an image to be read. The real one is a
+// *builder.ImageSource.
+type imageSource interface {
+	inspect.Source
+	Close() error
+}
+
 // An engine is an open store. The real one is a realEngine.
 type engine interface {
 	planner
@@ -65,6 +84,8 @@ type engine interface {
 	shelf
 	host
 	keeper
+	looker
+	attacher
 	Close() error
 }
 
@@ -81,6 +102,15 @@ func (e realEngine) StageContainer(ctx context.Context, p *builder.Plan, stage s
 
 func (e realEngine) FailedContainer(ctx context.Context, source string, opt builder.ContainerOptions) (container, error) {
 	return asContainer(e.Builder.FailedContainer(ctx, source, opt))
+}
+
+// OpenImage makes an interface of what the builder opens.
+func (e realEngine) OpenImage(ctx context.Context, name, platform string) (imageSource, error) {
+	src, err := e.Builder.OpenImage(ctx, name, platform)
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
 }
 
 // asContainer makes no interface of a nil pointer, which would not be nil.

@@ -24,6 +24,7 @@ type buildVerb struct {
 	isolation              string
 	compression            compressionFlags
 	stepCaches             stepCacheFlags
+	attach                 attachFlags
 	jobs                   int
 	writeLock              bool
 	push, httpProxy        bool
@@ -74,6 +75,7 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
 	v.compression.add(cmd, "pushed and written layers")
 	v.stepCaches.add(cmd)
+	v.attach.add(cmd)
 	f.BoolVar(&v.writeLock, "write-lock", false, "write what Spack has concretized to as spack.lock beside spack.yaml")
 	f.IntVarP(&v.jobs, "jobs", "j", 0, "`number` of stages that run side by side (default: one per core)")
 	f.StringVar(&v.isolation, "isolation", "auto", "`kind` of wall between run steps and this host: auto, oci or chroot")
@@ -102,6 +104,12 @@ func (v *buildVerb) check() (err error) {
 	}
 	if err := v.stepCaches.check(); err != nil {
 		return err
+	}
+	if err := v.attach.check(); err != nil {
+		return err
+	}
+	if !v.push && (v.attach.sbom != "" || v.attach.provenance) {
+		return usagef("add --push; 'pdibuild sbom IMAGE' prints a bill of materials of any image", "--sbom and --provenance attach to a pushed image")
 	}
 	if v.isolation == "rootless" { // Buildah's word for OCI without root
 		v.isolation = "oci"
@@ -311,6 +319,9 @@ func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, 
 			return nil, kept(asUsage(err), result)
 		}
 		pushed = append(pushed, pushedImage{name, digest})
+		if err := v.app.attach(ctx, e, &v.attach, result.ImageID, pushedImage{name, digest}); err != nil {
+			return nil, kept(err, result)
+		}
 	}
 	return pushed, nil
 }

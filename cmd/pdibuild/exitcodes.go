@@ -15,6 +15,7 @@ const (
 	codeHost        = 5
 	codeLeak        = 6
 	codeRegistry    = 7
+	codeLimits      = 8
 	codeInterrupted = 130
 )
 
@@ -35,6 +36,7 @@ func exitCodes() []exitCode {
 		{codeHost, "this host cannot do it"},
 		{codeLeak, "a secret would have become part of the image"},
 		{codeRegistry, "a registry refused or could not be reached"},
+		{codeLimits, "an image does not keep the limits of inspect --ci"},
 		{codeInterrupted, "interrupted by SIGINT, SIGTERM or SIGHUP"},
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ type fakeEngine struct {
 	// entries are in the cache; pruned are the calls that removed some.
 	entries []builder.CacheEntry
 	pruned  []builder.PruneOptions
+	// attached are the destinations, subjects and types of attachments.
+	attached []string
 	// opened are the calls that made a container, which then runs.
 	opened []openedContainer
 	run    func(builder.Streams) (int, error)
@@ -187,4 +190,17 @@ func (f *fakeEngine) PushPending(_ context.Context, opt builder.PendingPushOptio
 		return 0, nil
 	}
 	return f.pending(opt)
+}
+
+func (f *fakeEngine) OpenImage(_ context.Context, name, _ string) (imageSource, error) {
+	return nil, &builder.InputError{Subject: "image " + name, Err: errors.New("the image is not in the store")}
+}
+
+func (f *fakeEngine) Attach(_ context.Context, destination, subject string, a builder.Attachment) (string, error) {
+	f.attached = append(f.attached, destination+"@"+subject+" "+a.Type)
+	return "sha256:cc", nil
+}
+
+func (f *fakeEngine) Provenance(image, subject, manifestDigest, _ string) ([]byte, error) {
+	return []byte(image + subject + manifestDigest), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -72,6 +73,7 @@ func newPush(a *app) *cobra.Command {
 		flags      transferFlags
 		digestFile string
 		packages   bool
+		attach     attachFlags
 	)
 	cmd := &cobra.Command{
 		Use:     "push {IMAGE [DESTINATION] | --buildcache}",
@@ -87,6 +89,9 @@ func newPush(a *app) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := flags.check(); err != nil {
+			return err
+		}
+		if err := attach.check(); err != nil {
 			return err
 		}
 		if packages {
@@ -108,12 +113,15 @@ func newPush(a *app) *cobra.Command {
 					return fmt.Errorf("write --digestfile: %w", err)
 				}
 			}
-			_, err = fmt.Fprintln(a.stdout, digest)
-			return err
+			if _, err := fmt.Fprintln(a.stdout, digest); err != nil {
+				return err
+			}
+			return a.attach(ctx, e, &attach, image, pushedImage{cmp.Or(destination, image), digest})
 		})
 	}
 	flags.add(cmd)
 	flags.store.addRegistries(cmd)
+	attach.add(cmd)
 	cmd.Flags().BoolVar(&packages, "buildcache", false, "send the Spack packages that builds could not send to their binary caches")
 	cmd.Flags().StringVar(&digestFile, "digestfile", "", "also write the digest to this `file`")
 	return cmd

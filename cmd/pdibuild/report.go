@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/inspect"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -151,10 +152,13 @@ func explain(err error) failure {
 		registry  *builder.RegistryError
 		input     *builder.InputError
 		command   *builder.CommandError
+		limits    *limitsError
 	)
 	switch {
 	case errors.As(err, &interrupt), errors.Is(err, context.Canceled):
 		f.ExitCode, f.Hint = codeInterrupted, "finished steps are kept: run the command again to go on from there"
+	case errors.As(err, &limits):
+		f.ExitCode, f.Hint = codeLimits, "'pdibuild inspect --tree IMAGE' shows where the files are from; limits are in "+inspect.LimitsFileName
 	case errors.As(err, &usage):
 		f.ExitCode, f.Hint = codeUsage, usage.hint
 	case errors.As(err, &one):

@@ -37,7 +37,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newBuild(a), newPlan(a), newRun(a), newShell(a), newPush(a), newExport(a),
 		newInit(a), newValidate(a), newSchema(a), newContainerfile(a),
-		newImages(a), newRm(a), newCache(a), newDoctor(a), newVersion(a),
+		newImages(a), newRm(a), newInspect(a), newSBOM(a), newCache(a), newDoctor(a), newVersion(a),
 	)
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		cmd.SetOut(a.stderr)

@@ -36,7 +36,7 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 		return nil, err
 	}
 	if p.Image != "" {
-		return b.reuseImage(p, opt, start)
+		return b.reuseImage(ctx, p, opt, start)
 	}
 	run, err := b.newRun(ctx, p, opt)
 	if err != nil {
@@ -58,6 +58,9 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	if err != nil {
 		return nil, err
 	}
+	if err := b.noteOrigins(ctx, p, res.ImageID); err != nil {
+		return nil, err
+	}
 	if err := b.failed.drop(p.source); err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 }
 
 // reuseImage is the build in which nothing is to be done.
-func (b *Builder) reuseImage(p *Plan, opt BuildOptions, start time.Time) (*Result, error) {
+func (b *Builder) reuseImage(ctx context.Context, p *Plan, opt BuildOptions, start time.Time) (*Result, error) {
 	res := &Result{ImageID: p.Image, LogDir: ""}
 	for _, s := range p.Stages {
 		res.Cached += len(s.Steps)
@@ -80,6 +83,9 @@ func (b *Builder) reuseImage(p *Plan, opt BuildOptions, start time.Time) (*Resul
 		}
 	}
 	if err := b.describe(res, opt.Tags); err != nil {
+		return nil, err
+	}
+	if err := b.noteOrigins(ctx, p, p.Image); err != nil {
 		return nil, err
 	}
 	if err := b.failed.drop(p.source); err != nil {
