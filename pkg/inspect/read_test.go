@@ -194,6 +194,15 @@ func TestSecretsAreFoundInHiddenFiles(t *testing.T) {
 	}
 }
 
+// Libraries of cryptography have keys for testing themselves: no finding.
+func TestKeysInPrograms(t *testing.T) {
+	key := "-----BEGIN RSA PRIVATE KEY-----\n" + strings.Repeat("MIIEpAIBAAKCAQEA", 8)
+	img := read(t, imageOf(t, []file{{"lib/libgnutls.so", "\x7fELF" + key, 0}, {"root/key.pem", key, 0}}))
+	if want := []Finding{{"/root/key.pem", 1, "private key"}}; !slices.Equal(img.Found, want) {
+		t.Errorf("found %v, want %v", img.Found, want)
+	}
+}
+
 // The history of a base image that tells less than it has layers is about the
 // upper ones.
 func TestStepsOfLayers(t *testing.T) {
