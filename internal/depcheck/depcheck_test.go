@@ -68,6 +68,8 @@ var engineUsers = map[string][]string{
 	"pkg/layer":   {"go.podman.io/storage", "go.podman.io/image"},
 	"pkg/inspect": {"go.podman.io/storage", "go.podman.io/image"},
 	"pkg/cache":   {"go.podman.io/image"},
+	// podman's profile is a table, and knows no engine.
+	"internal/seccomp": {"go.podman.io/common/pkg/seccomp"},
 }
 
 // unclear are names that say nothing about what a package is for.

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
@@ -52,8 +51,8 @@ type failedStep struct {
 // A failedMount is one mount of the step. One of another stage is found in
 // that stage's layer again.
 type failedMount struct {
-	Mount          workerMount
-	Layer, InLayer string
+	Mount workerMount
+	Layer string
 }
 
 func openFailedSteps(w *works, dir string) (*failedSteps, error) {
@@ -237,13 +236,15 @@ func (c *Container) addFailedMounts(opt ContainerOptions) error {
 				return err
 			}
 			c.after = append(c.after, wk.release)
-			if wm.Source, err = securejoin.SecureJoin(wk.root, m.InLayer); err != nil {
-				return err
-			}
+			wm.Within = wk.root
 		}
-		if _, err := os.Stat(wm.Source); wm.Type == "bind" && err != nil {
-			opt.tell(fmt.Sprintf("the step's mount at %s is not here: %v", wm.Target, err))
-			continue
+		if wm.Type == "bind" {
+			source, err := wm.open()
+			if err != nil {
+				opt.tell(fmt.Sprintf("the step's mount at %s is not here: %v", wm.Target, err))
+				continue
+			}
+			_ = source.Close() // only looked at
 		}
 		c.mounts = append(c.mounts, wm)
 	}
@@ -288,7 +289,7 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 		Args: f.req.Args, Env: f.req.publicEnv, User: f.req.user, Cwd: f.req.Cwd, NoNet: f.req.NoNetwork, Secrets: len(f.req.Secrets) > 0,
 	}
 	for _, m := range f.req.Mounts {
-		record.Mounts = append(record.Mounts, failedMount{m, m.layer, m.inLayer})
+		record.Mounts = append(record.Mounts, failedMount{m, m.layer})
 	}
 	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
 		x.run.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})

@@ -73,7 +73,7 @@ func readIsolation(path, id string) (isolationChoice, bool) {
 
 func isolationFingerprint(want Isolation, ids identity) string {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	parts := []string{string(want), fmt.Sprint(ids), strings.TrimSpace(string(boot))}
+	parts := []string{"with seccomp", string(want), fmt.Sprint(ids), strings.TrimSpace(string(boot))}
 	for _, r := range runtimes() {
 		if info, err := os.Stat(r); err == nil {
 			parts = append(parts, r, info.ModTime().Format(time.RFC3339Nano))

@@ -240,6 +240,8 @@ type PlannedStep struct {
 	step recipe.Step
 	// source is what a copy step copies.
 	source *copySource
+	// mounts identify what a run step sees through bind mounts.
+	mounts []string
 	// spack is what a spack step installs.
 	spack *spackInputs
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -109,7 +110,10 @@ func (c *contextReader) read(sources []string) (_ *copySource, err error) {
 
 func sourceError(source string, err error) error {
 	hint := "paths start at the build context and cannot leave it"
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, errChanging):
+		hint = changingHint
+	case errors.Is(err, fs.ErrPermission):
 		hint = "you may not read it; change its permissions or name it in .containerignore"
 	}
 	return &InputError{Subject: "copy " + source, Err: err, Hint: hint}
@@ -220,6 +224,8 @@ func (c *contextReader) add(f sourceFile) (err error) {
 	case mode&fs.ModeSymlink != 0:
 		f.link, err = c.root.Readlink(f.path)
 	case mode.IsRegular(): // see hashAll
+	case f.rel == ".":
+		return fmt.Errorf("it is neither a file nor a directory but %s", f.info.Mode().Type())
 	default:
 		return nil // sockets, devices and fifos are not copied
 	}
@@ -242,28 +248,42 @@ func (c *contextReader) hashAll(files []sourceFile) error {
 			f.sha256 = hex.EncodeToString(sum[:])
 			continue
 		}
-		g.Go(func() (err error) {
-			f.sha256, err = c.hash(f)
-			return err
-		})
+		g.Go(func() error { return c.hash(f) })
 	}
 	return g.Wait()
 }
 
-func (c *contextReader) hash(src *sourceFile) (_ string, err error) {
-	f, err := c.root.Open(src.path)
+// hash notes what the file is and its digest, both of one moment: a file that
+// grows or is replaced meanwhile must not get the size of one state and the
+// key of another.
+func (c *contextReader) hash(src *sourceFile) (err error) {
+	// O_NONBLOCK: a pipe in the file's place would wait for a writer.
+	f, err := c.root.OpenFile(src.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if src.info, err = f.Stat(); err != nil {
+		return err
+	}
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	if !src.info.Mode().IsRegular() || n != src.info.Size() {
+		return errChanging
 	}
 	sum := [sha256.Size]byte(h.Sum(nil))
 	c.known.Put(f, src.info, sum)
-	return hex.EncodeToString(sum[:]), nil
+	src.sha256 = hex.EncodeToString(sum[:])
+	return nil
 }
+
+const changingHint = "run the build again when nothing writes to the context"
+
+// errChanging says that a file of the context is not at rest.
+var errChanging = errors.New("the file changed while it was being read")
 
 // key does not depend on times or owners in the context.
 func (c *contextReader) key() string {
@@ -292,7 +312,7 @@ func (f *sourceFile) open(context string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	defer root.Close()
-	file, err := root.Open(f.path)
+	file, err := root.OpenFile(f.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -322,5 +342,5 @@ func (v *verifiedFile) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (v *verifiedFile) changed() error {
-	return &InputError{Subject: "copy " + v.name, Err: errors.New("the file changed while it was being copied"), Hint: "run the build again when nothing writes to the context"}
+	return &InputError{Subject: "copy " + v.name, Err: errors.New("the file changed while it was being copied"), Hint: changingHint}
 }

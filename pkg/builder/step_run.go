@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
-
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -49,6 +47,9 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	if err != nil {
 		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
 	}
+	if err := x.checkMounts(step); err != nil {
+		return cache.Record{}, err
+	}
 	opt, err := x.diffOptions(wk, report, req)
 	if err != nil {
 		return cache.Record{}, err
@@ -57,6 +58,16 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	// may have got away.
 	wk.closed = x.run.isolation.PIDNamespace
 	return x.keepDiff(s.layer, wk, opt)
+}
+
+// checkMounts makes sure that what the command saw of the context is what the
+// step's key was made of.
+func (x *stepRun) checkMounts(step recipe.Run) error {
+	now, _, err := x.run.plan.mountKeys(step, x.run.finished())
+	if err == nil && !slices.Equal(now, x.planned.mounts) {
+		err = &InputError{Subject: "mounts of the context", Err: errors.New("files changed while the command was running"), Hint: changingHint}
+	}
+	return err
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
@@ -260,11 +271,10 @@ func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release 
 			var wk *work
 			if wk, err = x.mountStage(m.From); err == nil {
 				works = append(works, wk)
-				wm.layer, wm.inLayer = wk.parent, m.Source
-				wm.Source, err = securejoin.SecureJoin(wk.root, m.Source)
+				wm.layer, wm.Within, wm.Source = wk.parent, wk.root, m.Source
 			}
 		default:
-			wm.Source, err = securejoin.SecureJoin(x.run.plan.Context, m.Source)
+			wm.Within, wm.Source = x.run.plan.Context, m.Source
 		}
 		if err != nil {
 			return release, fmt.Errorf("mount %s: %w", m.Target, err)

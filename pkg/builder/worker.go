@@ -67,14 +67,18 @@ type workerRequest struct {
 type workerMount struct {
 	// Type is bind or tmpfs.
 	Type, Source, Target string
-	Write                bool
-	Size                 string
+	// Within is a directory that Source is a path in: symbolic links do not
+	// lead out of it, whatever happens meanwhile. Empty means that Source is
+	// a path of the host.
+	Within string
+	Write  bool
+	Size   string
 	// IDMap shows what belongs to root as the command's user's, and lets it
 	// belong to root what the command writes.
 	IDMap bool
 
-	// layer is that of the stage that Source is in, at inLayer.
-	layer, inLayer string
+	// layer is that of the stage that Within is.
+	layer string
 }
 
 type workerSecret struct {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,8 +25,7 @@ import (
 func workerMain() {
 	runtime.LockOSThread()
 	answer, request := os.NewFile(3, "answer"), os.NewFile(4, "request")
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
+	keepDescriptors()
 	// The modes of files must not depend on who builds.
 	syscall.Umask(0o022)
 	var req workerRequest
@@ -44,6 +45,25 @@ func workerMain() {
 		}
 	}
 	_ = json.NewEncoder(answer).Encode(res)
+}
+
+// keepDescriptors keeps from the command what this program has been left by who
+// started it: with an open directory of the host a step would be out of its root.
+func keepDescriptors() {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	fds, err := os.ReadDir("/proc/self/fd") // before Linux 5.11
+	if err != nil {
+		fds = nil
+		syscall.CloseOnExec(3)
+		syscall.CloseOnExec(4)
+	}
+	for _, e := range fds {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 func runRequest(req *workerRequest) (int, error) {
@@ -90,7 +110,8 @@ func runOnHost(req *workerRequest) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return runCommand(&exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: "/"}, req)
+	cmd := &exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: "/"}
+	return runCommand(cmd, req, (*exec.Cmd).Start)
 }
 
 func runInRoot(req *workerRequest) (int, error) {
@@ -124,9 +145,6 @@ func runDirectly(req *workerRequest, r *root) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := limitCapabilities(req.Capabilities); err != nil {
-		return 0, err
-	}
 	cmd := &exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: req.Cwd}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if req.MapUser {
@@ -137,12 +155,17 @@ func runDirectly(req *workerRequest, r *root) (int, error) {
 	if !req.SingleID && (req.UID != 0 || req.GID != 0 || len(req.Groups) > 0) {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: req.UID, Gid: req.GID, Groups: req.Groups}
 	}
-	return runCommand(cmd, req)
+	c, err := newConfinement(req.Capabilities)
+	if err != nil {
+		return 0, err
+	}
+	defer c.end()
+	return runCommand(cmd, req, c.start)
 }
 
-// runCommand runs cmd with our input and output or with a terminal, then ends
-// whatever it has left running.
-func runCommand(cmd *exec.Cmd, req *workerRequest) (int, error) {
+// runCommand runs cmd, which start starts, with our input and output or with a
+// terminal, then ends whatever it has left running.
+func runCommand(cmd *exec.Cmd, req *workerRequest, start func(*exec.Cmd) error) (int, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -156,7 +179,7 @@ func runCommand(cmd *exec.Cmd, req *workerRequest) (int, error) {
 		}
 		sig = &signaller{control: control}
 	}
-	err := cmd.Start()
+	err := start(cmd)
 	if req.Terminal != nil {
 		_ = cmd.Stdin.(*os.File).Close() // else its end would not be seen
 	}
@@ -243,25 +266,6 @@ func lookPath(name string, env []string) (string, error) {
 		}
 	}
 	return "", &CommandError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s (PATH is %s)", name, path)}
-}
-
-// limitCapabilities removes all but keep from the bounding set of this
-// thread, and so from everything that it starts.
-func limitCapabilities(keep []string) error {
-	kept := map[string]bool{}
-	for _, c := range keep {
-		kept[c] = true
-	}
-	for c, name := range capabilityNames() {
-		if kept[name] {
-			continue
-		}
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
-		if err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("give up %s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // loopbackUp starts lo in a new network namespace; see netdevice(7).

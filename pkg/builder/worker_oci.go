@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/pdidev/pdibuild/internal/seccomp"
 )
 
 // runWithRuntime runs the command with an OCI runtime. The root has been
@@ -36,7 +38,7 @@ func runWithRuntime(req *workerRequest, r *root) (int, error) {
 	name := "pdibuild-" + strings.TrimSuffix(filepath.Base(req.Scratch), ".d")
 	args = append(args, "run", "--bundle", bundle, name)
 	cmd := &exec.Cmd{Path: req.Runtime, Args: args, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR=" + req.Scratch}}
-	return runCommand(cmd, req)
+	return runCommand(cmd, req, (*exec.Cmd).Start)
 }
 
 func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {
@@ -58,8 +60,9 @@ func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
 			},
-			MaskedPaths:   []string{"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug"},
-			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			MaskedPaths:   maskedPaths,
+			ReadonlyPaths: readOnlyPaths,
+			Seccomp:       seccomp.Profile(caps),
 		},
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,12 +30,21 @@ type root struct {
 	times map[string]time.Time
 }
 
-// bind shows the working layer at r.path.
+// bind shows the working layer at r.path. An image may bring device nodes, and
+// root would get at the host's disks through them: they are not to be used.
 func (r *root) bind(layer string) error {
 	if err := os.Mkdir(r.path, 0o755); err != nil {
 		return fmt.Errorf("prepare the root: %w", err)
 	}
 	if err := unix.Mount(layer, r.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("prepare the root: %w", err)
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}
+	err := unix.MountSetattr(unix.AT_FDCWD, r.path, unix.AT_RECURSIVE, attr)
+	if errors.Is(err, unix.ENOSYS) { // before Linux 5.12
+		err = unix.Mount("", r.path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV, "")
+	}
+	if err != nil {
 		return fmt.Errorf("prepare the root: %w", err)
 	}
 	r.times = map[string]time.Time{}
@@ -66,18 +77,34 @@ func (r *root) arrangeProc(req *workerRequest) error {
 	if err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	for _, p := range []string{"kcore", "keys", "latency_stats", "timer_list", "sched_debug"} {
-		r.mask(filepath.Join(target, p))
+	for _, p := range maskedPaths {
+		if rel, ok := strings.CutPrefix(p, "/proc/"); ok {
+			r.mask(filepath.Join(target, rel))
+		}
 	}
-	for _, p := range []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} {
-		r.readOnly(filepath.Join(target, p))
+	for _, p := range readOnlyPaths {
+		r.readOnly(filepath.Join(target, strings.TrimPrefix(p, "/proc/")))
 	}
 	return nil
 }
 
-// mask hides a file. It is defence in depth: a failure leaves what the kernel
-// permits anyway.
+// What podman hides from a container, and what it lets nobody write to: they
+// tell about the host or change it.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"/sys/dev/block", "/sys/devices/virtual/powercap", "/sys/firmware", "/sys/fs/selinux",
+	}
+	readOnlyPaths = []string{"/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// mask hides a file or a directory. It is defence in depth: a failure leaves
+// what the kernel permits anyway.
 func (r *root) mask(path string) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		_ = unix.Mount("tmpfs", path, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0")
+		return
+	}
 	_ = unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
 }
 
@@ -97,6 +124,11 @@ func (r *root) arrangeSys(*workerRequest) error {
 	}
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	_ = unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
+	for _, p := range maskedPaths {
+		if rel, ok := strings.CutPrefix(p, "/sys/"); ok {
+			r.mask(filepath.Join(target, rel))
+		}
+	}
 	return nil
 }
 
@@ -214,7 +246,12 @@ func (r *root) mount(m workerMount, req *workerRequest) error {
 		}
 		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
 	}
-	info, err := os.Stat(m.Source)
+	source, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	info, err := source.Stat()
 	if err != nil {
 		return err
 	}
@@ -222,16 +259,34 @@ func (r *root) mount(m workerMount, req *workerRequest) error {
 	if err != nil {
 		return err
 	}
+	opened := "/proc/self/fd/" + strconv.Itoa(int(source.Fd()))
 	if m.IDMap {
-		err = mountMapped(m.Source, target, req)
+		err = mountMapped(opened, target, req)
 	} else {
-		err = unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, "")
+		err = unix.Mount(opened, target, "", unix.MS_BIND|unix.MS_REC, "")
 	}
-	if err != nil || m.Write {
+	if err != nil {
 		return err
 	}
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	attr := &unix.MountAttr{}
+	if !m.Write {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if m.Within != "" { // it may be an image's, whose devices are not to be used
+		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
+	}
+	if attr.Attr_set == 0 {
+		return nil
+	}
 	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
+}
+
+// open holds on to what is to be mounted.
+func (m *workerMount) open() (*os.File, error) {
+	if m.Within == "" {
+		return os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	return pathrs.OpenInRoot(m.Within, m.Source)
 }
 
 // arrangeSecrets writes the values into the private tmpfs and binds each,

@@ -1,0 +1,234 @@
+//go:build integration
+
+package integration
+
+import (
+	"archive/tar"
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed testdata/reach/reach.c
+var reachSource string
+
+var attempt = regexp.MustCompile(`(?m)^(?:[a-z]+ \| )?([^:\n]+): (REACHED|stopped .*)$`)
+
+// A step that tries to reach the host is stopped, in every isolation mode and
+// for every kind of user; docs/isolation.md has the table. What it does reach
+// is the network, which a step has unless it says otherwise.
+func TestStepCannotReachHost(t *testing.T) {
+	archive := reachArchive(t)
+	secrets := newHostSecrets(t)
+	root, err := unix.Open("/", unix.O_PATH, 0) // without CLOEXEC: what a careless shell leaves open
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(root)
+	for _, isolation := range []string{"chroot", "oci"} {
+		for _, network := range []string{"host", "none"} {
+			t.Run(isolation+", network "+network, func(t *testing.T) {
+				if isolation == "oci" && !hasRuntime() {
+					t.Skip("SKIPPED: neither crun nor runc is installed")
+				}
+				p := newProject(t, fmt.Sprintf(`version: 1
+stages:
+  - name: final
+    from: docker-archive:%s
+    steps:
+      - run: [/reach, %s]
+        network: %s
+        env: {FRESH: "NONCE"}
+`, archive, strings.Join(secrets.args(), ", "), network))
+				o := p.build("--isolation", isolation)
+				if o.code == 5 && isolation == "oci" {
+					t.Skipf("SKIPPED: no OCI runtime works here: %s", o.stderr)
+				}
+				o.ok()
+				reached, tried := reachedBy(o.stderr)
+				want := []string{"abstract socket"}
+				if network == "none" {
+					want = nil
+				}
+				if !slices.Equal(reached, want) {
+					t.Errorf("the step has reached %q, want %q\n%s", reached, want, o.stderr)
+				}
+				if tried < 30 {
+					t.Errorf("%d attempts are seen, want all\n%s", tried, o.stderr)
+				}
+			})
+		}
+	}
+}
+
+// Steps are filtered, and keep what podman's containers keep: nested user
+// namespaces and debuggers.
+func TestStepFilter(t *testing.T) {
+	for _, isolation := range []string{"chroot", "oci"} {
+		t.Run(isolation, func(t *testing.T) {
+			p := newProject(t, `version: 1
+stages:
+  - name: final
+    from: BASE
+    steps:
+      - run: |
+          : NONCE
+          grep -q '^Seccomp:.*2$' /proc/self/status && echo FILTERED
+          unshare --user --map-root-user id -u | sed s/^/NESTED/
+          su nobody -s /bin/sh -c 'echo SUID $(id -u)' || true
+`)
+			o := p.build("--isolation", isolation)
+			if o.code == 5 && isolation == "oci" {
+				t.Skipf("SKIPPED: no OCI runtime works here: %s", o.stderr)
+			}
+			o.ok().says("FILTERED", "NESTED0")
+		})
+	}
+}
+
+func reachedBy(output string) (reached []string, tried int) {
+	for _, m := range attempt.FindAllStringSubmatch(output, -1) {
+		tried++
+		if m[2] == "REACHED" {
+			reached = append(reached, m[1])
+		}
+	}
+	return reached, tried
+}
+
+func hasRuntime() bool {
+	for _, name := range []string{"crun", "runc"} {
+		for _, dir := range []string{"", "/usr/sbin/", "/usr/bin/"} {
+			if _, err := exec.LookPath(dir + name); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hostSecrets are what a step could get from the host.
+type hostSecrets struct {
+	marker, socket, key string
+	shm                 int
+}
+
+func (h *hostSecrets) args() []string {
+	return []string{h.marker, h.socket, quoted(os.Getpid()), h.key, quoted(h.shm)}
+}
+
+func quoted(n int) string { return `"` + strconv.Itoa(n) + `"` }
+
+func newHostSecrets(t *testing.T) *hostSecrets {
+	t.Helper()
+	h := &hostSecrets{marker: filepath.Join(t.TempDir(), "marker"), socket: "pdibuild-" + nonce(), key: "pdibuild-" + nonce()}
+	if err := os.WriteFile(h.marker, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", "@"+h.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	if h.shm, err = unix.SysvShmGet(unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = unix.SysvShmCtl(h.shm, unix.IPC_RMID, nil) })
+	id, err := unix.AddKey("user", h.key, []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	if err != nil {
+		t.Logf("no key is made, the attempt to read one tells nothing: %v", err)
+		return h
+	}
+	t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_SESSION_KEYRING, 0, 0) })
+	return h
+}
+
+// reachArchive is an image with the program and with a device node.
+func reachArchive(t *testing.T) string {
+	t.Helper()
+	needTool(t, "gcc")
+	dir := t.TempDir()
+	source, binary := filepath.Join(dir, "reach.c"), filepath.Join(dir, "reach")
+	if err := os.WriteFile(source, []byte(reachSource), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-O1", "-static", "-o", binary, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []archiveEntry{
+		{Header: tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}},
+		{Header: tar.Header{Typeflag: tar.TypeReg, Name: "reach", Mode: 0o755}, content: program},
+	}
+	if kindOfUser() == asRoot { // others can't unpack one
+		entries = append(entries, archiveEntry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "device", Mode: 0o666, Devmajor: 1, Devminor: 3}})
+	}
+	return dockerArchive(t, entries)
+}
+
+type archiveEntry struct {
+	tar.Header
+	content []byte
+}
+
+// dockerArchive writes an image of one layer, with nothing left out or put
+// right, and returns its file.
+func dockerArchive(t *testing.T, entries []archiveEntry) string {
+	t.Helper()
+	layer := tarOf(t, entries)
+	config, err := json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "config": map[string]any{},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + sha256Hex(string(layer))}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "Layers": []string{"layer.tar"}, "RepoTags": []string{"localhost/made:test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "image.tar")
+	data := tarOf(t, []archiveEntry{
+		{tar.Header{Typeflag: tar.TypeReg, Name: "config.json", Mode: 0o644}, config},
+		{tar.Header{Typeflag: tar.TypeReg, Name: "layer.tar", Mode: 0o644}, layer},
+		{tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json", Mode: 0o644}, manifest},
+	})
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func tarOf(t *testing.T, entries []archiveEntry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		e.Size = int64(len(e.content))
+		if err := w.WriteHeader(&e.Header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(e.content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
