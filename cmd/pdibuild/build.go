@@ -326,10 +326,11 @@ func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, 
 	return pushed, nil
 }
 
-// pushOptions shows what the transfer reports as output of what it is.
 func (v *buildVerb) pushOptions(p printer, what string) builder.PushOptions {
-	report := &lineWriter{line: func(line []byte) { p.Output(what, 0, line) }}
-	return builder.PushOptions{Compression: v.compression.method, CompressionLevel: v.compression.level, Report: report, Events: p.Event}
+	return builder.PushOptions{
+		Compression: v.compression.method, CompressionLevel: v.compression.level,
+		Report: outputOf(p, what), Events: eventsOf(p, what),
+	}
 }
 
 // kept adds to an error after the build that the image is there.

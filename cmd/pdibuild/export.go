@@ -31,14 +31,17 @@ func newExport(a *app) *cobra.Command {
 		if err := checkDestination("export", destination); err != nil {
 			return err
 		}
-		if err := flags.check(); err != nil {
+		if err := flags.check(a); err != nil {
 			return err
 		}
 		return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
-			if err := e.Export(ctx, image, destination, flags.options(a)); err != nil {
+			opt, p := flags.options(a, "export")
+			err := e.Export(ctx, image, destination, opt)
+			p.Close()
+			if err != nil {
 				return asUsage(err)
 			}
-			if !flags.quiet {
+			if !flags.progress.quiet && flags.progress.mode != "json" {
 				a.note("wrote %s to %s", image, destination)
 			}
 			return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -65,11 +66,25 @@ func (c *containerFlags) check() error {
 	return nil
 }
 
+// noteEvents shows the messages of a container, and now and then how far its
+// image is.
+func (a *app) noteEvents() func(builder.Event) {
+	var last time.Time
+	return func(e builder.Event) {
+		if e.Kind != builder.EventTransfer {
+			a.note("%s", e.Text)
+		} else if e.Time.Sub(last) >= transferInterval {
+			last = e.Time
+			a.note("%s %s", e.Text, transferText(e))
+		}
+	}
+}
+
 // options makes the builder's options of flags that were checked.
 func (c *containerFlags) options(a *app) builder.ContainerOptions {
 	opt := builder.ContainerOptions{
 		User: c.user, Workdir: c.workdir, NoNetwork: c.network == "none", HostEnv: a.proxies(c.httpProxy),
-		Events: func(e builder.Event) { a.note("%s", e.Text) },
+		Events: a.noteEvents(),
 	}
 	for _, kv := range c.env {
 		if !strings.Contains(kv, "=") {

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/mattn/go-runewidth"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
@@ -109,10 +113,17 @@ func where(e builder.Event) string {
 
 // transferText says how far a transfer is.
 func transferText(e builder.Event) string {
+	text := size(e.Done)
 	if e.Total > 0 {
-		return fmt.Sprintf("%s of %s", size(e.Done), size(e.Total))
+		text += " of " + size(e.Total)
 	}
-	return size(e.Done)
+	if e.Rate > 0 {
+		text += ", " + size(e.Rate) + "/s"
+	}
+	if e.Remaining >= time.Second {
+		text += ", " + seconds(e.Remaining.Round(time.Second)) + " left"
+	}
+	return text
 }
 
 func firstLine(text string) string {
@@ -146,14 +157,39 @@ func size(n int64) string {
 	return fmt.Sprintf("%.3g %cB", value, "kMGT"[unit])
 }
 
+// A stopwatch remembers the steps that took longest.
+type stopwatch struct{ steps []builder.Event }
+
+// A summary names so many steps, and none that took less than a second.
+const (
+	mostSteps = 5
+	longStep  = time.Second
+)
+
+func (s *stopwatch) note(e builder.Event) {
+	if e.Kind != builder.EventStepEnd || e.Duration < longStep {
+		return
+	}
+	s.steps = append(s.steps, e)
+	slices.SortStableFunc(s.steps, func(a, b builder.Event) int { return cmp.Compare(b.Duration, a.Duration) })
+	s.steps = s.steps[:min(len(s.steps), mostSteps)]
+}
+
 // summary is the finished image in a few lines.
-func summary(w io.Writer, r *builder.Result) {
+func summary(w io.Writer, r *builder.Result, longest stopwatch) {
 	fmt.Fprintf(w, "built sha256:%s in %s\n", r.ImageID, seconds(r.Duration))
 	for _, name := range r.Names {
 		fmt.Fprintf(w, "  name   %s\n", name)
 	}
 	fmt.Fprintf(w, "  size   %s in %s\n", size(r.Size), count(r.Layers, "layer"))
 	fmt.Fprintf(w, "  steps  %d executed, %d cached\n", r.Executed, r.Cached)
+	for i, e := range longest.steps {
+		label := "       "
+		if i == 0 {
+			label = "longest"
+		}
+		fmt.Fprintf(w, "  %s %7s  %s%s\n", label, seconds(e.Duration), where(e), runewidth.Truncate(clean(firstLine(e.Text)), 50, "…"))
+	}
 	if r.LogDir != "" && r.Executed > 0 {
 		fmt.Fprintf(w, "  logs   %s\n", r.LogDir)
 	}

@@ -21,6 +21,7 @@ type plainPrinter struct {
 
 	mu       sync.Mutex
 	transfer time.Time // of the last line about one
+	longest  stopwatch // for the summary
 }
 
 func (p *plainPrinter) Event(e builder.Event) {
@@ -30,7 +31,12 @@ func (p *plainPrinter) Event(e builder.Event) {
 		return
 	}
 	line := eventLine(e, p.verbose)
-	if e.Kind == builder.EventTransfer && e.Time.Sub(p.transfer) >= transferInterval {
+	p.longest.note(e)
+	switch {
+	case e.Kind != builder.EventTransfer:
+	case p.transfer.IsZero():
+		p.transfer = e.Time // a short one is not worth a line
+	case e.Time.Sub(p.transfer) >= transferInterval:
 		p.transfer = e.Time
 		line = where(e) + firstLine(e.Text) + " " + transferText(e)
 	}
@@ -54,7 +60,7 @@ func (p *plainPrinter) Result(r *builder.Result) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	summary(p.w, r)
+	summary(p.w, r, p.longest)
 }
 
 func (p *plainPrinter) Close() {}

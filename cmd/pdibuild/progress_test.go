@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ built sha256:abababababababababababababababababababababababababababababababab in
   name   localhost/demo:latest
   size   12.3 MB in 2 layers
   steps  1 executed, 1 cached
+  longest    1.5s  [final 3/3] run make …
   logs   /logs/1
 `
 	var out bytes.Buffer
@@ -312,5 +314,51 @@ func TestRoughly(t *testing.T) {
 		if got := roughly(d); got != want {
 			t.Errorf("%s is roughly %s, want %s", d, got, want)
 		}
+	}
+}
+
+// The bytes of a transfer, its rate and what is left are in the live line, cut
+// to the terminal, and in plain lines now and then.
+func TestTransferProgress(t *testing.T) {
+	now := time.Now()
+	e := builder.Event{
+		Kind: builder.EventTransfer, Stage: "push", Text: "registry.example.org/group/name:1", Time: now,
+		Done: 120_000_000, Total: 250_000_000, Rate: 12_000_000, Remaining: 11 * time.Second,
+	}
+	const want = "120 MB of 250 MB, 12 MB/s, 11.0s left"
+	if got := transferText(e); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var out bytes.Buffer
+	p := &plainPrinter{w: &out}
+	p.Event(e)
+	e.Time = now.Add(transferInterval)
+	p.Event(e)
+	if got := out.String(); got != "[push] registry.example.org/group/name:1 "+want+"\n" {
+		t.Errorf("plain lines are %q, want one", got)
+	}
+	for _, width := range []int{80, 40, 10} {
+		r := &row{stage: "push", prefix: "[push] ", text: e.Text, last: transferText(e), start: now}
+		line := strings.NewReplacer(faint, "", plain, "").Replace(r.line("|", now.Add(time.Minute), width))
+		if got := runewidth.StringWidth(line); got >= width {
+			t.Errorf("%d cells in a terminal of %d: %q", got, width, line)
+		}
+		if width == 80 && !strings.Contains(line, "120 MB of 250 MB, 12 MB/s") {
+			t.Errorf("the line does not tell how far it is: %q", line)
+		}
+	}
+}
+
+func TestLongestSteps(t *testing.T) {
+	var s stopwatch
+	for i, d := range []time.Duration{3, 0, 9, 1, 5, 7, 2, 8} {
+		s.note(builder.Event{Kind: builder.EventStepEnd, Step: i, Duration: d * time.Second})
+	}
+	var got []int
+	for _, e := range s.steps {
+		got = append(got, int(e.Duration/time.Second))
+	}
+	if want := []int{9, 8, 7, 5, 3}; !slices.Equal(got, want) {
+		t.Errorf("the longest are %v, want %v", got, want)
 	}
 }

@@ -40,6 +40,8 @@ type ttyPrinter struct {
 	rows  []*row
 	drawn int // live lines on the screen
 	frame int
+	// longest steps, for the summary.
+	longest stopwatch
 	// closed stops everything.
 	closed bool
 	stop   chan struct{}
@@ -111,6 +113,7 @@ func (p *ttyPrinter) Event(e builder.Event) {
 	if p.closed {
 		return
 	}
+	p.longest.note(e)
 	p.track(e)
 	if line := p.scrolled(e); line != "" {
 		p.draw(line)
@@ -198,7 +201,7 @@ func (p *ttyPrinter) Result(r *builder.Result) {
 	defer p.mu.Unlock()
 	p.rows = nil
 	p.draw("")
-	summary(p.w, r)
+	summary(p.w, r, p.longest)
 }
 
 // Close removes the live lines, so that what follows starts on a line of its

@@ -30,17 +30,23 @@ const pushExample = `  pdibuild push ghcr.io/site/app:1.2
 type transferFlags struct {
 	store       storeFlags
 	compression compressionFlags
-	quiet       bool
+	progress    progressFlags
 }
 
 func (t *transferFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	t.compression.add(cmd, "the layers")
-	f.BoolVarP(&t.quiet, "quiet", "q", false, "show errors only")
+	f.StringVar(&t.progress.mode, "progress", "auto", "`style` of progress: auto, plain, json or tty")
+	f.BoolVarP(&t.progress.quiet, "quiet", "q", false, "show errors only")
+	complete(cmd, "progress", "auto", "plain", "json", "tty")
 	t.store.addStore(cmd)
 }
 
-func (t *transferFlags) check() error {
+func (t *transferFlags) check(a *app) error {
+	if err := t.progress.check(); err != nil {
+		return err
+	}
+	a.jsonErrors = t.progress.mode == "json"
 	return t.compression.check()
 }
 
@@ -60,12 +66,34 @@ func (c *compressionFlags) check() error {
 	return oneOf("compression", c.method, "gzip", "zstd", "zstd:chunked", "none")
 }
 
-func (t *transferFlags) options(a *app) builder.PushOptions {
+// options are those of the transfer; what says which it is. Close the printer
+// that shows it before anything else is written.
+func (t *transferFlags) options(a *app, what string) (builder.PushOptions, printer) {
+	p := a.newPrinter(t.progress)
 	opt := builder.PushOptions{Compression: t.compression.method, CompressionLevel: t.compression.level}
-	if !t.quiet {
-		opt.Report = a.stderr
+	switch p.(type) {
+	case *plainPrinter:
+		if !t.progress.quiet {
+			opt.Report = a.stderr
+		}
+	default:
+		opt.Report = outputOf(p, what)
 	}
-	return opt
+	opt.Events = eventsOf(p, what)
+	return opt, p
+}
+
+// outputOf shows what a transfer reports as output of what it is.
+func outputOf(p printer, what string) *lineWriter {
+	return &lineWriter{line: func(line []byte) { p.Output(what, 0, line) }}
+}
+
+// eventsOf lets the bytes of a transfer share a live line with its output.
+func eventsOf(p printer, what string) func(builder.Event) {
+	return func(e builder.Event) {
+		e.Stage = what
+		p.Event(e)
+	}
 }
 
 func newPush(a *app) *cobra.Command {
@@ -88,7 +116,7 @@ func newPush(a *app) *cobra.Command {
 		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := flags.check(); err != nil {
+		if err := flags.check(a); err != nil {
 			return err
 		}
 		if err := attach.check(); err != nil {
@@ -104,7 +132,9 @@ func newPush(a *app) *cobra.Command {
 			destination = args[1]
 		}
 		return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
-			digest, err := e.Push(ctx, image, destination, flags.options(a))
+			opt, p := flags.options(a, "push")
+			digest, err := e.Push(ctx, image, destination, opt)
+			p.Close()
 			if err != nil {
 				return asUsage(err)
 			}

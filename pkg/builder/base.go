@@ -47,10 +47,10 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // fetchBase finds from among the local images or, unless pull forbids it,
 // fetches it. With fetch false it returns errNotLocal instead of fetching.
-func (b *Builder) fetchBase(ctx context.Context, from, platform string, o baseOptions) (state, error) {
+func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (state, error) {
 	ref, err := alltransports.ParseImageName(from)
 	if err != nil || ref.Transport().Name() == "docker" {
-		return b.namedBase(ctx, strings.TrimPrefix(from, "docker://"), platform, o)
+		return b.namedBase(ctx, strings.TrimPrefix(from, "docker://"), o)
 	}
 	if ref.Transport().Name() == is.Transport.Name() {
 		name := strings.TrimPrefix(from, "containers-storage:")
@@ -58,24 +58,29 @@ func (b *Builder) fetchBase(ctx context.Context, from, platform string, o baseOp
 		if err != nil {
 			return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "list the images of this store with 'pdibuild images'"}
 		}
-		return b.imageState(ctx, img.ID, platform)
+		return b.imageState(ctx, img.ID, o.platform)
 	}
-	return b.fileBase(ctx, from, ref, platform, o)
+	return b.fileBase(ctx, from, ref, o)
 }
 
-// baseOptions are how hard fetchBase tries.
+// baseOptions say what fetchBase is to find, and how hard it tries.
 type baseOptions struct {
 	pull Pull
+	// platform such as linux/amd64.
+	platform string
 	// fetch allows network and copying; planning does without.
 	fetch bool
+	// events receives EventTransfer, made of event; may be nil.
+	events func(Event)
+	event  Event
 }
 
 // namedBase resolves a registry name.
-func (b *Builder) namedBase(ctx context.Context, name, platform string, o baseOptions) (state, error) {
-	sys := b.systemContext(platform)
+func (b *Builder) namedBase(ctx context.Context, name string, o baseOptions) (state, error) {
+	sys := b.systemContext(o.platform)
 	if o.pull != PullAlways {
 		if img, err := b.localNamed(sys, name); err == nil {
-			st, err := b.imageState(ctx, img.ID, platform)
+			st, err := b.imageState(ctx, img.ID, o.platform)
 			if err == nil {
 				return st, nil
 			}
@@ -90,7 +95,7 @@ func (b *Builder) namedBase(ctx context.Context, name, platform string, o baseOp
 	if !o.fetch {
 		return state{}, errNotLocal
 	}
-	return b.pullNamed(ctx, sys, name, platform)
+	return b.pullNamed(ctx, sys, name, o)
 }
 
 // localNamed looks for what name can mean among the local images, the way
@@ -110,7 +115,7 @@ func (b *Builder) localNamed(sys *types.SystemContext, name string) (*storage.Im
 
 // pullNamed fetches a registry image, trying the names that a short name can
 // stand for.
-func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name, platform string) (state, error) {
+func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name string, o baseOptions) (state, error) {
 	resolved, err := shortnames.Resolve(sys, name)
 	if err != nil {
 		return state{}, &InputError{Subject: "from " + name, Err: err, Hint: "write the registry's name in front, such as docker.io/library/debian:12"}
@@ -126,7 +131,10 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name,
 		if err != nil {
 			return state{}, &InputError{Subject: "from " + name, Err: err}
 		}
-		if _, err := b.copyImage(ctx, sys, src, dst, &copy.Options{}); err != nil {
+		m := startMeter(o.events, o.event, nil)
+		_, err = b.copyImage(ctx, sys, src, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
+		m.end()
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -134,15 +142,15 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name,
 		if err != nil {
 			return state{}, fmt.Errorf("find the image that was fetched: %w", err)
 		}
-		return b.imageState(ctx, img.ID, platform)
+		return b.imageState(ctx, img.ID, o.platform)
 	}
 	return state{}, registryError("pull", name, errors.Join(errs...))
 }
 
 // fileBase takes an image from a directory or archive. It is identified by
 // its configuration, so the same content is copied into the store once.
-func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, platform string, o baseOptions) (state, error) {
-	sys := b.systemContext(platform)
+func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, o baseOptions) (state, error) {
+	sys := b.systemContext(o.platform)
 	fail := func(err error) (state, error) {
 		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "a relative path starts at the directory of the build context"}
 	}
@@ -151,7 +159,7 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 		return fail(err)
 	}
 	if b.store.Exists(id.Encoded()) {
-		st, err := b.imageState(ctx, id.Encoded(), platform)
+		st, err := b.imageState(ctx, id.Encoded(), o.platform)
 		if err == nil || errors.Is(err, errOtherPlatform) {
 			return st, err
 		}
@@ -164,10 +172,13 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	if err != nil {
 		return fail(err)
 	}
-	if _, err := b.copyImage(ctx, sys, ref, dst, &copy.Options{}); err != nil {
+	m := startMeter(o.events, o.event, nil)
+	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
+	m.end()
+	if err != nil {
 		return fail(err)
 	}
-	return b.imageState(ctx, id.Encoded(), platform)
+	return b.imageState(ctx, id.Encoded(), o.platform)
 }
 
 // fileImageID returns the digest of the image's configuration. To find it, an

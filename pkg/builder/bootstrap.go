@@ -53,7 +53,9 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 	if tool, suite, ok := bootstrapTool(st.From); ok {
 		s, err = x.bootstrap(ctx, s, tool, suite)
 	} else {
-		s, err = r.b.fetchBase(ctx, absoluteFrom(st.From, r.plan.Context), r.plan.platform(st), baseOptions{pull: r.plan.pull, fetch: true})
+		s, err = r.b.fetchBase(ctx, absoluteFrom(st.From, r.plan.Context), baseOptions{
+			platform: r.plan.platform(st), pull: r.plan.pull, fetch: true, events: r.emit, event: x.event(EventTransfer),
+		})
 	}
 	end := x.event(EventStepEnd)
 	end.Duration, end.Failed = time.Since(start), err != nil

@@ -70,7 +70,7 @@ type Container struct {
 // Container makes a container of an image of the store; an image that is not
 // there is fetched if opt.Pull allows it. Close it.
 func (b *Builder) Container(ctx context.Context, image string, opt ContainerOptions) (*Container, error) {
-	s, err := b.containerImage(ctx, image, opt.Pull)
+	s, err := b.containerImage(ctx, image, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -82,14 +82,17 @@ func (b *Builder) Container(ctx context.Context, image string, opt ContainerOpti
 }
 
 // containerImage finds an image as 'podman run' would.
-func (b *Builder) containerImage(ctx context.Context, image string, pull Pull) (state, error) {
+func (b *Builder) containerImage(ctx context.Context, image string, opt ContainerOptions) (state, error) {
+	pull := opt.Pull
 	if pull == "" {
 		pull = PullMissing
 	}
 	if img, err := b.localImage(image); err == nil && pull != PullAlways {
 		return b.imageState(ctx, img.ID, "")
 	}
-	s, err := b.fetchBase(ctx, image, "linux/"+runtime.GOARCH, baseOptions{pull: pull, fetch: true})
+	s, err := b.fetchBase(ctx, image, baseOptions{
+		platform: "linux/" + runtime.GOARCH, pull: pull, fetch: true, events: opt.Events, event: Event{Text: image},
+	})
 	var in *InputError
 	if errors.As(err, &in) {
 		return s, &InputError{Subject: "image " + image, Err: errors.New("the store has none of that name"), Hint: "'pdibuild images' lists the images of this store; a name with a registry in front, such as docker.io/library/debian:12, is fetched from there"}

@@ -168,6 +168,10 @@ type Event struct {
 	// Done and Total are bytes, or packages; Total is -1 when unknown.
 	Done  int64 `json:"done,omitempty"`
 	Total int64 `json:"total,omitempty"`
+	// Rate of a transfer in bytes a second since it began, Remaining how
+	// long the rest takes at that rate.
+	Rate      int64         `json:"rate,omitempty"`
+	Remaining time.Duration `json:"remaining_ns,omitempty"`
 	// Packages is how far the installation of an environment is.
 	Packages *PackageProgress `json:"packages,omitempty"`
 }

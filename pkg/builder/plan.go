@@ -175,7 +175,7 @@ func (b *Builder) planBase(ctx context.Context, p *Plan, st *recipe.Stage, state
 	if pull == PullAlways {
 		return emptyStateUnknown(platform), step, nil
 	}
-	s, err := b.fetchBase(ctx, absoluteFrom(st.From, p.Context), platform, baseOptions{pull: pull})
+	s, err := b.fetchBase(ctx, absoluteFrom(st.From, p.Context), baseOptions{platform: platform, pull: pull})
 	if errors.Is(err, errNotLocal) && pull != PullNever {
 		return emptyStateUnknown(platform), step, nil
 	}

@@ -19,6 +19,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/compression"
 	is "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
@@ -134,7 +135,11 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 		return "", err
 	}
 	if ref.Transport().Name() == "docker" {
-		return b.sendToRegistry(ctx, id, ref, sys, opt)
+		// Layers that the registry has are not read, so nobody knows yet
+		// how many bytes there will be.
+		m := startMeter(opt.Events, Event{Text: ref.DockerReference().String()}, nil)
+		defer m.end()
+		return b.sendToRegistry(ctx, id, ref, sys, opt, m)
 	}
 	src, err := is.Transport.NewStoreReference(b.store, nil, id)
 	if err != nil {
@@ -144,7 +149,27 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if ref.Transport().Name() == "docker-archive" {
 		co.ForceManifestMIMEType = "" // it has a form of its own
 	}
+	m := startMeter(opt.Events, Event{Text: transports.ImageName(ref)}, b.layerSizes(id))
+	defer m.end()
+	co.Progress, co.ProgressInterval = m.channel(), meterInterval
 	return b.copyImage(ctx, sys, streamedReference{src, b}, ref, co)
+}
+
+// layerSizes are those of an image's layers as they are read from the store.
+func (b *Builder) layerSizes(id string) map[digest.Digest]int64 {
+	sizes := map[digest.Digest]int64{}
+	img, err := b.store.Image(id)
+	if err != nil {
+		return nil // copying it will say so
+	}
+	layers, err := b.layers(img.TopLayer)
+	if err != nil {
+		return nil
+	}
+	for _, l := range layers {
+		sizes[l.UncompressedDigest] = max(l.UncompressedSize, 0)
+	}
+	return sizes
 }
 
 // setCompression says how layers are compressed.
@@ -175,7 +200,7 @@ func setCompression(sys *types.SystemContext, ref types.ImageReference, opt Push
 }
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
-func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (digest.Digest, error) {
+func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions, m *meter) (digest.Digest, error) {
 	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
@@ -190,8 +215,12 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		CompressionLevel:    sys.CompressionLevel,
 		// A layer that is there in gzip form is not what was asked for.
 		ForceCompressionFormat: opt.Compression != "" && opt.Compression != "gzip",
-		SourceLookupReferenceFunc: func(ref types.ImageReference) (types.ImageReference, error) {
-			return streamedReference{ref, b}, nil
+		SourceLookupReferenceFunc: func(src types.ImageReference) (types.ImageReference, error) {
+			src = streamedReference{src, b}
+			if m == nil {
+				return src, nil
+			}
+			return meteredReference{src, m}, nil
 		},
 		MaxRetries: 3,
 		RetryDelay: 2 * time.Second,

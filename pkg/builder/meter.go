@@ -1,0 +1,188 @@
+package builder
+
+import (
+	"context"
+	"io"
+	"maps"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/image/v5/types"
+)
+
+// meterInterval is how often a transfer is reported.
+const meterInterval = 200 * time.Millisecond
+
+// A meter turns what the libraries say about single blobs into EventTransfer:
+// how far the whole image is, how fast, and how long it will take.
+type meter struct {
+	events func(Event)
+	event  Event // what all have in common
+	// blobs are sent on here, by the libraries or by a meteredSource.
+	blobs      chan types.ProgressProperties
+	stop, done chan struct{}
+
+	start, reported time.Time
+	// offsets are how much of each blob is done, sizes what they will be.
+	offsets, sizes map[digest.Digest]int64
+}
+
+// startMeter returns nil when nobody listens; a nil meter can be used.
+// Sizes are those of the blobs where they are known before.
+func startMeter(events func(Event), event Event, sizes map[digest.Digest]int64) *meter {
+	if events == nil {
+		return nil
+	}
+	m := &meter{
+		events: events, event: event, blobs: make(chan types.ProgressProperties), stop: make(chan struct{}), done: make(chan struct{}),
+		start: time.Now(), offsets: map[digest.Digest]int64{}, sizes: map[digest.Digest]int64{},
+	}
+	m.event.Kind = EventTransfer
+	maps.Copy(m.sizes, sizes)
+	go m.listen()
+	return m
+}
+
+// stragglers is how long a meter listens after its end: after an error, what
+// reads a blob may be about to say so, and would wait for ever.
+const stragglers = time.Second
+
+func (m *meter) listen() {
+	for ended := false; !ended; {
+		select {
+		case p := <-m.blobs:
+			m.count(p)
+		case <-m.stop:
+			ended = true
+		}
+	}
+	close(m.done)
+	for {
+		select {
+		case <-m.blobs:
+		case <-time.After(stragglers):
+			return
+		}
+	}
+}
+
+// channel is where blobs are reported; nil without a meter.
+func (m *meter) channel() chan types.ProgressProperties {
+	if m == nil {
+		return nil
+	}
+	return m.blobs
+}
+
+// end waits until all is reported. The last event is always sent, so that who
+// adds up bytes gets them all.
+func (m *meter) end() {
+	if m == nil {
+		return
+	}
+	close(m.stop)
+	<-m.done
+	if m.reported.IsZero() && len(m.offsets) == 0 {
+		return // all was there already
+	}
+	m.report(time.Now())
+}
+
+// count takes in what happened to one blob.
+func (m *meter) count(p types.ProgressProperties) {
+	d := p.Artifact.Digest
+	switch p.Event {
+	case types.ProgressEventNewArtifact:
+		if _, known := m.sizes[d]; !known && p.Artifact.Size > 0 {
+			m.sizes[d] = p.Artifact.Size
+		}
+		m.offsets[d] = 0
+		return
+	case types.ProgressEventSkipped:
+		delete(m.sizes, d)
+		delete(m.offsets, d)
+		return
+	case types.ProgressEventRead, types.ProgressEventDone:
+		m.offsets[d] = int64(p.Offset)
+	}
+	if now := time.Now(); now.Sub(m.reported) >= meterInterval {
+		m.report(now)
+	}
+}
+
+func (m *meter) report(now time.Time) {
+	e := m.event
+	e.Time, e.Done, e.Total = now, 0, 0
+	for d, n := range m.offsets {
+		e.Done += n
+		e.Total += max(n, m.sizes[d]) // a blob may be larger than was said
+	}
+	for d, n := range m.sizes {
+		if _, begun := m.offsets[d]; !begun {
+			e.Total += n
+		}
+	}
+	if elapsed := now.Sub(m.start); elapsed > 0 {
+		e.Rate = int64(float64(e.Done) / elapsed.Seconds())
+	}
+	if e.Rate > 0 {
+		e.Remaining = time.Duration(float64(e.Total-e.Done) / float64(e.Rate) * float64(time.Second)).Round(time.Second)
+	}
+	m.reported = now
+	m.events(e)
+}
+
+// A meteredReference reports what is read of an image. Buildah's push, which
+// retries, has no other way to tell.
+type meteredReference struct {
+	types.ImageReference
+	meter *meter
+}
+
+// NewImageSource opens the image.
+func (r meteredReference) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
+	src, err := r.ImageReference.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, err
+	}
+	return &meteredSource{src, r.meter}, nil
+}
+
+type meteredSource struct {
+	types.ImageSource
+	meter *meter
+}
+
+// GetBlob opens a blob of the image.
+func (s *meteredSource) GetBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	blob, size, err := s.ImageSource.GetBlob(ctx, info, cache)
+	if err != nil {
+		return nil, 0, err
+	}
+	info.Size = size
+	r := &meteredBlob{ReadCloser: blob, to: s.meter.blobs, state: types.ProgressProperties{Artifact: info}}
+	r.tell(types.ProgressEventNewArtifact)
+	return r, size, nil
+}
+
+type meteredBlob struct {
+	io.ReadCloser
+	to    chan<- types.ProgressProperties
+	state types.ProgressProperties
+	told  time.Time
+}
+
+// Read reads on and says so.
+func (b *meteredBlob) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.state.Offset += uint64(n)
+	if err != nil || time.Since(b.told) >= meterInterval {
+		b.tell(types.ProgressEventRead)
+	}
+	return n, err
+}
+
+func (b *meteredBlob) tell(e types.ProgressEvent) {
+	b.told, b.state.Event = time.Now(), e
+	b.to <- b.state
+}
