@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
 const outside = "what is outside of the context"
@@ -30,8 +32,9 @@ func TestContextNeverLeadsOutside(t *testing.T) {
 	stop := whileSwapping(t, filepath.Join(context, "sub"), filepath.Join(context, "link"))
 	forbidden := sha256Of(t, filepath.Join(host, "file"))
 	read, mounted := 0, 0
+	known := cache.OpenContents(t.TempDir(), context)
 	for range 3000 {
-		c := &contextReader{dir: context}
+		c := &contextReader{dir: context, known: known}
 		source, err := c.read([]string{"sub/file"})
 		if err == nil {
 			read++
@@ -109,7 +112,8 @@ func TestContextFileChangesAfterPlanning(t *testing.T) {
 			dir := t.TempDir()
 			file := filepath.Join(dir, "file")
 			writeFile(t, file, "abc")
-			c := &contextReader{dir: dir}
+			known := cache.OpenContents(t.TempDir(), dir)
+			c := &contextReader{dir: dir, known: known}
 			source, err := c.read([]string{"file"})
 			if err != nil {
 				t.Fatal(err)
@@ -133,8 +137,9 @@ func TestContextFileChangesWhilePlanning(t *testing.T) {
 	writeFile(t, other, strings.Repeat("x", 100000))
 	stop := whileSwapping(t, file, other)
 	defer stop()
+	known := cache.OpenContents(t.TempDir(), dir)
 	for range 2000 {
-		c := &contextReader{dir: dir}
+		c := &contextReader{dir: dir, known: known}
 		source, err := c.read([]string{"file"})
 		if err != nil {
 			continue
@@ -153,7 +158,7 @@ func TestContextPipeIsNoFile(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := &contextReader{dir: dir}
+	c := &contextReader{dir: dir, known: cache.OpenContents(t.TempDir(), dir)}
 	if _, err := c.read([]string{"pipe"}); err == nil || !strings.Contains(err.Error(), "neither a file nor a directory") {
 		t.Errorf("copy of a pipe: %v", err)
 	}
