@@ -122,7 +122,7 @@ func (m *meter) report(now time.Time) {
 			e.Total += n
 		}
 	}
-	if elapsed := now.Sub(m.start); elapsed > 0 {
+	if elapsed := now.Sub(m.start); elapsed >= time.Second { // before, it is a guess
 		e.Rate = int64(float64(e.Done) / elapsed.Seconds())
 	}
 	if e.Rate > 0 {

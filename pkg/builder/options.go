@@ -284,4 +284,7 @@ type PushOptions struct {
 	Report io.Writer
 	// Events receives EventTransfer; may be nil.
 	Events func(Event)
+
+	// to is the destination as it was asked for.
+	to string
 }

@@ -19,7 +19,6 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/compression"
 	is "go.podman.io/image/v5/storage"
-	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
@@ -51,6 +50,7 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 	if err != nil {
 		return "", &InputError{Subject: "push to " + destination, Err: err}
 	}
+	opt.to = name
 	d, err := b.send(ctx, img.ID, ref, opt)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -99,6 +99,7 @@ func (b *Builder) Export(ctx context.Context, image, destination string, opt Pus
 	if err != nil {
 		return &InputError{Subject: "export to " + destination, Err: err, Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
 	}
+	opt.to = destination
 	if _, err := b.send(ctx, img.ID, ref, opt); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -137,7 +138,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if ref.Transport().Name() == "docker" {
 		// Layers that the registry has are not read, so nobody knows yet
 		// how many bytes there will be.
-		m := startMeter(opt.Events, Event{Text: ref.DockerReference().String()}, nil)
+		m := startMeter(opt.Events, Event{Text: opt.to}, nil)
 		defer m.end()
 		return b.sendToRegistry(ctx, id, ref, sys, opt, m)
 	}
@@ -149,7 +150,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if ref.Transport().Name() == "docker-archive" {
 		co.ForceManifestMIMEType = "" // it has a form of its own
 	}
-	m := startMeter(opt.Events, Event{Text: transports.ImageName(ref)}, b.layerSizes(id))
+	m := startMeter(opt.Events, Event{Text: opt.to}, b.layerSizes(id))
 	defer m.end()
 	co.Progress, co.ProgressInterval = m.channel(), meterInterval
 	return b.copyImage(ctx, sys, streamedReference{src, b}, ref, co)
