@@ -125,7 +125,7 @@ func (m *meter) report(now time.Time) {
 	if elapsed := now.Sub(m.start); elapsed >= time.Second { // before, it is a guess
 		e.Rate = int64(float64(e.Done) / elapsed.Seconds())
 	}
-	if e.Rate > 0 {
+	if e.Rate > 0 && e.Done >= e.Total/100 { // the first bytes are of small things, and come slowly
 		e.Remaining = time.Duration(float64(e.Total-e.Done) / float64(e.Rate) * float64(time.Second)).Round(time.Second)
 	}
 	m.reported = now
