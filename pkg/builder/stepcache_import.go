@@ -105,7 +105,7 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 		s.image.Config.Env = append([]string{defaultPath}, s.image.Config.Env...)
 	}
 	s.pending = []pending{{key: s.key, image: func(ctx context.Context) (state, error) {
-		return r.b.fetchBase(ctx, from, platform, baseOptions{pull: r.plan.pull, fetch: true})
+		return r.b.fetchBase(ctx, from, baseOptions{platform: platform, pull: r.plan.pull, fetch: true, events: r.emit, event: Event{Kind: EventTransfer, Text: "from " + from}})
 	}}}
 	return s, true
 }
