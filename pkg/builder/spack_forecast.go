@@ -107,7 +107,7 @@ func (m *mirrors) forecast(ctx context.Context, step *PlannedStep) (*SpackForeca
 	lock, err := spack.ParseLock(name, data)
 	if err != nil {
 		if step.spack.lock == nil {
-			return unknown, nil //nolint:nilerr // a file of ours; it is made again
+			return unknown, nil // a file of ours; it is made again
 		}
 		return nil, &InputError{Err: err, Hint: "remove it, or let 'spack concretize' write it anew"}
 	}

@@ -38,18 +38,21 @@ func TestHostilePackageFindsNoCredential(t *testing.T) {
 		env          func(p *project, addr, password string) []string
 	}{
 		"a secret, Basic": {
-			registry.Options{User: "ann"}, ", buildcache: {push: [far], password: mirror_password, required: true}", ", access_pair: {id: ann}",
+			registry.Options{User: "ann"},
+			", buildcache: {push: [far], password: mirror_password, required: true}", ", access_pair: {id: ann}",
 			func(_ *project, _, password string) []string { return []string{"SECRET_OF_THE_MIRROR=" + password} },
 		},
 		"variables, tokens": {
-			registry.Options{User: "ann", Tokens: true}, ", buildcache: {push: [far], required: true, proxy: true}",
+			registry.Options{User: "ann", Tokens: true},
+			", buildcache: {push: [far], required: true, proxy: true}",
 			", access_pair: {id_variable: MIRROR_USER, secret_variable: MIRROR_PASSWORD}",
 			func(_ *project, _, password string) []string {
 				return []string{"MIRROR_USER=ann", "MIRROR_PASSWORD=" + password}
 			},
 		},
 		"a login, tokens": {
-			registry.Options{User: "ann", Tokens: true}, ", buildcache: {push: [far], required: true}", "",
+			registry.Options{User: "ann", Tokens: true},
+			", buildcache: {push: [far], required: true}", "",
 			func(p *project, addr, password string) []string {
 				file := filepath.Join(t.TempDir(), "auth.json")
 				must(t, os.WriteFile(file, fmt.Appendf(nil, `{"auths": {%q: {"username": "ann", "password": %q}}}`, addr, password), 0o600))

@@ -166,9 +166,11 @@ func TestPushedArchive(t *testing.T) {
 	push(t, open(t, dir), tree, nil)
 	names, info := readArchive(t, open(t, dir), world()["hdf5"].hash())
 	prefix := "opt/software/" + relOf(world()["hdf5"])
-	want := []string{"opt/", "opt/software/", "opt/software/linux-x86_64_v3/", prefix + "/", prefix + "/absolute",
+	want := []string{
+		"opt/", "opt/software/", "opt/software/linux-x86_64_v3/", prefix + "/", prefix + "/absolute",
 		prefix + "/.spack/", prefix + "/.spack/spec.json", prefix + "/bin/", prefix + "/bin/program", prefix + "/bin/same", prefix + "/bin/script",
-		prefix + "/etc/", prefix + "/etc/conf", prefix + "/share/", prefix + "/share/plain", prefix + "/share/relative", prefix + "/.spack/binary_distribution"}
+		prefix + "/etc/", prefix + "/etc/conf", prefix + "/share/", prefix + "/share/plain", prefix + "/share/relative", prefix + "/.spack/binary_distribution",
+	}
 	if !slices.Equal(names, want) {
 		t.Errorf("the archive has\n%q, want\n%q", names, want)
 	}
