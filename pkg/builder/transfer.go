@@ -136,11 +136,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 		return "", err
 	}
 	if ref.Transport().Name() == "docker" {
-		// Layers that the registry has are not read, so nobody knows yet
-		// how many bytes there will be.
-		m := startMeter(opt.Events, Event{Text: opt.to}, nil)
-		defer m.end()
-		return b.sendToRegistry(ctx, id, ref, sys, opt, m)
+		return b.sendToRegistry(ctx, id, ref, sys, opt)
 	}
 	src, err := is.Transport.NewStoreReference(b.store, nil, id)
 	if err != nil {
@@ -201,10 +197,14 @@ func setCompression(sys *types.SystemContext, ref types.ImageReference, opt Push
 }
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
-func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions, m *meter) (digest.Digest, error) {
+func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (digest.Digest, error) {
 	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
+	// Layers that the registry has are not read, so nobody knows yet
+	// how many bytes there will be.
+	m := startMeter(opt.Events, Event{Text: opt.to}, nil)
+	defer m.end()
 	_, d, err := buildah.Push(ctx, id, ref, buildah.PushOptions{
 		Store:               b.store,
 		SystemContext:       sys,

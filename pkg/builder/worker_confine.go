@@ -55,8 +55,8 @@ func (c *confinement) confine() error {
 	if err := limitCapabilities(c.capabilities); err != nil {
 		return err
 	}
-	// The filter is defence in depth: a sandbox that has no filters, as the
-	// doctor says, confines by other means.
+	// The filter is defence in depth: a sandbox whose kernel has none, such as
+	// gVisor, confines by other means.
 	if err := seccomp.Install(c.filter); err != nil && !seccomp.Missing(err) {
 		return err
 	}
