@@ -93,9 +93,12 @@ func run(ctx context.Context) (err error) {
 		if err := b.measure(ctx, c); err != nil {
 			return fmt.Errorf("case %s: %w", c.letter, err)
 		}
+		if err := b.write(*out); err != nil { // what a broken-off run has, it has
+			return err
+		}
 	}
 	b.print()
-	return b.write(*out)
+	return nil
 }
 
 // write writes the results as JSON; to the file "" nothing.

@@ -20,8 +20,9 @@ func Install(program []unix.SockFilter) error {
 	return nil
 }
 
-// Missing reports whether Install failed because this kernel, or what plays
-// the kernel, has no filters.
+// Missing reports whether Install failed because there are no filters here:
+// the kernel, or what plays the kernel, has none, or a sandbox around this
+// process forbids seccomp(2), by a filter of its own.
 func Missing(err error) bool {
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)
 }

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,16 +27,22 @@ func chooseDriver(root string) (name string, options []string, err error) {
 	if err == nil {
 		return "overlay", nil, nil
 	}
-	for _, disk := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO} {
-		if errors.Is(err, disk) {
-			return "", nil, err
-		}
+	if isDiskError(err) && (!errors.Is(err, errNoWhiteout) || layersIn(root, "overlay")) {
+		return "", nil, err
 	}
 	fuse, err := exec.LookPath("fuse-overlayfs")
 	if err == nil && unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) == nil {
 		return "overlay", []string{"overlay.mount_program=" + fuse}, nil
 	}
 	return "vfs", nil, nil
+}
+
+// errNoWhiteout is where a trial mount fails on file systems that overlay
+// cannot use, with an error that a broken disk has, too.
+var errNoWhiteout = errors.New("what a lower layer has cannot be removed")
+
+func isDiskError(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO)
 }
 
 // canStage reports whether the store can take over a directory as a layer:
@@ -70,12 +77,12 @@ func tryOverlay(root string) error {
 	}
 	defer wk.settle() //nolint:errcheck // the next build removes it
 	join := func(d string) string { return filepath.Join(wk.scratch, d) }
-	for _, d := range []string{"", "lower", "upper", "work", "merged"} {
+	for _, d := range []string{"", "lower", "lower/dir", "upper", "work", "merged"} {
 		if err := os.Mkdir(join(d), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(join("lower/file"), []byte("x"), 0o644); err != nil {
+	if err := os.WriteFile(join("lower/dir/file"), []byte("x"), 0o644); err != nil {
 		return err
 	}
 	data := "lowerdir=" + join("lower") + ",upperdir=" + join("upper") + ",workdir=" + join("work")
@@ -86,9 +93,12 @@ func tryOverlay(root string) error {
 		return err
 	}
 	defer unix.Unmount(join("merged"), unix.MNT_DETACH)
-	// Removing a file of the lower layer makes a whiteout: not every file
-	// system can hold one.
-	return os.Remove(join("merged/file"))
+	// Removing a directory of the lower layer makes whiteouts and marks of
+	// directories: not every file system can hold them.
+	if err := os.RemoveAll(join("merged/dir")); err != nil {
+		return fmt.Errorf("%w: %w", errNoWhiteout, err)
+	}
+	return nil
 }
 
 func inUserNamespace() bool {
