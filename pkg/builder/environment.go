@@ -188,6 +188,9 @@ func (j *environmentJob) environmentTree() (*layer.Tree, error) {
 		}
 	}
 	c := &copier{tree: tree, mode: -1}
+	if err := j.addSbang(c); err != nil {
+		return nil, err
+	}
 	for _, name := range []string{spack.EnvironmentFileName, spack.LockFileName} {
 		data, err := j.environmentFile(name)
 		if err != nil {
@@ -213,6 +216,27 @@ func (j *environmentJob) environmentTree() (*layer.Tree, error) {
 		}
 	}
 	return tree, nil
+}
+
+// addSbang adds the program sbang of the install trees: it starts scripts whose
+// interpreter has too long a path for the kernel, as those of padded trees have.
+func (j *environmentJob) addSbang(c *copier) error {
+	for _, root := range append([]string{spackInstallRoot}, j.in.Trees...) {
+		name := path.Join(root, "bin/sbang")
+		data, err := j.source.read(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		hdr := regular(name, int64(len(data)))
+		hdr.Mode = 0o755
+		if err := c.add(layer.Entry{Header: hdr, Open: layer.Bytes(data)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // environmentFile returns spack.yaml or spack.lock as the image gets it: what
