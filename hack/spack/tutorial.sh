@@ -62,7 +62,7 @@ tutorial_without_secrets() {
 	rm -rf "$store/pdibuild/cache/spack/buildcache" "$store/pdibuild/cache/spack/pending"
 	tutorial_id=$(build "$1" --tag HPCAsia2026) || explain
 	check "without secrets it is built all the same" test -n "$tutorial_id"
-	check "the check script has passed, as the final user" said 'THIS ENVIRONMENT IS OK FOR THE PDI TUTORIAL'
+	check "the check script finds everything, as the final user" said 'THIS ENVIRONMENT IS OK FOR THE PDI TUTORIAL'
 	check "four ranks have run its program" said "rank 3 has the mean"
 	check "the final image's compiler is GCC 15" said 'The C compiler identification is GNU 15'
 	check "the compilers link with a library of the environment" said 'C\+\+ with lib'
@@ -96,7 +96,7 @@ tutorial_with_secrets() {
 	rm -rf "$store/pdibuild/cache/spack/buildcache"
 	again=$(OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password build "$1" --tag HPCAsia2026 --no-cache) || explain
 	check "another host takes every package from the registry" said ', 0 will compile'
-	check "and makes the same image" test "$again" = "$tutorial_id"
+	check "and makes the same image" test -n "$again" -a "$again" = "$tutorial_id"
 	check "nobody is shown the password" test "$(grep -c "$isle_password" "$work/build.log")" -eq 0
 	check "it is nowhere in the store" test -z "$(grep -rlF "$isle_password" "$store" 2>/dev/null)"
 	check "the image is pushed under its own name" "${through[@]}" bin/pdibuild push -q --storage-root "$store" --creds "tester:$isle_password" "$TUTORIAL"
