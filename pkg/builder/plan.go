@@ -405,6 +405,7 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 		if err != nil || !ok {
 			return "", err
 		}
+		planned.mounts = mounts
 		parts = append(parts, mounts...)
 	case recipe.Check:
 		parts = append(parts, jsonOf(p.args))

@@ -34,7 +34,9 @@ func (j *spackJob) lendIndexes(ctx context.Context) error {
 		case errors.Is(err, buildcache.ErrNotFound): // an empty cache, or one that nobody has indexed
 			j.say("binary cache %s has no index: Spack does not reuse what is there but takes what it needs by chance; 'pdibuild cache buildcache index' makes one", mirror.Name)
 		case err != nil: // it is said when packages are to come from there
-			m.down[mirror.Name] = err
+			if _, remote := buildcache.Remote(err); remote { // with a bad index, packages are found one by one
+				m.down[mirror.Name] = err
+			}
 			j.say("binary cache %s (%s): %v; Spack concretizes without it", mirror.Name, mirror.Fetch.URL, err)
 		default:
 			j.indexes["index-of-"+mirror.Name] = map[string]any{
