@@ -168,6 +168,11 @@ func TestShellOnTerminal(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	var screen text
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the screen: %q", screen.String())
+		}
+	})
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -183,7 +188,7 @@ func TestShellOnTerminal(t *testing.T) {
 		if _, err := outer.WriteString(keys); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, fmt.Sprintf("after %q the screen shows %q: %q", keys, want, screen.String()),
+		eventually(t, 20*time.Second, fmt.Sprintf("after %q the screen shows %q", keys, want),
 			func() bool { return strings.Contains(screen.String(), want) })
 	}
 	say("stty size; tty\n", "30 101\r\n/dev/pts/0")
