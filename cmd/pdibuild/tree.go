@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"strings"
 
-	tea "github.com/charmbracelet/bubbletea"
+	tea "charm.land/bubbletea/v2"
 
 	"github.com/pdidev/pdibuild/pkg/inspect"
 )
@@ -14,7 +14,7 @@ import (
 func (v *inspectVerb) look(ctx context.Context, img *inspect.Image) error {
 	m := newTreeModel(img)
 	m.color = v.app.env("NO_COLOR") == "" && v.app.env("TERM") != "dumb"
-	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithInput(v.app.stdin), tea.WithOutput(v.app.stdout)).Run()
+	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(v.app.stdin), tea.WithOutput(v.app.stdout)).Run()
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -66,40 +66,25 @@ func (m *treeModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-	case tea.KeyMsg:
-		// What is typed fast, or over a slow line, comes as one.
-		for _, one := range singly(msg) {
-			if m.take(one) {
-				return m, tea.Quit
-			}
+	case tea.KeyPressMsg:
+		if m.take(msg) {
+			return m, tea.Quit
 		}
 	}
 	m.keepInSight()
 	return m, nil
 }
 
-// singly takes runes that came together apart.
-func singly(msg tea.KeyMsg) []tea.KeyMsg {
-	if msg.Type != tea.KeyRunes || len(msg.Runes) < 2 {
-		return []tea.KeyMsg{msg}
-	}
-	var keys []tea.KeyMsg
-	for _, r := range msg.Runes {
-		keys = append(keys, tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
-	}
-	return keys
-}
-
 // take takes one key and says whether it ends the program.
-func (m *treeModel) take(msg tea.KeyMsg) (quit bool) {
-	if msg.Type == tea.KeyCtrlC {
+func (m *treeModel) take(msg tea.KeyPressMsg) (quit bool) {
+	s := msg.String()
+	if s == "ctrl+c" {
 		return true
 	}
 	if m.typing {
 		m.typeFilter(msg)
 		return false
 	}
-	s := msg.String()
 	if s == "q" || s == "esc" && m.filter == "" {
 		return true
 	}
@@ -108,21 +93,22 @@ func (m *treeModel) take(msg tea.KeyMsg) (quit bool) {
 }
 
 // typeFilter takes a key while the filter is being written.
-func (m *treeModel) typeFilter(msg tea.KeyMsg) {
-	switch msg.Type {
+func (m *treeModel) typeFilter(msg tea.KeyPressMsg) {
+	switch msg.Code {
 	case tea.KeyEnter:
 		m.typing = false
 		return
-	case tea.KeyEsc:
+	case tea.KeyEscape:
 		m.typing, m.filter = false, ""
 	case tea.KeyBackspace:
 		if runes := []rune(m.filter); len(runes) > 0 {
 			m.filter = string(runes[:len(runes)-1])
 		}
-	case tea.KeyRunes, tea.KeySpace:
-		m.filter += string(msg.Runes)
 	default:
-		return
+		if msg.Text == "" {
+			return
+		}
+		m.filter += msg.Text
 	}
 	m.refilter()
 }
@@ -157,7 +143,7 @@ func (m *treeModel) key(key string) {
 		m.move(-1 << 30)
 	case "end", "G":
 		m.move(1 << 30)
-	case " ", "left", "right", "h", "l", "ctrl+@":
+	case "space", "left", "right", "h", "l", "ctrl+space":
 		if m.pane == filesPane {
 			m.fold(key)
 		}
@@ -184,7 +170,7 @@ func (m *treeModel) move(by int) {
 
 // fold collapses and opens directories: space does either, ctrl+space all.
 func (m *treeModel) fold(key string) {
-	if key == "ctrl+@" {
+	if key == "ctrl+space" {
 		all := m.view.Folders()
 		close := len(m.collapsed) < len(all)/2
 		clear(m.collapsed)

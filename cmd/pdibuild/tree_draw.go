@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"strings"
 
+	tea "charm.land/bubbletea/v2"
 	"github.com/mattn/go-runewidth"
 
 	"github.com/pdidev/pdibuild/pkg/inspect"
@@ -31,7 +32,14 @@ func (m *treeModel) filesHeight() int {
 func (m *treeModel) stackedLayers() int { return min(stackedRows, len(m.img.Layers)) }
 
 // View implements tea.Model.
-func (m *treeModel) View() string {
+func (m *treeModel) View() tea.View {
+	v := tea.NewView(m.text())
+	v.AltScreen = true
+	return v
+}
+
+// text is what is on the screen.
+func (m *treeModel) text() string {
 	title := m.paint("1", fit(" "+visibleText(m.img.Name), m.width))
 	lines := []string{title}
 	if m.beside() {

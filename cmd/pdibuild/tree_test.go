@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	tea "github.com/charmbracelet/bubbletea"
+	tea "charm.land/bubbletea/v2"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -54,15 +54,15 @@ func screenOf(t *testing.T) *treeModel {
 	return m
 }
 
-func press(m *treeModel, keys ...tea.KeyMsg) {
+func press(m *treeModel, keys ...tea.KeyPressMsg) {
 	for _, k := range keys {
 		m.Update(k)
 	}
 }
 
-func letters(text string) (keys []tea.KeyMsg) {
+func letters(text string) (keys []tea.KeyPressMsg) {
 	for _, r := range text {
-		keys = append(keys, tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+		keys = append(keys, tea.KeyPressMsg{Code: r, Text: string(r)})
 	}
 	return keys
 }
@@ -81,7 +81,7 @@ func TestTreeShowsWhatALayerDoes(t *testing.T) {
 	if want := `~etc ~change -drop keep +opt +new usr bin "tool\x1b[31m"`; names(m) != want {
 		t.Errorf("after the last layer: %s\nwant %s", names(m), want)
 	}
-	press(m, tea.KeyMsg{Type: tea.KeyUp}) // the layers have the keys at first
+	press(m, tea.KeyPressMsg{Code: tea.KeyUp}) // the layers have the keys at first
 	if want := `+etc +change +drop +keep +usr +bin +"tool\x1b[31m"`; names(m) != want {
 		t.Errorf("after the first layer: %s\nwant %s", names(m), want)
 	}
@@ -89,18 +89,17 @@ func TestTreeShowsWhatALayerDoes(t *testing.T) {
 
 func TestTreeFilters(t *testing.T) {
 	for _, c := range []struct {
-		keys []tea.KeyMsg
+		keys []tea.KeyPressMsg
 		want string
 	}{
-		{[]tea.KeyMsg{{Type: tea.KeyCtrlU}}, "~etc ~change -drop +opt +new"},
-		{[]tea.KeyMsg{{Type: tea.KeyCtrlU}, {Type: tea.KeyCtrlA}, {Type: tea.KeyCtrlM}}, "~etc -drop"},
-		{[]tea.KeyMsg{{Type: tea.KeyCtrlR}, {Type: tea.KeyCtrlU}, {Type: tea.KeyCtrlA}}, "~etc ~change"},
-		{append(letters("/NEW$"), tea.KeyMsg{Type: tea.KeyEnter}), "+opt +new"},
-		{[]tea.KeyMsg{{Type: tea.KeyRunes, Runes: []rune("/new$")}, {Type: tea.KeyEnter}}, "+opt +new"},
-		{append(letters("/["), tea.KeyMsg{Type: tea.KeyEnter}), `usr bin "tool\x1b[31m"`},
-		{append(letters("/new"), tea.KeyMsg{Type: tea.KeyEsc}), `~etc ~change -drop keep +opt +new usr bin "tool\x1b[31m"`},
-		{[]tea.KeyMsg{{Type: tea.KeyTab}, {Type: tea.KeySpace, Runes: []rune{' '}}}, `~etc +opt +new usr bin "tool\x1b[31m"`},
-		{[]tea.KeyMsg{{Type: tea.KeyTab}, {Type: tea.KeyCtrlAt}}, "~etc +opt usr"},
+		{[]tea.KeyPressMsg{{Code: 'u', Mod: tea.ModCtrl}}, "~etc ~change -drop +opt +new"},
+		{[]tea.KeyPressMsg{{Code: 'u', Mod: tea.ModCtrl}, {Code: 'a', Mod: tea.ModCtrl}, {Code: 'm', Mod: tea.ModCtrl}}, "~etc -drop"},
+		{[]tea.KeyPressMsg{{Code: 'r', Mod: tea.ModCtrl}, {Code: 'u', Mod: tea.ModCtrl}, {Code: 'a', Mod: tea.ModCtrl}}, "~etc ~change"},
+		{append(letters("/NEW$"), tea.KeyPressMsg{Code: tea.KeyEnter}), "+opt +new"},
+		{append(letters("/["), tea.KeyPressMsg{Code: tea.KeyEnter}), `usr bin "tool\x1b[31m"`},
+		{append(letters("/new"), tea.KeyPressMsg{Code: tea.KeyEscape}), `~etc ~change -drop keep +opt +new usr bin "tool\x1b[31m"`},
+		{[]tea.KeyPressMsg{{Code: tea.KeyTab}, {Code: tea.KeySpace, Text: " "}}, `~etc +opt +new usr bin "tool\x1b[31m"`},
+		{[]tea.KeyPressMsg{{Code: tea.KeyTab}, {Code: tea.KeySpace, Mod: tea.ModCtrl}}, "~etc +opt usr"},
 	} {
 		m := screenOf(t)
 		press(m, c.keys...)
@@ -117,11 +116,11 @@ func TestTreeFitsTheScreen(t *testing.T) {
 		m := screenOf(t)
 		m.Update(size)
 		press(m, letters("jjjj")...)
-		lines := strings.Split(m.View(), "\n")
+		lines := strings.Split(m.text(), "\n")
 		if len(lines) > size.Height && size.Height >= 12 {
-			t.Errorf("%v: %d lines:\n%s", size, len(lines), m.View())
+			t.Errorf("%v: %d lines:\n%s", size, len(lines), m.text())
 		}
-		if strings.Contains(m.View(), "\x1b[31m") {
+		if strings.Contains(m.text(), "\x1b[31m") {
 			t.Errorf("%v: a name is a command to the terminal", size)
 		}
 		for _, l := range lines {
@@ -133,7 +132,7 @@ func TestTreeFitsTheScreen(t *testing.T) {
 }
 
 func TestTreeQuits(t *testing.T) {
-	for _, k := range []tea.KeyMsg{letters("q")[0], {Type: tea.KeyCtrlC}, {Type: tea.KeyEsc}} {
+	for _, k := range []tea.KeyPressMsg{letters("q")[0], {Code: 'c', Mod: tea.ModCtrl}, {Code: tea.KeyEscape}} {
 		if _, cmd := screenOf(t).Update(k); cmd == nil {
 			t.Errorf("%v does not quit", k)
 		}
