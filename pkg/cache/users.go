@@ -39,6 +39,7 @@ func OpenUsers(dir string) (*Users, error) {
 // Enter registers a user, which waits until no sweep is under way. It ends
 // with leave, or with the process.
 func (u *Users) Enter(ctx context.Context) (leave func(), err error) {
+	u.forgetTheGone()
 	gate, err := u.gate(ctx, unix.LOCK_SH)
 	if err != nil {
 		return nil, fmt.Errorf("register this build: %w", err)
@@ -55,6 +56,26 @@ func (u *Users) Enter(ctx context.Context) (leave func(), err error) {
 		_ = os.Remove(f.Name())
 		_ = f.Close()
 	}, nil
+}
+
+// forgetTheGone removes what killed users have left, unless somebody enters or
+// sweeps at this moment: then the next one does.
+func (u *Users) forgetTheGone() {
+	files, err := filepath.Glob(filepath.Join(u.dir, "user-*"))
+	if err != nil || len(files) == 0 {
+		return
+	}
+	gate, err := os.OpenFile(filepath.Join(u.dir, sweepFile), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return
+	}
+	defer gate.Close()
+	if unix.Flock(int(gate.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return
+	}
+	for _, file := range files {
+		_, _, _ = userPresent(file)
+	}
 }
 
 // A Sweep is the right to remove what nobody uses. While it lasts, nobody

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -111,4 +112,31 @@ func TestNobodyEntersWhileASweepIsUnderWay(t *testing.T) {
 		t.Errorf("%d others after leave, want 0", s.Others)
 	}
 	s.End()
+}
+
+// What a killed process has left goes when the next one enters.
+func TestTheNextOneForgetsAKilledOne(t *testing.T) {
+	dir := t.TempDir()
+	there := enter(t, dir)
+	killed := enter(t, dir)
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	u, err := cache.OpenUsers(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave, err := u.Enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "user-*"))
+	if err != nil || len(files) != 2 { // the one that is there, and this one
+		t.Errorf("the register has %v, %v", files, err)
+	}
+	leave()
+	if s := sweep(t, u); s.Others != 1 {
+		t.Errorf("%d are present, want process %d alone", s.Others, there.Process.Pid)
+	}
 }
