@@ -63,12 +63,17 @@ func matching(dir string, patterns ...string) (paths []string) {
 	return paths
 }
 
-// dangling are the symbolic links in dir that lead nowhere.
+// dangling are the symbolic links in dir to layers that are gone. A layer that
+// is there may be without its files for a moment, and keeps its name.
 func dangling(dir string) (paths []string) {
 	entries, _ := os.ReadDir(dir) // other drivers have no such directory
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if _, err := os.Stat(path); e.Type() == fs.ModeSymlink && errors.Is(err, fs.ErrNotExist) {
+		target, err := os.Readlink(path) // ../ID/diff
+		if err != nil {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, filepath.Dir(target))); errors.Is(err, fs.ErrNotExist) {
 			paths = append(paths, path)
 		}
 	}
