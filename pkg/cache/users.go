@@ -65,7 +65,7 @@ func (u *Users) forgetTheGone() {
 	if err != nil || len(files) == 0 {
 		return
 	}
-	gate, err := os.OpenFile(filepath.Join(u.dir, sweepFile), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	gate, err := u.openGate()
 	if err != nil {
 		return
 	}
@@ -145,8 +145,12 @@ func userPresent(file string) (came time.Time, present bool, err error) {
 	return came, false, os.Remove(file)
 }
 
+func (u *Users) openGate() (*os.File, error) {
+	return os.OpenFile(filepath.Join(u.dir, sweepFile), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+}
+
 func (u *Users) gate(ctx context.Context, how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(u.dir, sweepFile), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := u.openGate()
 	if err != nil {
 		return nil, err
 	}
