@@ -136,7 +136,15 @@ func fingerprints(data []byte) ([]string, error) {
 }
 
 func (l *layout3) publicKeys(ctx context.Context) ([][]byte, error) {
-	data, err := l.named(ctx, path.Join(v3Keys, "keys.manifest.json"))
+	return listedKeys("keys.manifest.json", ".key.manifest.json", func(name string) ([]byte, error) {
+		return l.named(ctx, path.Join(v3Keys, name))
+	})
+}
+
+// listedKeys reads the keys that an index names by their fingerprints. Without
+// an index there are none.
+func listedKeys(index, suffix string, read func(name string) ([]byte, error)) ([][]byte, error) {
+	data, err := read(index)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -149,7 +157,7 @@ func (l *layout3) publicKeys(ctx context.Context) ([][]byte, error) {
 	}
 	var keys [][]byte
 	for _, name := range names {
-		key, err := l.named(ctx, path.Join(v3Keys, name+".key.manifest.json"))
+		key, err := read(name + suffix)
 		if err != nil {
 			return nil, err
 		}
@@ -179,31 +187,11 @@ func (l *layout3) named(ctx context.Context, name string) ([]byte, error) {
 }
 
 func (l *layout2) publicKeys(ctx context.Context) ([][]byte, error) {
-	read := func(name string) ([]byte, error) {
+	return listedKeys("index.json", ".pub", func(name string) ([]byte, error) {
 		body, _, err := l.files.open(ctx, path.Join(v2Keys, name))
 		if err != nil {
 			return nil, err
 		}
 		return limited(body, maxManifest)
-	}
-	data, err := read("index.json")
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	names, err := fingerprints(data)
-	if err != nil {
-		return nil, err
-	}
-	var keys [][]byte
-	for _, name := range names {
-		key, err := read(name + ".pub")
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
+	})
 }
