@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,17 +26,26 @@ func (b *Builder) clear() {
 	clearFiles(filepath.Join(root, "storage.lock"), func() []string {
 		return matching(filepath.Join(root, driver), "compat[0-9]*", "*-check[0-9]*")
 	})
-	// The overlay driver gives each layer a short name, before it notes it.
-	clearFiles(filepath.Join(root, driver+"-layers", "layers.lock"), func() []string { return dangling(filepath.Join(root, driver, "l")) })
+	mend(filepath.Join(root, driver+"-layers", "layers.lock"), func() []func() { return shortNameFaults(filepath.Join(root, driver)) })
 }
 
 // libraryFile begins the name of a file that the storage library has not
 // finished.
 const libraryFile = ".tmp-"
 
-// clearFiles removes files that the storage library has left. It makes them
-// under its lock: who has that knows that nobody is at it.
+// clearFiles removes files that the storage library has left.
 func clearFiles(lock string, find func() []string) {
+	mend(lock, func() (repairs []func()) {
+		for _, path := range find() {
+			repairs = append(repairs, func() { os.RemoveAll(path) })
+		}
+		return repairs
+	})
+}
+
+// mend repairs what find finds. The storage library changes its files under
+// the lock: who has that knows that nobody is at them.
+func mend(lock string, find func() []func()) {
 	if len(find()) == 0 {
 		return
 	}
@@ -47,8 +55,8 @@ func clearFiles(lock string, find func() []string) {
 	}
 	l.Lock()
 	defer l.Unlock()
-	for _, path := range find() {
-		os.RemoveAll(path)
+	for _, repair := range find() {
+		repair()
 	}
 }
 
@@ -58,23 +66,6 @@ func matching(dir string, patterns ...string) (paths []string) {
 		names, _ := fs.Glob(os.DirFS(dir), pattern) // the pattern is right
 		for _, name := range names {
 			paths = append(paths, filepath.Join(dir, name))
-		}
-	}
-	return paths
-}
-
-// dangling are the symbolic links in dir to layers that are gone. A layer that
-// is there may be without its files for a moment, and keeps its name.
-func dangling(dir string) (paths []string) {
-	entries, _ := os.ReadDir(dir) // other drivers have no such directory
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		target, err := os.Readlink(path) // ../ID/diff
-		if err != nil {
-			continue
-		}
-		if _, err := os.Lstat(filepath.Join(dir, filepath.Dir(target))); errors.Is(err, fs.ErrNotExist) {
-			paths = append(paths, path)
 		}
 	}
 	return paths
