@@ -37,6 +37,7 @@ type Builder struct {
 	notices notices
 	mu      sync.Mutex
 	leave   func()
+	closed  bool
 }
 
 // Open opens the image store. A *HostError says why this host has none.
@@ -50,16 +51,13 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := storage.GetStore(so)
-	if err != nil && forgetRefusal(so) {
-		store, err = storage.GetStore(so)
-	}
+	store, err := openStore(so)
 	if err != nil {
 		return nil, storeError(so.GraphRoot, err)
 	}
 	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits}
 	if err := b.openState(opt); err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeStore(store))
 	}
 	return b, nil
 }
@@ -99,16 +97,21 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	return nil
 }
 
-// Close releases the store. Layers and images stay.
+// Close releases the store. Layers and images stay. To close a Builder again
+// does nothing.
 func (b *Builder) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
 	if b.leave != nil {
 		b.leave()
 		b.leave = nil
 	}
 	err := b.works.end()
-	_, shutdownErr := b.store.Shutdown(false)
+	shutdownErr := closeStore(b.store)
 	if errors.Is(shutdownErr, storage.ErrLayerUsedByContainer) {
 		return err // another build's working layer; it is not ours to unmount
 	}

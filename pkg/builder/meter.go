@@ -21,6 +21,8 @@ type meter struct {
 	// blobs are sent on here, by the libraries or by a meteredSource.
 	blobs      chan types.ProgressProperties
 	stop, done chan struct{}
+	// lent says that a library sends, too, and not only meteredSource.
+	lent bool
 
 	start, reported time.Time
 	// offsets are how much of each blob is done, sizes what they will be.
@@ -43,8 +45,8 @@ func startMeter(events func(Event), event Event, sizes map[digest.Digest]int64) 
 	return m
 }
 
-// stragglers is how long a meter listens after its end: after an error, what
-// reads a blob may be about to say so, and would wait for ever.
+// stragglers is how long a meter listens to a library after its end: after an
+// error, what reads a blob may be about to say so, and would wait for ever.
 const stragglers = time.Second
 
 func (m *meter) listen() {
@@ -57,7 +59,7 @@ func (m *meter) listen() {
 		}
 	}
 	close(m.done)
-	for {
+	for m.lent {
 		select {
 		case <-m.blobs:
 		case <-time.After(stragglers):
@@ -66,11 +68,12 @@ func (m *meter) listen() {
 	}
 }
 
-// channel is where blobs are reported; nil without a meter.
+// channel is where a library reports blobs; nil without a meter.
 func (m *meter) channel() chan types.ProgressProperties {
 	if m == nil {
 		return nil
 	}
+	m.lent = true
 	return m.blobs
 }
 
@@ -160,14 +163,14 @@ func (s *meteredSource) GetBlob(ctx context.Context, info types.BlobInfo, cache 
 		return nil, 0, err
 	}
 	info.Size = size
-	r := &meteredBlob{ReadCloser: blob, to: s.meter.blobs, state: types.ProgressProperties{Artifact: info}}
+	r := &meteredBlob{ReadCloser: blob, to: s.meter, state: types.ProgressProperties{Artifact: info}}
 	r.tell(types.ProgressEventNewArtifact)
 	return r, size, nil
 }
 
 type meteredBlob struct {
 	io.ReadCloser
-	to    chan<- types.ProgressProperties
+	to    *meter
 	state types.ProgressProperties
 	told  time.Time
 }
@@ -184,5 +187,8 @@ func (b *meteredBlob) Read(p []byte) (int, error) {
 
 func (b *meteredBlob) tell(e types.ProgressEvent) {
 	b.told, b.state.Event = time.Now(), e
-	b.to <- b.state
+	select {
+	case b.to.blobs <- b.state:
+	case <-b.to.stop: // nobody listens any more
+	}
 }

@@ -41,7 +41,7 @@ func TestMeteredBlob(t *testing.T) {
 	var last Event
 	m := startMeter(func(e Event) { last = e }, Event{}, nil)
 	info := types.BlobInfo{Digest: digest.FromString("a"), Size: 300000}
-	blob := &meteredBlob{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat("x", 300000))), to: m.blobs, state: types.ProgressProperties{Artifact: info}}
+	blob := &meteredBlob{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat("x", 300000))), to: m, state: types.ProgressProperties{Artifact: info}}
 	blob.tell(types.ProgressEventNewArtifact)
 	if n, err := io.Copy(io.Discard, blob); n != 300000 || err != nil {
 		t.Fatal(n, err)
@@ -56,10 +56,12 @@ func TestMeteredBlob(t *testing.T) {
 // waits for ever.
 func TestMeterStragglers(t *testing.T) {
 	m := startMeter(func(Event) {}, Event{}, nil)
+	library, blob := m.channel(), &meteredBlob{to: m}
 	m.end()
 	told := make(chan struct{})
 	go func() {
-		m.channel() <- types.ProgressProperties{}
+		blob.tell(types.ProgressEventRead)
+		library <- types.ProgressProperties{}
 		close(told)
 	}()
 	<-told

@@ -130,17 +130,21 @@ func (c *contextReader) readIgnore() (*patternmatcher.PatternMatcher, error) {
 		if err != nil {
 			return nil, &InputError{Subject: name, Err: err}
 		}
-		patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
-		if err != nil {
-			return nil, &InputError{Subject: name, Err: err}
-		}
-		m, err := patternmatcher.New(patterns)
-		if err != nil {
-			return nil, &InputError{Subject: name, Err: err, Hint: "patterns are as in .dockerignore files"}
-		}
-		return m, nil
+		return parseIgnore(name, data)
 	}
 	return patternmatcher.New(nil)
+}
+
+func parseIgnore(name string, data []byte) (*patternmatcher.PatternMatcher, error) {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
+	if err != nil {
+		return nil, &InputError{Subject: name, Err: err}
+	}
+	m, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, &InputError{Subject: name, Err: err, Hint: "patterns are as in .dockerignore files"}
+	}
+	return m, nil
 }
 
 // glob returns the paths in the context that source stands for.

@@ -1,7 +1,9 @@
 package builder
 
 import (
+	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,10 +181,11 @@ func runWorker(ctx context.Context, req *workerRequest, run workerRun) (workerRe
 	return waitWorker(ctx, cmd, results, sup)
 }
 
-// requestFile is a file in memory, without a name, that holds the request.
+// requestFile is a file in memory, without a name, that holds the request. It
+// is no JSON, because arguments and names of files need not be UTF-8.
 func requestFile(req *workerRequest) (*os.File, error) {
-	data, err := json.Marshal(req)
-	if err != nil {
+	var data bytes.Buffer
+	if err := gob.NewEncoder(&data).Encode(req); err != nil {
 		return nil, err
 	}
 	fd, err := unix.MemfdCreate("pdibuild-request", unix.MFD_CLOEXEC)
@@ -190,13 +193,21 @@ func requestFile(req *workerRequest) (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "request")
-	if _, err = f.Write(data); err == nil {
+	if _, err = f.Write(data.Bytes()); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+func readRequest(r io.Reader) (*workerRequest, error) {
+	req := &workerRequest{}
+	if err := gob.NewDecoder(r).Decode(req); err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	return req, nil
 }
 
 func workerCommand(ctx context.Context, req *workerRequest) *exec.Cmd {

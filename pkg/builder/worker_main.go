@@ -28,14 +28,11 @@ func workerMain() {
 	keepDescriptors()
 	// The modes of files must not depend on who builds.
 	syscall.Umask(0o022)
-	var req workerRequest
 	var res workerResult
-	err := json.NewDecoder(request).Decode(&req)
+	req, err := readRequest(request)
 	_ = request.Close()
-	if err != nil {
-		err = fmt.Errorf("read the request: %w", err)
-	} else {
-		res.ExitCode, err = runRequest(&req)
+	if err == nil {
+		res.ExitCode, err = runRequest(req)
 	}
 	if err != nil {
 		res = workerResult{Err: err.Error()}

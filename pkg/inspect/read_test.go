@@ -43,7 +43,7 @@ type file struct {
 	mode          int64
 }
 
-func layerOf(t *testing.T, files ...file) []byte {
+func layerOf(t testing.TB, files ...file) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)

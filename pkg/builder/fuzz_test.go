@@ -1,0 +1,154 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/vbatts/tar-split/tar/asm"
+	tarsplit "github.com/vbatts/tar-split/tar/storage"
+	"go.podman.io/image/v5/types"
+)
+
+// A worker gets what it was sent, also words that are no UTF-8, as arguments,
+// variables and names of files of Linux may be.
+func FuzzWorkerRequest(f *testing.F) {
+	f.Add("ls\x00-l\xff", "A=\xc3\x28\x00B=", "/data\xfe", []byte{0, 0xff}, uint32(1), true)
+	f.Add("", "", "", []byte(nil), uint32(0), false)
+	f.Fuzz(func(t *testing.T, args, env, path string, secret []byte, id uint32, flag bool) {
+		sent := &workerRequest{
+			Root: path, Args: strings.Split(args, "\x00"), Env: strings.Split(env, "\x00"), Cwd: path, UID: id, Groups: []uint32{id},
+			MapUser: flag, Mounts: []workerMount{{Type: "bind", Source: path, Target: args, Write: flag}},
+			Secrets: []workerSecret{{Target: path, Env: env, Value: secret}},
+		}
+		if flag {
+			sent.Terminal = &terminalSize{Rows: uint16(id), Cols: uint16(id >> 16)}
+		}
+		file, err := requestFile(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		got, err := readRequest(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(secret) == 0 {
+			got.Secrets[0].Value = secret // an empty one may be nil
+		}
+		if !reflect.DeepEqual(sent, got) {
+			t.Errorf("sent %+v, got %+v", sent, got)
+		}
+	})
+}
+
+// An ignore file is understood or refused, whatever is in it.
+func FuzzIgnore(f *testing.F) {
+	f.Add([]byte("# comment\n*.o\n!keep.o\n/build/**\n"), "build/a/b.o")
+	f.Add([]byte("\xef\xbb\xbf[a-\n**/[!x]\\\n!"), "../..")
+	f.Fuzz(func(t *testing.T, data []byte, name string) {
+		if len(data) > 4<<10 || len(name) > 4<<10 {
+			return
+		}
+		m, err := parseIgnore(".dockerignore", data)
+		if err != nil {
+			if !strings.Contains(err.Error(), ".dockerignore") {
+				t.Errorf("%v does not name the file", err)
+			}
+			return
+		}
+		c := &contextReader{ignore: m}
+		if first := c.ignored(name); first != c.ignored(name) {
+			t.Errorf("%q is ignored, and is not", name)
+		}
+		if c.ignored(".") {
+			t.Error("the whole context is ignored")
+		}
+	})
+}
+
+// What a registry has for a step is used or refused, whatever it is.
+func FuzzRemoteStep(f *testing.F) {
+	key := strings.Repeat("a", 64)
+	note, err := json.Marshal(stepNote{Key: key, Text: "run make", Notes: []string{"one"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	layer := digest.FromString("layer")
+	config, err := json.Marshal(v1.Image{
+		Config: v1.ImageConfig{Labels: map[string]string{stepLabel: string(note)}},
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer}},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	manifest, err := json.Marshal(v1.Manifest{
+		Config: v1.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Layers: []v1.Descriptor{{Digest: layer, Size: 1}},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := &remoteStep{key: key, src: &oneBlob{blob: config}}
+	if err := whole.read(f.Context(), manifest); err != nil {
+		f.Fatalf("a good step: %v", err)
+	}
+	f.Add(manifest, config)
+	f.Add([]byte(`{"config":{"digest":"sha256:1","size":-1},"layers":[{}]}`), []byte("null"))
+	f.Fuzz(func(t *testing.T, manifest, config []byte) {
+		// Its configuration is the one that the manifest names, whatever that says.
+		var m map[string]any
+		if json.Unmarshal(manifest, &m) == nil && m != nil {
+			m["config"] = map[string]any{"digest": digest.FromBytes(config), "size": len(config)}
+			if named, err := json.Marshal(m); err == nil {
+				manifest = named
+			}
+		}
+		s := &remoteStep{key: key, src: &oneBlob{blob: config}}
+		if s.read(context.Background(), manifest) != nil {
+			return
+		}
+		if n := len(s.diffs); s.note.Key != key || len(s.blobs) != n || len(s.note.Notes) != n {
+			t.Errorf("a step of %d layers has %d blobs and %d notes", n, len(s.blobs), len(s.note.Notes))
+		}
+	})
+}
+
+// oneBlob is an image of which there is nothing but the configuration.
+type oneBlob struct {
+	types.ImageSource
+	blob []byte
+}
+
+func (o *oneBlob) GetBlob(context.Context, types.BlobInfo, types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	return io.NopCloser(bytes.NewReader(o.blob)), int64(len(o.blob)), nil
+}
+
+// The description of a layer that a damaged disk or another program has left
+// gives a stream or an error.
+func FuzzTarSplit(f *testing.F) {
+	f.Add([]byte(`{"type":2,"payload":"aGVhZGVy","position":0}`+"\n"+`{"type":1,"name":"a","size":3,"payload":"AAAAAAAAAAA=","position":1}`+"\n"), []byte("abc"))
+	f.Add([]byte(`{"type":1,"name":"../../etc/passwd","size":-1,"position":0}`), []byte(nil))
+	f.Fuzz(func(t *testing.T, split, content []byte) {
+		getter := tarsplit.NewBufferFileGetPutter()
+		for _, name := range []string{"a", "b"} {
+			if _, _, err := getter.Put(name, bytes.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stream := asm.NewOutputTarStream(getter, tarsplit.NewJSONUnpacker(bytes.NewReader(split)))
+		n, err := io.Copy(io.Discard, stream)
+		if most := int64(len(split) * (1 + len(content))); err == nil && n > most {
+			t.Errorf("%d bytes of %d", n, most)
+		}
+		if err := stream.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
