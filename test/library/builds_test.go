@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -87,8 +88,10 @@ func TestNothingStaysAfterFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A registry that nobody has: port 1 of this host.
-	if _, err := b.Push(t.Context(), "localhost/library:first", "127.0.0.1:1/library:1", builder.PushOptions{}); err == nil {
+	// Nobody answers at port 1 of this host, and there are three more attempts.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := b.Push(ctx, "localhost/library:first", "127.0.0.1:1/library:1", builder.PushOptions{Events: func(builder.Event) {}}); err == nil {
 		t.Error("a push to nobody has succeeded")
 	}
 	if err := b.Close(); err != nil {

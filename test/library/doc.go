@@ -4,8 +4,7 @@
 // descriptor, no mount, no child; and, under the race detector, that builds
 // side by side do not touch each other:
 //
-//	hack/torture -run Library        in the short run
-//	go test -race -tags '… integration' ./test/library -builds 50
+//	hack/torture --library
 //
 // The tests have the build tag integration; there is no other code.
 package library
