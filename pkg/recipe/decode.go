@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/yamlfile"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -14,9 +16,9 @@ import (
 // Unlike the library's own decoding it reports every problem with its place,
 // also inside the values that may be written in two ways.
 type decoder struct {
-	file  string
-	lines []string
-	errs  Errors
+	file string
+	doc  yamlfile.File
+	errs Errors
 	// nodes remembers where each value came from, by its path.
 	nodes map[string]*yaml.Node
 	// broken are the paths whose values could not be decoded. What validation

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/yamlfile"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -19,7 +20,7 @@ func fromEnvironment(path string) (*Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, yamlfile.MaxSize+1))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}

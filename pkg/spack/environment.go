@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/pdidev/pdibuild/internal/spelling"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -136,9 +138,6 @@ func (e *Environment) Section(name string) *yaml.Node {
 
 // spackSection finds the map that everything is in.
 func (d *decoder) spackSection(root *yaml.Node) (*yaml.Node, error) {
-	if len(root.Content) != 1 || isNull(root.Content[0]) {
-		return nil, d.refuse("is empty; an environment begins with 'spack:'")
-	}
 	top := resolve(root.Content[0])
 	var section *yaml.Node
 	d.mapping(top, "the file", true, map[string]reader{
@@ -172,7 +171,7 @@ func (d *decoder) misspeltContainer(n *yaml.Node) {
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := sectionName(n.Content[i].Value)
-		if key != "container" && closest(key, []string{"container"}) != "" {
+		if key != "container" && spelling.Closest(key, []string{"container"}) != "" {
 			d.suggest(n.Content[i], "spack", "container", fmt.Sprintf("has no key %q", key))
 		}
 	}

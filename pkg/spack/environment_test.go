@@ -248,8 +248,8 @@ func TestEnvironmentErrors(t *testing.T) {
 		"old":            {"env: {}\n", `spack.yaml:1:1: the file: has no key "env"`},
 		"two documents":  {"spack:\n---\nspack:\n", `spack.yaml:2:1: a second document begins here; an environment is one document`},
 		"tab":            {"spack:\n\tview: true\n", `spack.yaml:2:1: a tab cannot indent in YAML; use spaces`},
-		"not YAML":       {"spack: [\n", `spack.yaml:1:1: is not YAML near this line: did not find expected node content`},
-		"not UTF-8":      {"spack: \xff\n", `spack.yaml: is not UTF-8 text; save it as UTF-8`},
+		"not YAML":       {"spack: [\n", `spack.yaml:1:1: is not YAML: did not find expected node content`},
+		"not UTF-8":      {"spack: \xff\n", `spack.yaml:1:8: is not UTF-8 text; save the file as UTF-8`},
 		"container name": {"spack:\n  containers: {}\n", `spack.yaml:2:3: spack: has no key "containers" (did you mean "container"?)`},
 		"key":            {"spack:\n  container:\n    image: {}\n", `spack.yaml:3:5: container: has no key "image" (did you mean "images"?)`},
 		"deeper key": {

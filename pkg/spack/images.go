@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/spelling"
 )
 
 // BaseImages are the images that a container: section comes down to.
@@ -83,7 +85,7 @@ func (i Images) unknownOS(systems []knownOS) error {
 	}
 	e.Path = "container.images.os"
 	e.Message = fmt.Sprintf("container.images.os: Spack has no images for %q; name your own with build and final", i.OS)
-	e.Suggestion = closest(i.OS, names)
+	e.Suggestion = spelling.Closest(i.OS, names)
 	return e
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/yamlfile"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -180,7 +182,7 @@ func marshal(root *yaml.Node) (data []byte, err error) {
 }
 
 func readsAs(data []byte, want *yaml.Node) bool {
-	got, err := decodeNode(yaml.NewDecoder(bytes.NewReader(data)))
+	got, err := yamlfile.Decode(yaml.NewDecoder(bytes.NewReader(data)))
 	return err == nil && sameValue(got, want)
 }
 

@@ -1,109 +1,41 @@
 package spack
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/pdidev/pdibuild/internal/spelling"
+	"github.com/pdidev/pdibuild/internal/yamlfile"
 
 	"gopkg.in/yaml.v3"
 )
 
-// Limits on a file that people write. They keep a hostile file from using up
-// memory or time.
-const (
-	maxYAML  = 1 << 20
-	maxNodes = 1 << 18 // with all aliases followed
-	maxDepth = 64
-)
+// environmentFile is what spack.yaml is as a YAML file.
+var environmentFile = yamlfile.Kind{
+	Name: "an environment", Empty: "is empty; an environment begins with 'spack:'", MaxNodes: 1 << 18, Tags: true,
+}
 
 // A decoder takes the values out of YAML nodes and collects what is wrong
 // with them.
 type decoder struct {
-	file  string
-	lines []string
-	errs  Errors
+	file string
+	doc  yamlfile.File
+	errs Errors
 }
 
-// parse makes the node tree of one document and checks what could harm us.
+// parse makes the node tree of one document.
 func (d *decoder) parse(data []byte) (*yaml.Node, error) {
-	if len(data) > maxYAML {
-		return nil, d.refuse("is larger than %d bytes; an environment is a small file", maxYAML)
+	var problem *yamlfile.Problem
+	if d.doc, problem = yamlfile.Parse(data, environmentFile); problem != nil {
+		return nil, Errors{d.at(&yaml.Node{Line: problem.Line, Column: problem.Column}, problem.Message)}
 	}
-	if !utf8.Valid(data) {
-		return nil, d.refuse("is not UTF-8 text; save it as UTF-8")
-	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	d.lines = strings.Split(string(data), "\n")
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	root, err := decodeNode(dec)
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, d.refuse("is empty; an environment begins with 'spack:'")
-	case err != nil:
-		return nil, d.syntaxError(err)
-	}
-	if more, err := decodeNode(dec); err == nil {
-		return nil, Errors{d.at(more, "a second document begins here; an environment is one document")}
-	} else if !errors.Is(err, io.EOF) {
-		return nil, d.syntaxError(err)
-	}
-	w := treeWalk{open: map[*yaml.Node]bool{}}
-	if n, message := w.tooMuch(root, 0); n != nil {
-		return nil, Errors{d.at(n, message)}
-	}
-	return root, nil
-}
-
-// decodeNode decodes one document. The YAML library panics on some inputs.
-func decodeNode(dec *yaml.Decoder) (n *yaml.Node, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("yaml: %v", p)
-		}
-	}()
-	n = &yaml.Node{}
-	return n, dec.Decode(n)
-}
-
-var yamlLine = regexp.MustCompile(`^line (\d+): `)
-
-// syntaxError gives the library's message a place.
-func (d *decoder) syntaxError(err error) error {
-	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		text = strings.TrimPrefix(text, m[0])
-		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
-			line = min(max(n, 1), len(d.lines))
-		}
-	}
-	source := d.lines[line-1]
-	indent := source[:len(source)-len(strings.TrimLeft(source, " \t"))]
-	n := &yaml.Node{Line: line, Column: len(indent) + 1}
-	if i := strings.IndexByte(indent, '\t'); i >= 0 {
-		n.Column = i + 1
-		return Errors{d.at(n, "a tab cannot indent in YAML; use spaces")}
-	}
-	return Errors{d.at(n, "is not YAML near this line: "+text)}
-}
-
-// refuse is an error about the file as a whole.
-func (d *decoder) refuse(format string, args ...any) error {
-	return Errors{{File: d.file, Message: fmt.Sprintf(format, args...)}}
+	return d.doc.Root, nil
 }
 
 func (d *decoder) at(n *yaml.Node, message string) *Error {
-	e := &Error{File: d.file, Line: n.Line, Column: n.Column, Message: message}
-	if n.Line >= 1 && n.Line <= len(d.lines) {
-		e.Source = d.lines[n.Line-1]
-	}
-	return e
+	return &Error{File: d.file, Line: n.Line, Column: n.Column, Message: message, Source: d.doc.Source(n.Line)}
 }
 
 // fail reports that the value at path, written at n, is wrong.
@@ -118,38 +50,6 @@ func (d *decoder) suggest(n *yaml.Node, path, suggestion, message string) {
 	if len(d.errs) <= maxErrors {
 		d.errs = append(d.errs, e)
 	}
-}
-
-// A treeWalk looks at a tree as it is with all aliases followed.
-type treeWalk struct {
-	count int
-	open  map[*yaml.Node]bool // anchors that we are in
-}
-
-// tooMuch returns the first node that an environment cannot have.
-func (w *treeWalk) tooMuch(n *yaml.Node, depth int) (*yaml.Node, string) {
-	w.count++
-	switch {
-	case w.count > maxNodes:
-		return n, "too many values; aliases may repeat one another"
-	case depth > maxDepth:
-		return n, "nested too deeply"
-	case n.Kind == yaml.AliasNode && w.open[n.Alias]:
-		return n, fmt.Sprintf("the alias *%s is inside of what it stands for", n.Value)
-	}
-	if n.Anchor != "" {
-		w.open[n] = true
-		defer delete(w.open, n)
-	}
-	if n.Kind == yaml.AliasNode {
-		return w.tooMuch(n.Alias, depth+1)
-	}
-	for _, c := range n.Content {
-		if bad, message := w.tooMuch(c, depth+1); bad != nil {
-			return bad, message
-		}
-	}
-	return nil, ""
 }
 
 // resolve follows aliases.
@@ -204,7 +104,7 @@ func (d *decoder) mapping(n *yaml.Node, path string, strict bool, readers map[st
 			}
 			slices.Sort(names)
 			parent := path[:max(0, len(path)-len(name)-1)]
-			d.suggest(key, parent, closest(name, names), fmt.Sprintf("has no key %q", key.Value))
+			d.suggest(key, parent, spelling.Closest(name, names), fmt.Sprintf("has no key %q", key.Value))
 		}
 	})
 }
@@ -267,7 +167,7 @@ func (d *decoder) oneOf(to *string, words ...string) reader {
 		d.text(to)(n, path)
 		if len(d.errs) == before && !slices.Contains(words, *to) {
 			message := fmt.Sprintf("must be one of %s, not %q", strings.Join(words, ", "), *to)
-			d.suggest(n, path, closest(*to, words), message)
+			d.suggest(n, path, spelling.Closest(*to, words), message)
 		}
 	}
 }

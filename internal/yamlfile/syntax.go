@@ -1,4 +1,4 @@
-package recipe
+package yamlfile
 
 import (
 	"bytes"
@@ -30,9 +30,9 @@ func splitLines(text string) []string {
 }
 
 // checkText reports bytes that no YAML file has.
-func (d *decoder) checkText(data []byte) error {
+func checkText(data []byte, kind Kind) *Problem {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return Errors{{File: d.file, Message: "is UTF-16 text; save it as UTF-8"}}
+		return &Problem{Message: "is UTF-16 text; save it as UTF-8"}
 	}
 	for i, r := range string(data) {
 		message := ""
@@ -40,32 +40,32 @@ func (d *decoder) checkText(data []byte) error {
 		case r == utf8.RuneError && !bytes.HasPrefix(data[i:], []byte("\uFFFD")):
 			message = "is not UTF-8 text; save the file as UTF-8"
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f, r > 0x7f && r < 0xa0 && r != 0x85:
-			message = fmt.Sprintf("the control character %U is not allowed in a recipe", r)
+			message = fmt.Sprintf("the control character %U is not allowed in %s", r, kind.Name)
 		default:
 			continue
 		}
 		before := splitLines(string(data[:i]))
-		return Errors{d.at(len(before), utf8.RuneCountInString(before[len(before)-1])+1, message)}
+		return &Problem{len(before), utf8.RuneCountInString(before[len(before)-1]) + 1, message}
 	}
 	return nil
 }
 
-// syntaxError gives the library's message a place. The library names the line
+// syntaxProblem gives the library's message a place. The library names the line
 // where the surrounding block began, or none; what a reader needs is the first
 // line that does not fit what is above it.
-func (d *decoder) syntaxError(err error) error {
+func (f *File) syntaxProblem(err error) *Problem {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		text = strings.TrimPrefix(text, m[0])
 		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
-			line = min(n, len(d.lines))
+			line = min(n, len(f.Lines))
 		}
 	}
-	if n := d.badLine(); n > 0 {
+	if n := badLine(f.Lines); n > 0 {
 		line = n
 	}
-	source := d.source(line)
+	source := f.Source(line)
 	indent := source[:len(source)-len(strings.TrimLeft(source, " \t"))]
 	column := len(indent) + 1
 	if i := strings.IndexByte(indent, '\t'); i >= 0 {
@@ -76,25 +76,25 @@ func (d *decoder) syntaxError(err error) error {
 			column = utf8.RuneCountInString(source[:i]) + 1
 		}
 	}
-	return Errors{d.at(line, column, text)}
+	return &Problem{line, column, text}
 }
 
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
 // badLine is the line after the longest beginning of the file that is good
 // YAML, or 0 when that would take too long to find out.
-func (d *decoder) badLine() int {
+func badLine(lines []string) int {
 	const limit = 500
-	if len(d.lines) > limit {
+	if len(lines) > limit {
 		return 0
 	}
-	for n := len(d.lines) - 1; n > 0; n-- {
-		if strings.TrimSpace(d.lines[n-1]) == "" {
+	for n := len(lines) - 1; n > 0; n-- {
+		if strings.TrimSpace(lines[n-1]) == "" {
 			continue
 		}
-		_, _, err := documents([]byte(strings.Join(d.lines[:n], "\n") + "\n"))
+		_, _, err := documents([]byte(strings.Join(lines[:n], "\n") + "\n"))
 		if err == nil || errors.Is(err, io.EOF) {
-			for n < len(d.lines)-1 && isBlank(d.lines[n]) {
+			for n < len(lines)-1 && isBlank(lines[n]) {
 				n++
 			}
 			return n + 1
@@ -108,7 +108,7 @@ func isBlank(line string) bool {
 	return line == "" || line[0] == '#'
 }
 
-// explainSyntax says in the words of a recipe's writer what the library says
+// explainSyntax says in the words of a file's writer what the library says
 // in those of a scanner.
 func explainSyntax(text string) string {
 	for _, known := range []struct{ part, means string }{
