@@ -143,6 +143,8 @@ type app struct {
 	password func(prompt string) (string, error)
 	// lookInside is the command that shows the container of a failed step.
 	lookInside string
+	// resume is the command that goes on where a build has stopped.
+	resume string
 	// jsonErrors is set by --progress json: errors become JSON, too.
 	jsonErrors bool
 	// outputShown says that the output of steps is on the screen already.

@@ -147,6 +147,7 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	v.app.lookInside = v.lookInside()
+	v.app.resume = resume(cmd, args)
 	v.store.limited = true
 	s := v.store.session(v.app)
 	s.interrupted = func() {} // the printer tells

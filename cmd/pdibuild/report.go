@@ -28,12 +28,16 @@ type failure struct {
 	LogFile string   `json:"log_file,omitempty"`
 	// LookInside is the command that shows the container of a failed step.
 	LookInside string `json:"look_inside,omitempty"`
+	// Resume is the command that goes on where this one has stopped.
+	Resume string `json:"resume,omitempty"`
 	// File, Line, Column and snippet belong to an error in a recipe.
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	snippet string
 	kept    bool
+	// resumes says that the same command goes on where this one has stopped.
+	resumes bool
 }
 
 // report prints an error and returns the exit code.
@@ -51,6 +55,9 @@ func (a *app) report(err error) int {
 		f.Event, f.Time = "error", time.Now().UTC()
 		if f.kept {
 			f.LookInside = a.lookInside
+		}
+		if f.resumes {
+			f.Resume = a.resume
 		}
 		if a.jsonErrors {
 			a.reportJSON(f)
@@ -88,6 +95,9 @@ func (a *app) reportText(f *failure) {
 	}
 	if f.Hint != "" {
 		a.note("hint: %s", f.Hint)
+	}
+	if f.Resume != "" {
+		a.note("go on with: %s", f.Resume)
 	}
 }
 
@@ -156,7 +166,7 @@ func explain(err error) failure {
 	)
 	switch {
 	case errors.As(err, &interrupt), errors.Is(err, context.Canceled):
-		f.ExitCode, f.Hint = codeInterrupted, "finished steps are kept: run the command again to go on from there"
+		f.ExitCode, f.Hint, f.resumes = codeInterrupted, "finished steps are kept: run the command again to go on from there", true
 	case errors.As(err, &limits):
 		f.ExitCode, f.Hint = codeLimits, "'pdibuild inspect --tree IMAGE' shows where the files are from; limits are in "+inspect.LimitsFileName
 	case errors.As(err, &usage):
@@ -173,7 +183,7 @@ func explain(err error) failure {
 	case errors.As(err, &host):
 		f.ExitCode, f.Hint = codeHost, host.Hint+" ('pdibuild doctor' looks at all of this host)"
 	case errors.As(err, &registry):
-		f.ExitCode, f.Hint = codeRegistry, registryHint(registry)
+		f.ExitCode, f.Hint, f.resumes = codeRegistry, registryHint(registry), true
 	case errors.As(err, &input):
 		f.ExitCode, f.Hint = codeRecipe, input.Hint
 	case errors.Is(err, fs.ErrPermission):
@@ -183,7 +193,7 @@ func explain(err error) failure {
 }
 
 func explainStep(f *failure, step *builder.StepError) {
-	f.ExitCode, f.Hint = codeStep, step.Hint
+	f.ExitCode, f.Hint, f.resumes = codeStep, step.Hint, true
 	f.Stage, f.Step = step.Stage, step.Step
 	f.Tail, f.LogFile, f.kept = step.Tail, step.LogFile, step.Kept
 	if f.Hint == "" {
