@@ -12,29 +12,48 @@ test_containerize() {
 	say "What spack containerize prints, and what pdibuild containerfile prints"
 	check "is the same for a dozen environments" env PDIBUILD_SPACK="$SPACK_ROOT/bin/spack" go test -count=1 -tags "$GO_TAGS" ./pkg/spack ./pkg/containerfile -run 'TestSpack' >&2
 	say "The same environment, built both ways"
-	local dir=$work/both podman_root
+	local dir=$work/both
+	podman_up
+	into_podman "$dir/final" final <<<$'version: 1\nname: localhost/final\nstages: [{name: final, from: "mmdebstrap:bookworm"}]'
+	into_podman "$work/base" base </dev/null
+	rm -rf "$store/pdibuild/cache/spack/buildcache"
+	both_ways "$dir" cold --no-cache < <(container_environment 'lz4, xxhash')
+	same_content "$dir"
+	both_ways "$dir" 'nothing changed' < <(container_environment 'lz4, xxhash')
+	both_ways "$dir" 'one package more' < <(container_environment 'lz4, xxhash, libevent~openssl')
+	same_content "$dir"
+	tell_times
+	keeps_symbols "$dir"
+	podman_down
+}
+
+# podman_up makes a podman with a store of its own.
+podman_up() {
 	podman_root=$(mktemp -d /tmp/pdi.XXXX) # podman takes at most 50 characters
 	podman=(podman --runtime runc --root "$podman_root/r" --runroot "$podman_root/x")
-	mkdir -p "$dir/final"
-	printf 'version: 1\nname: localhost/final\nstages: [{name: final, from: "mmdebstrap:bookworm"}]\n' >"$dir/final/pdibuild.yaml"
-	for image in base final; do
-		[ "$image" = base ] && from=$work/base || from=$dir/final
-		build "$from" --tag test -o "type=docker-archive,dest=$dir/image.tar" >/dev/null || { explain; die "the image $image could not be made"; }
-		"${podman[@]}" load -qi "$dir/image.tar" >/dev/null
-		rm "$dir/image.tar"
-	done
-	rm -rf "$store/pdibuild/cache/spack/buildcache"
 	times=()
-	both_ways "$dir" cold 'lz4, xxhash' --no-cache
-	same_content "$dir"
-	both_ways "$dir" 'nothing changed' 'lz4, xxhash'
-	both_ways "$dir" 'one package more' 'lz4, xxhash, libevent~openssl'
-	same_content "$dir"
-	note "$(printf '%-18s %-28s %s\n' '' 'containerize | podman build' pdibuild "${times[@]}")"
-	keeps_symbols "$dir"
+}
+
+podman_down() {
 	"${podman[@]}" rmi -af >/dev/null 2>&1 || true
 	umount -l "$podman_root/r/overlay" 2>/dev/null || true
 	rm -rf "$podman_root"
+}
+
+tell_times() {
+	note "$(printf '%-18s %-28s %s\n' '' 'containerize | podman build' pdibuild "${times[@]}")"
+}
+
+# into_podman DIRECTORY NAME: builds the recipe from standard input, if there is
+# one, and gives podman the image.
+into_podman() {
+	local dir=$1 recipe
+	mkdir -p "$dir"
+	recipe=$(cat)
+	[ -z "$recipe" ] || printf '%s\n' "$recipe" >"$dir/pdibuild.yaml"
+	build "$dir" --tag test -o "type=docker-archive,dest=$work/image.tar" >/dev/null || { explain; die "the image $2 could not be made"; }
+	"${podman[@]}" load -qi "$work/image.tar" >/dev/null
+	rm "$work/image.tar"
 }
 
 # container_environment SPECS [LINE]: a spack.yaml with images of our own.
@@ -42,12 +61,14 @@ container_environment() {
 	printf 'spack:\n  view: true\n  specs: [%s]\n  container:\n    images: {build: "localhost/spack-base:test", final: "localhost/final:test"}\n    os_packages: {command: apt}\n%s' "$1" "${2:-}"
 }
 
-# both_ways DIRECTORY LABEL SPECS [FLAG]: builds them, and notes the times.
+# both_ways DIRECTORY LABEL [FLAG]: builds the environment from standard input
+# in both ways, and notes the times.
 both_ways() {
-	local dir=$1/environment label=$2 start theirs ours
+	local dir=$1/environment label=$2 start theirs ours final
 	mkdir -p "$dir"
-	container_environment "$3" >"$dir/spack.yaml"
-	shift 3
+	cat >"$dir/spack.yaml"
+	final=$(sed -n 's/.* final: "\([^"]*\)".*/\1/p' "$dir/spack.yaml")
+	shift 2
 	start=$(date +%s%N)
 	# The commands rely on the shell that Spack's own images name.
 	(cd "$dir" && "$SPACK_ROOT/bin/spack" containerize 2>/dev/null | sed 's|^FROM .* AS builder$|&\nSHELL ["/bin/bash", "/opt/spack/share/spack/docker/entrypoint.bash", "docker-shell"]|' >Containerfile)
@@ -57,17 +78,18 @@ both_ways() {
 	start=$(date +%s%N)
 	build "$dir" --tag test "$@" >/dev/null || { explain; check "pdibuild builds it" false; }
 	ours=$((($(date +%s%N) - start) / 100000000))
+	cp "$work/build.log" "$work/ours.log"
 	build "$dir" --tag test -o "type=docker-archive,dest=$dir/image.tar" >/dev/null || true
 	"${podman[@]}" load -qi "$dir/image.tar" >/dev/null
 	rm "$dir/image.tar"
-	times+=("$label" "$((theirs / 10)).$((theirs % 10)) s, $(size_of localhost/theirs)" "$((ours / 10)).$((ours % 10)) s, $(size_of localhost/environment:test)")
+	times+=("$label" "$((theirs / 10)).$((theirs % 10)) s, $(size_of localhost/theirs "$final")" "$((ours / 10)).$((ours % 10)) s, $(size_of localhost/environment:test "$final")")
 }
 
-# size_of IMAGE: what it adds to the image that it starts from.
+# size_of IMAGE FINAL: what it adds to the image that it starts from.
 size_of() {
 	local all final
 	all=$("${podman[@]}" image inspect -f '{{.Size}}' "$1")
-	final=$("${podman[@]}" image inspect -f '{{.Size}}' localhost/final:test)
+	final=$("${podman[@]}" image inspect -f '{{.Size}}' "$2")
 	echo "$(((all - final) / 100000))" | sed -E 's/^(.)$/0\1/; s/(.)$/.\1 MB/'
 }
 

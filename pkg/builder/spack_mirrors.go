@@ -64,7 +64,7 @@ func (j *spackJob) mirrors() *mirrors {
 	if j.known == nil {
 		j.known = &mirrors{
 			b: j.run.b, step: j.step, env: j.run.opt.Env, secrets: j.run.opt.Secrets, variable: j.run.opt.Variable,
-			report: func(text string) { j.say("%s", text) }, down: map[string]error{},
+			report: func(text string) { j.say("%s", text) }, slow: j.warn, down: map[string]error{},
 		}
 	}
 	return j.known

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os/exec"
 	"strings"
+	"sync"
 
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -21,6 +22,10 @@ type mirrors struct {
 	secrets  map[string][]byte
 	variable func(name string) string
 	report   func(text string)
+	// slow is told once about each mirror that wants fewer requests, report
+	// the rest.
+	slow     func(text string)
+	slowOnes sync.Map
 	// down are the mirrors, by name, that did not answer: they are not asked
 	// again, which may take minutes.
 	down map[string]error
@@ -107,8 +112,18 @@ func held(ctx context.Context, c *buildcache.Cache) (map[string]bool, error) {
 func (m *mirrors) open(ctx context.Context, c spack.Connection) (*buildcache.Cache, error) {
 	return m.b.openRemote(ctx, c.URL, remoteOptions{
 		env: m.env, report: func(text string) { m.report(c.URL + ": " + text) },
+		slow: func(text string) { m.slowed(c.URL, text) },
 		credential: func() buildcache.Credential { return m.credential(c) },
 	})
+}
+
+// slowed tells of a mirror that wants fewer requests.
+func (m *mirrors) slowed(address, text string) {
+	tell := m.report
+	if _, known := m.slowOnes.LoadOrStore(address, true); !known && m.slow != nil {
+		tell = m.slow
+	}
+	tell("binary cache " + address + " makes the build slower: " + text)
 }
 
 func (m *mirrors) credential(c spack.Connection) buildcache.Credential {

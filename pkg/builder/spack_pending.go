@@ -166,6 +166,8 @@ type remoteOptions struct {
 	credential func() buildcache.Credential
 	env        map[string]string
 	report     func(string)
+	// slow is told, instead of report, that a server wants fewer requests.
+	slow func(string)
 }
 
 // openRemote opens a binary cache with given credentials or, where there are
@@ -183,5 +185,6 @@ func (b *Builder) openRemote(ctx context.Context, address string, opt remoteOpti
 		CertDir:  b.registries.CertDir,
 		Proxy:    proxyOf(opt.env),
 		Report:   opt.report,
+		Slow:     opt.slow,
 	})
 }

@@ -102,6 +102,42 @@ func TestSpackRegistryInTrouble(t *testing.T) {
 	}
 }
 
+// A registry that wants fewer requests makes the build slower, which is said
+// once; one that wants none for hours is gone on without.
+func TestSpackRegistryWantsFewerRequests(t *testing.T) {
+	f := registry.StartFront(t, registry.FrontOptions{RetryAfter: "1"})
+	p := newMirrorProject(t, f)
+	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=x"}
+	first := p.build().ok()
+	emptyBuildcache(t, p)
+	left := 4
+	f.Refuse(func(*http.Request) int {
+		if left--; left < 0 {
+			return 0
+		}
+		return http.StatusTooManyRequests
+	})
+	o := p.again().ok()
+	wantFromCache(t, o, map[string]bool{"base": true, "app": true})
+	if o.ImageID != first.ImageID {
+		t.Errorf("it is another image: %s, before %s", o.ImageID, first.ImageID)
+	}
+	if got := strings.Count(o.stderr, "warning: "); got != 1 {
+		t.Errorf("there are %d warnings, want one:\n%s", got, o.stderr)
+	}
+	o.says("makes the build slower", "429 Too Many Requests", "asks to wait 1s")
+
+	closed := registry.StartFront(t, registry.FrontOptions{RetryAfter: "7200"})
+	q := newMirrorProject(t, closed)
+	q.env = p.env
+	closed.Refuse(func(*http.Request) int { return http.StatusTooManyRequests })
+	o = q.build().ok()
+	o.says("asks to come back in 2h0m0s", "the build goes on without it", "pdibuild push --buildcache")
+	if got := strings.Count(o.stderr, "warning: binary cache"); got != 2 {
+		t.Errorf("there are %d warnings, want one for each direction:\n%s", got, o.stderr)
+	}
+}
+
 func refuseWrites(r *http.Request) int {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return 0

@@ -18,6 +18,8 @@ type FrontOptions struct {
 	// User and Password are what tokens for pushing are given for; pulling
 	// needs a token that everybody gets, as in public registries.
 	User, Password string
+	// RetryAfter is what answers of 429 say, in seconds; "" is nothing.
+	RetryAfter string
 }
 
 // A Front is a server in front of a real registry. It may ask for tokens, as
@@ -78,6 +80,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 	switch {
 	case status != 0:
+		if status == http.StatusTooManyRequests && f.opts.RetryAfter != "" {
+			w.Header().Set("Retry-After", f.opts.RetryAfter)
+		}
 		http.Error(w, http.StatusText(status), status)
 	case f.opts.User == "":
 		f.forward.ServeHTTP(w, r)

@@ -43,6 +43,9 @@ type Options struct {
 	// Report is told about repetitions and other things a human may want to
 	// know. It is called from several goroutines.
 	Report func(text string)
+	// Slow is told, instead of Report, about servers that answer that they
+	// are asked too much (429, 503, Retry-After).
+	Slow func(text string)
 }
 
 const (

@@ -47,6 +47,7 @@ type transport struct {
 	retries   int
 	wait      time.Duration
 	report    func(text string)
+	slow      func(text string)
 
 	mu    sync.Mutex
 	until map[string]time.Time // when a host may be asked again
@@ -72,7 +73,7 @@ func newTransport(opt Options) (*transport, error) {
 			ResponseHeaderTimeout: patience, // a registry may take long to store what it got
 			ExpectContinueTimeout: time.Second,
 		},
-		userAgent: opt.UserAgent, retries: opt.retries(), wait: opt.RetryWait, report: opt.Report,
+		userAgent: opt.UserAgent, retries: opt.retries(), wait: opt.RetryWait, report: opt.Report, slow: opt.Slow,
 		until: map[string]time.Time{},
 	}
 	if t.userAgent == "" {
@@ -80,6 +81,9 @@ func newTransport(opt Options) (*transport, error) {
 	}
 	if t.wait == 0 {
 		t.wait = firstWait
+	}
+	if t.slow == nil {
+		t.slow = t.report
 	}
 	return t, nil
 }
@@ -174,19 +178,25 @@ func (t *transport) judge(resp *http.Response, err error, attempt int) (time.Dur
 		if attempt >= t.retries {
 			return -1, nil
 		}
-		t.say("%s answers %s and asks to wait %s", resp.Request.URL.Host, resp.Status, asked)
+		sayTo(t.slow, "%s answers %s and asks to wait %s", resp.Request.URL.Host, resp.Status, asked)
 		return 0, nil // waitFor waits
 	}
 	if attempt >= t.retries {
 		return -1, nil
 	}
-	t.say("%s answers %s; trying again", resp.Request.URL.Host, resp.Status)
+	tell := t.report
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		tell = t.slow
+	}
+	sayTo(tell, "%s answers %s; trying again", resp.Request.URL.Host, resp.Status)
 	return backoff(t.wait, attempt), nil
 }
 
-func (t *transport) say(format string, args ...any) {
-	if t.report != nil {
-		t.report(fmt.Sprintf(format, args...))
+func (t *transport) say(format string, args ...any) { sayTo(t.report, format, args...) }
+
+func sayTo(tell func(text string), format string, args ...any) {
+	if tell != nil {
+		tell(fmt.Sprintf(format, args...))
 	}
 }
 
