@@ -41,6 +41,9 @@ build() { # DIRECTORY [FLAG…]: the id on stdout, the rest in build.log
 # explain shows why the last build failed.
 explain() { tail -n 40 "$work/build.log" >&2; }
 
+# fails COMMAND…: succeeds if the command does not.
+fails() { ! "$@" >/dev/null; }
+
 said() { grep -qE -- "$1" "$work/build.log"; }
 
 # make_base makes an image with this host's Spack in it, as Spack's own images
@@ -135,6 +138,7 @@ prepare() {
 cleanup() {
 	isle_down
 	slurm_down
+	mountpoint -q "$work/small" && umount "$work/small"
 	rm -rf "$work"
 }
 

@@ -34,6 +34,10 @@ test_pdi() {
 	check "it is built, and two ranks write an HDF5 file as user pdi" test -n "$first"
 	check "with packages from the cache it is the same image" test "$first" = "$(build "$dir" --tag test --no-cache)"
 	clean_image localhost/pdi:test
+	sed -i 's/libhdf5-openmpi-103-1, //' "$dir/pdibuild.yaml"
+	check "a final image that lacks a library is not made" fails build "$dir" --tag lacking
+	sed -n '/^pdibuild: /p' "$work/build.log" >&2
+	check "and its package is named" said 'error: .*libhdf5_openmpi.so.103 \(needed by .*, in package libhdf5-openmpi-103-1\)'
 }
 
 # The times and sizes of both ways, for PDI.

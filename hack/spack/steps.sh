@@ -79,6 +79,65 @@ test_compiler() {
 	check "it has built the other package" said 'hello@1.0.*gcc@15.2.0'
 }
 
+# Configuration that spack.yaml includes, and externals that a run step finds.
+test_scopes() {
+	say "Included configuration, and externals that the recipe finds"
+	local dir=$work/scopes
+	steps_project "$dir" '      - run: rm /root/.spack/packages.yaml && spack compiler find && spack external find --not-buildable cmake
+      - spack: {environment: spack.yaml, repos: [repo]}' '  - name: final
+    from: mmdebstrap:bookworm
+    steps:
+      - environment: builder
+      - check: mine && readlink -f "$(command -v mine)" | grep ^/opt/elsewhere/
+      - check: grep -A3 "\"external\"" /opt/spack-environment/spack.lock | grep "\"path\": *\"/usr\""'
+	mkdir -p "$dir/site" "$dir/more"
+	printf 'config: {install_tree: {root: /opt/elsewhere}}\n' >"$dir/site/config.yaml"
+	printf 'packages: {site1: {require: ["@1.0"]}}\n' >"$dir/more/packages.yaml"
+	printf 'spack:\n  view: true\n  include: [site, {path: more/packages.yaml}]\n  specs: [mine, cmake]\n' >"$dir/spack.yaml"
+	check "it is built" test -n "$(build "$dir" --tag test || explain)"
+	printf 'packages: {site1: {require: ["@2.0"]}}\n' >"$dir/more/packages.yaml"
+	build "$dir" --tag test >/dev/null && warn "a requirement of an included file was not heard"
+	check "a file that is included counts" said 'error: .*cannot concretize the environment'
+}
+
+# Lock files as this Spack writes them and, of the same content, as older ones
+# did: each is used.
+test_locks() {
+	say "Lock files of several versions"
+	local dir=$work/locks version
+	steps_project "$dir" '      - spack: {environment: spack.yaml, repos: [repo]}'
+	printf 'spack: {view: true, specs: [mine]}\n' >"$dir/spack.yaml"
+	check "one is written" test -n "$(build "$dir" --tag test --write-lock)" -a -s "$dir/spack.lock"
+	note "this Spack writes version $(sed -n 's/.*"lockfile-version": *\([0-9]*\).*/\1/p' "$dir/spack.lock")"
+	mv "$dir/spack.lock" "$dir/newest.lock"
+	for version in 4 5 6; do
+		older_lock "$version" <"$dir/newest.lock" >"$dir/spack.lock"
+		printf 'spack: {view: true, specs: [mine]} # %s %s\n' "$version" "$work" >"$dir/spack.yaml"
+		check "version $version is used" test -n "$(build "$dir" --tag test || explain)"
+		check "as it is, with the packages that are there" fails grep -E 'does not fit|Concretized|[1-9][0-9]* will compile' "$work/build.log"
+	done
+	older_lock 3 <"$dir/newest.lock" >"$dir/spack.lock"
+	check "version 3 is refused, with a hint" fails build "$dir" --tag test
+	check "that says why" said 'spack.lock.* has version 3 of the format'
+}
+
+# older_lock VERSION: a lock file from standard input as an older Spack has
+# written it: until 5, edges do not say that they are direct; until 4, they have
+# their types and nothing else.
+older_lock() {
+	python3 -c '
+import json, sys
+version, lock = int(sys.argv[1]), json.load(sys.stdin)
+lock["_meta"].update({"lockfile-version": version, "specfile-version": version - 1})
+for spec in lock["concrete_specs"].values():
+    for dep in spec.get("dependencies", []):
+        if version < 6:
+            dep["parameters"].pop("direct", None)
+        if version < 5:
+            dep["type"] = dep.pop("parameters")["deptypes"]
+json.dump(lock, sys.stdout)' "$1"
+}
+
 # Each kind of failure has its reason in the message, and the rest is built.
 test_reasons() {
 	say "Four broken packages, and one that is not"

@@ -107,7 +107,7 @@ func TestSpackRegistryInTrouble(t *testing.T) {
 func TestSpackRegistryWantsFewerRequests(t *testing.T) {
 	f := registry.StartFront(t, registry.FrontOptions{RetryAfter: "1"})
 	p := newMirrorProject(t, f)
-	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=x"}
+	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=a secret pass"}
 	first := p.build().ok()
 	emptyBuildcache(t, p)
 	left := 4
