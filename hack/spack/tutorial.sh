@@ -83,6 +83,8 @@ tutorial_runs() {
 	mkdir -p "$sources"
 	check "the service user is 1001" test "$(in_tutorial -- sh -c 'id -u; id -un' | tr '\n' ' ')" = "1001 pdi "
 	check "compilers are those of the recipe" test "$(in_tutorial -- sh -c 'echo $CC $CXX')" = "/usr/local/bin/gcc /usr/local/bin/g++"
+	check "its directories are its own" test "$(in_tutorial -- stat -c %U /opt/pdi /var/log/pdi /opt/tutorial/00_begin | sort | uniq -c | tr -s ' ')" = " 3 pdi"
+	check "the view has its second name" test "$(in_tutorial -- readlink /opt/view)" = /opt/views/view
 	check "the entrypoint activates" test "$(in_tutorial -- sh -c 'command -v pdirun')" = /opt/views/view/bin/pdirun
 	in_tutorial -v "$sources:/opt/pdi" -- sh -c 'cp -r /opt/tutorial/00_begin/solution /opt/pdi/ && cd /opt/pdi/solution && cmake -S . -B build && make -C build && id -un && mpirun -np 2 build/main' >"$work/run.log" 2>&1 || cat "$work/run.log" >&2
 	check "a program is compiled and run in a volume" test -s "$sources/solution/values1.h5"

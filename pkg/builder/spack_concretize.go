@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -86,10 +87,31 @@ func (j *spackJob) concretize(ctx context.Context) error {
 	if j.lock, err = spack.ParseLock(path.Join(j.dir, spack.LockFileName), j.lockData); err != nil {
 		return err
 	}
-	if j.in.lock != nil && !bytes.Equal(j.in.lock, j.lockData) {
+	if !j.fits(j.in.lock) {
 		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
 	}
 	return writeWhole(j.lockPath(), j.lockData)
+}
+
+// fits says whether the lock file beside the environment, if there is one, has
+// what Spack has come to. A newer Spack may write the same in another form.
+func (j *spackJob) fits(data []byte) bool {
+	if data == nil || bytes.Equal(data, j.lockData) {
+		return true
+	}
+	given, err := spack.ParseLock(spack.LockFileName, data)
+	if err != nil {
+		return false
+	}
+	roots := func(l *spack.Lock) []string {
+		var hashes []string
+		for _, r := range l.Roots {
+			hashes = append(hashes, r.Hash)
+		}
+		slices.Sort(hashes)
+		return slices.Compact(hashes)
+	}
+	return slices.Equal(roots(given), roots(j.lock))
 }
 
 // concretizeError says why there is nothing to install, and what to look at.
