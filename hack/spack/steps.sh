@@ -79,6 +79,28 @@ test_compiler() {
 	check "it has built the other package" said 'hello@1.0.*gcc@15.2.0'
 }
 
+# An image without Spack is lent one, from a directory and from a repository.
+test_lent() {
+	say "A Spack that is lent"
+	local dir=$work/lent
+	lent_spack "$dir" "path: $SPACK_ROOT"
+	check "it is built with a directory" test -n "$(build "$dir" --tag test || explain)"
+	clean_image localhost/lent:test
+	[ -d "$SPACK_ROOT/.git" ] || { skip "SPACK_ROOT is no git repository, so none is lent"; return 0; }
+	lent_spack "$dir" "git: \"file://$SPACK_ROOT#$(git -C "$SPACK_ROOT" rev-parse HEAD)\""
+	check "and with a commit of a repository" test -n "$(build "$dir" --tag test || explain)"
+}
+
+lent_spack() { # DIRECTORY SPACK
+	steps_project "$1" "      - run: rm -rf /opt/spack
+      - spack: {environment: spack.yaml, repos: [repo], spack: {$2}}" '  - name: final
+    from: mmdebstrap:bookworm
+    steps:
+      - environment: builder
+      - check: hello'
+	printf 'spack: {view: true, specs: [hello]}\n' >"$1/spack.yaml"
+}
+
 # Configuration that spack.yaml includes, and externals that a run step finds.
 test_scopes() {
 	say "Included configuration, and externals that the recipe finds"
