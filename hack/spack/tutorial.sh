@@ -33,6 +33,7 @@ test_tutorial() {
 	tutorial_without_secrets "$dir"
 	tutorial_runs
 	tutorial_with_secrets "$dir"
+	tutorial_with_podman
 	tutorial_is_clean
 	isle_down
 }
@@ -126,6 +127,20 @@ temporary_files_lack() {
 tutorial_layers() {
 	bin/pdibuild inspect --storage-root "$store" --format json "$TUTORIAL" |
 		python3 -c 'import json, sys; print("\n".join(l["diff_id"] for l in json.load(sys.stdin)["layers"] if "/root/tutorial" not in l["step"]))'
+}
+
+# Others pull the image by its name, and run it as the tutorial tells them.
+tutorial_with_podman() {
+	have podman || { skip "podman is not installed, so the image is not run with it"; return 0; }
+	local volume=$work/volume flags=(--network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096)
+	mkdir "$volume"
+	chown 1001 "$volume"
+	podman_up
+	check "podman pulls it" "${through[@]}" "${podman[@]}" pull -q --creds "tester:$isle_password" "$TUTORIAL"
+	"${podman[@]}" run --rm "${flags[@]}" -v "$volume:/opt/pdi" "$TUTORIAL" sh -c \
+		'cp -r /opt/tutorial/00_begin/solution /opt/pdi && cd /opt/pdi/solution && cmake -S . -B build && make -C build && mpirun -np 2 build/main' >"$work/run.log" 2>&1 || cat "$work/run.log" >&2
+	check "and runs it, with sources of the host" test "$(stat -c %u:%s "$volume/solution/values1.h5")" = "1001:$(stat -c %s "$work/sources/solution/values1.h5")"
+	podman_down
 }
 
 # The image has nothing of what made it.
