@@ -36,10 +36,10 @@ func resume(cmd *cobra.Command, args []string) string {
 // flagWords give a flag a value. One that may stand alone takes it only behind
 // an equals sign.
 func flagWords(f *pflag.Flag, value string) []string {
-	switch {
-	case f.NoOptDefVal == "":
+	switch f.NoOptDefVal {
+	case "":
 		return []string{"--" + f.Name, shellQuote(value)}
-	case f.NoOptDefVal == value:
+	case value:
 		return []string{"--" + f.Name}
 	default:
 		return []string{"--" + f.Name + "=" + shellQuote(value)}

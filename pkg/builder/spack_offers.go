@@ -112,7 +112,7 @@ func held(ctx context.Context, c *buildcache.Cache) (map[string]bool, error) {
 func (m *mirrors) open(ctx context.Context, c spack.Connection) (*buildcache.Cache, error) {
 	return m.b.openRemote(ctx, c.URL, remoteOptions{
 		env: m.env, report: func(text string) { m.report(c.URL + ": " + text) },
-		slow: func(text string) { m.slowed(c.URL, text) },
+		slow:       func(text string) { m.slowed(c.URL, text) },
 		credential: func() buildcache.Credential { return m.credential(c) },
 	})
 }
