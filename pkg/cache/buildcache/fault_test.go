@@ -335,7 +335,9 @@ func TestLargeFilesAreInterrupted(t *testing.T) {
 func TestMain(m *testing.M) {
 	src, dst := os.Getenv("BUILDCACHE_TEST_SRC"), os.Getenv("BUILDCACHE_TEST_DST")
 	if src == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		forgetPackages()
+		os.Exit(code)
 	}
 	from, err := Open(context.Background(), src, options())
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pdidev/pdibuild/test/registry"
@@ -24,16 +25,51 @@ type realSpack struct {
 
 func newSpack(t *testing.T, authority string) *realSpack {
 	t.Helper()
+	return spackWithTree(t, authority, "tree")
+}
+
+// newMaker is a Spack whose tree has a longer path than others': programs made
+// in it have room for those.
+func newMaker(t *testing.T, authority string) *realSpack {
+	t.Helper()
+	return spackWithTree(t, authority, "a-tree-"+strings.Repeat("with-a-long-name-", 8))
+}
+
+func spackWithTree(t *testing.T, authority, tree string) *realSpack {
+	t.Helper()
 	if os.Getenv("SPACK_ROOT") == "" {
 		t.Skip("SKIPPED: SPACK_ROOT names no Spack, so nothing is compared with the real one")
 	}
 	s := &realSpack{t: t, dir: t.TempDir(), authority: authority}
-	s.tree = filepath.Join(s.dir, "a-tree-of-this-test")
+	s.tree = filepath.Join(s.dir, tree)
 	repo, err := filepath.Abs("testdata/spack/spack_repo/pdib")
 	must(t, err)
 	writeFile(t, filepath.Join(s.dir, "user/config.yaml"), []byte("config: {install_tree: {root: '"+s.tree+"'}, build_stage: ['"+s.dir+"/stage'], source_cache: '"+s.dir+"/sources', misc_cache: '"+s.dir+"/misc'}\n"))
 	writeFile(t, filepath.Join(s.dir, "user/repos.yaml"), []byte("repos: {pdib: '"+repo+"'}\n"))
+	s.shareWhatIsKnownOfPackages()
 	return s
+}
+
+// knownOfPackages is where the Spacks of all tests keep what they have found out
+// about the packages that there are: each of them would take half a minute for
+// it. What they know of mirrors is not there.
+var knownOfPackages = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "pdibuild-test-spack-") })
+
+func (s *realSpack) shareWhatIsKnownOfPackages() {
+	shared, err := knownOfPackages()
+	must(s.t, err)
+	must(s.t, os.MkdirAll(filepath.Join(s.dir, "misc"), 0o755))
+	for _, name := range []string{"providers", "tags", "patches"} {
+		must(s.t, os.MkdirAll(filepath.Join(shared, name), 0o755))
+		must(s.t, os.Symlink(filepath.Join(shared, name), filepath.Join(s.dir, "misc", name)))
+	}
+}
+
+// forgetPackages removes what the Spacks of all tests have shared.
+func forgetPackages() {
+	if shared, err := knownOfPackages(); err == nil {
+		_ = os.RemoveAll(shared)
+	}
 }
 
 // run runs Spack and returns its standard output.
@@ -55,7 +91,7 @@ func (s *realSpack) run(args ...string) string {
 // registry has to speak TLS: Spack does not look for an index at oci+http.
 func TestRealSpack(t *testing.T) {
 	addr, authority := withTLS(t, registry.Start(t, registry.Options{}))
-	maker := newSpack(t, authority)
+	maker := newMaker(t, authority)
 	made := map[string]string{"directory": "file://" + t.TempDir() + "/made", "registry": "oci://" + addr + "/made"}
 	maker.run("install", "pdib-app")
 	hash := strings.TrimSpace(maker.run("find", "--format", "{hash}", "pdib-app"))
