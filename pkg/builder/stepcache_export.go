@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -64,14 +65,10 @@ func (r *run) exportTo(ctx context.Context, to StepCache) (sent, had int, err er
 		}
 		begun[s.key] = true
 		g.Go(func() error {
-			rec, err := r.b.steps.Get(s.key)
-			if errors.Is(err, cache.ErrUnknown) {
-				return nil // it has no result, or its layers were not needed and are not here
+			isNew, err := r.exportFinished(ctx, s.key, to)
+			if errors.Is(err, errNoStep) {
+				return nil // it was not finished
 			}
-			if err != nil {
-				return err
-			}
-			isNew, err := r.exportStep(ctx, s.key, rec, to)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if err == nil && isNew {
@@ -95,34 +92,79 @@ func (r *run) chain() map[string]bool {
 	return stages
 }
 
-// exportStep sends one step unless it is there.
-func (r *run) exportStep(ctx context.Context, key string, rec cache.Record, to StepCache) (sent bool, err error) {
-	dst, err := to.reference(key)
-	if err != nil {
-		return false, err
+// exportFinished sends one step unless it is there: from the store or, if its
+// layers were not needed here, from the cache that has them.
+func (r *run) exportFinished(ctx context.Context, key string, to StepCache) (sent bool, err error) {
+	rec, unknown := r.b.steps.Get(key)
+	if unknown != nil && !errors.Is(unknown, cache.ErrUnknown) {
+		return false, unknown
 	}
-	sys := r.b.systemContext("")
 	if found, err := r.b.findStep(ctx, to, key); err == nil {
 		return false, found.src.Close()
 	}
+	if unknown == nil {
+		return true, r.exportStep(ctx, key, rec, to)
+	}
+	found := r.caches.find(ctx, key)
+	if found == nil {
+		return false, errNoStep
+	}
+	return true, r.passOn(ctx, found, to)
+}
+
+// passOn copies a step from one cache to another as it is.
+func (r *run) passOn(ctx context.Context, found *remoteStep, to StepCache) error {
+	src, err := found.from.reference(found.key)
+	if err != nil {
+		return err
+	}
+	dst, err := to.reference(found.key)
+	if err != nil {
+		return err
+	}
+	note, err := json.Marshal(found.note)
+	if err != nil {
+		return err
+	}
+	if err := r.withoutSecrets(note, found.note.Text); err != nil {
+		return err
+	}
+	return r.sendStep(ctx, r.b.systemContext(""), src, dst)
+}
+
+// withoutSecrets says that what is noted about a step holds a secret.
+func (r *run) withoutSecrets(note []byte, step string) error {
+	if hit, ok := r.secrets.Find(note); ok {
+		return fmt.Errorf("the value of secret %q is in what is noted about '%s' (%s): it is not sent", hit.ID, step, hit.Form)
+	}
+	return nil
+}
+
+// exportStep sends one step of the store.
+func (r *run) exportStep(ctx context.Context, key string, rec cache.Record, to StepCache) error {
+	dst, err := to.reference(key)
+	if err != nil {
+		return err
+	}
+	sys := r.b.systemContext("")
 	if err := setCompression(sys, dst, PushOptions{Compression: r.opt.CacheCompression}); err != nil {
-		return false, err
+		return err
 	}
 	store, err := is.Transport.NewStoreReference(r.b.store, nil, key)
 	if err != nil {
-		return false, err
+		return err
 	}
 	image, err := r.b.stepImage(key, rec, store)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if hit, ok := r.secrets.Find(image.config); ok {
-		return false, fmt.Errorf("the value of secret %q is in what is noted about '%s' (%s): it is not sent", hit.ID, rec.Text, hit.Form)
+	if err := r.withoutSecrets(image.config, rec.Text); err != nil {
+		return err
 	}
-	return true, r.sendStep(ctx, sys, image, dst)
+	return r.sendStep(ctx, sys, image, dst)
 }
 
-func (r *run) sendStep(ctx context.Context, sys *types.SystemContext, image *stepImage, dst types.ImageReference) error {
+func (r *run) sendStep(ctx context.Context, sys *types.SystemContext, image, dst types.ImageReference) error {
 	if _, err := r.b.copyImage(ctx, sys, image, dst, &copy.Options{}); err != nil {
 		return fmt.Errorf("send step: %w", err)
 	}
