@@ -1,7 +1,10 @@
 package builder
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +52,33 @@ func TestDamagedPackagesAreDroppedAndSaidOnce(t *testing.T) {
 	}
 	if dropped, err := b.soundPackages(t.Context(), keysOf(manifests)); err != nil || len(dropped) > 0 {
 		t.Errorf("the second time: %v, %v", dropped, err)
+	}
+}
+
+// A damaged source archive is dropped with one line, and what is sound, or has
+// no digest in its name, stays.
+func TestDamagedSourcesAreDroppedAndSaidOnce(t *testing.T) {
+	b := &Builder{cacheDir: t.TempDir()}
+	dir := filepath.Join(b.spackCache("sources"), "_source-cache/archive/ab")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sound := fmt.Sprintf("%x.tar.gz", sha256.Sum256([]byte("sound")))
+	damaged := fmt.Sprintf("%x.tar.gz", sha256.Sum256([]byte("whole")))
+	for name, text := range map[string]string{sound: "sound", damaged: "who", "patch-1": "anything"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		b.soundSources()
+	}
+	if said := strings.Join(b.notices.texts, "\n"); len(b.notices.texts) != 1 || !strings.Contains(said, damaged) {
+		t.Errorf("said: %s", said)
+	}
+	left, err := filepath.Glob(dir + "/*")
+	if err != nil || len(left) != 2 || strings.Contains(strings.Join(left, " "), damaged) {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

@@ -73,13 +73,17 @@ func (b *Builder) verifyEntry(e *CacheEntry) (known bool, wrong error) {
 	case CacheDownload:
 		return true, sameDigest(e.path, e.ID)
 	case CacheSource:
-		// Spack names archives after their SHA-256.
-		want, _, _ := strings.Cut(filepath.Base(e.path), ".")
-		if sha256Name.MatchString(want) {
+		if want, ok := sourceDigest(e.path); ok {
 			return true, sameDigest(e.path, want)
 		}
 	}
 	return false, nil
+}
+
+// sourceDigest is the SHA-256 after which Spack has named a source archive.
+func sourceDigest(file string) (sum string, ok bool) {
+	sum, _, _ = strings.Cut(filepath.Base(file), ".")
+	return sum, sha256Name.MatchString(sum)
 }
 
 func sameDigest(file, want string) error {

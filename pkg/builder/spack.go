@@ -58,8 +58,10 @@ type spackJob struct {
 	// indexes are mirrors with nothing but the index of one of the
 	// environment's.
 	indexes map[string]any
-	// have are the hashes of the packages in the local binary cache.
-	have map[string]bool
+	// have are the hashes of the packages in the local binary cache,
+	// thereAlready those that need not be installed, with their prefixes.
+	have         map[string]bool
+	thereAlready map[string]string
 	// packages follows the installation.
 	packages *packageWatch
 	// report and request are those of the last command; the report has the

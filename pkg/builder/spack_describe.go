@@ -93,7 +93,7 @@ func (j *spackJob) there(ctx context.Context) (map[string]string, error) {
 	if err := j.addPrefixes(found, j.installRoot()); err != nil {
 		return nil, err
 	}
-	if len(j.step.Upstreams) == 0 && j.in.env.Section("upstreams") == nil && !j.in.scopesHave("upstreams.yaml") {
+	if !j.in.mayHaveUpstreams(j.step) {
 		return found, nil // to ask Spack takes seconds
 	}
 	trees, err := j.upstreams(ctx)

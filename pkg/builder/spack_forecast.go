@@ -18,8 +18,8 @@ type SpackForecast struct {
 	// or because it was concretized before. Hint says what makes it known.
 	Known bool   `json:"known"`
 	Hint  string `json:"hint,omitempty"`
-	// Specs is how many packages are to be installed, externals not counted:
-	// what runs, and what building the rest of it needs.
+	// Specs is how many packages are to be installed, externals and packages of
+	// upstreams not counted: what runs, and what building the rest of it needs.
 	Specs int `json:"specs"`
 	// Cached of them are in the local binary cache or at a mirror, and have
 	// Bytes; FetchBytes of these have to be fetched from mirrors.
@@ -41,7 +41,11 @@ func (f *SpackForecast) String() string {
 	if f.FetchBytes > 0 && f.FetchBytes < f.Bytes {
 		text += ", " + bytesText(f.FetchBytes) + " of it at a mirror"
 	}
-	return text + fmt.Sprintf("), %d will compile", len(f.Compile))
+	text += fmt.Sprintf("), %d will compile", len(f.Compile))
+	if f.Hint != "" {
+		text += " (" + f.Hint + ")"
+	}
+	return text
 }
 
 // bytesText is a size as people say it.
@@ -115,23 +119,43 @@ func (m *mirrors) forecast(ctx context.Context, step *PlannedStep) (*SpackForeca
 	if err != nil {
 		return nil, err
 	}
-	f := foretell(lock, offers)
+	there, known := m.b.readThere(step.Key)
+	f := foretell(lock, offers, there)
+	if !known && step.spack.mayHaveUpstreams(m.step) {
+		f.Hint = "packages of its upstreams are counted, too: the first build looks which these have"
+	}
 	for _, t := range trouble {
 		f.Trouble = append(f.Trouble, fmt.Sprintf("%s (%s): %v", t.mirror.Name, t.mirror.Fetch.URL, t.err))
 	}
-	return f, m.weigh(ctx, f, lock, offers)
+	return f, m.weigh(ctx, f, missing(lock, offers, there), offers)
 }
 
-// foretell says what is compiled, given what caches have.
-func foretell(lock *spack.Lock, offers []*offer) *SpackForecast {
+// offered are the packages that any of the caches has.
+func offered(offers []*offer) map[string]bool {
 	all := map[string]bool{}
 	for _, o := range offers {
 		for hash := range o.has {
 			all[hash] = true
 		}
 	}
+	return all
+}
+
+// missing are the packages of the lock that have to be installed: those that are
+// needed, given what caches have, and are not there.
+func missing(lock *spack.Lock, offers []*offer, there map[string]string) []*spack.Spec {
+	ready := offered(offers)
+	for hash := range there {
+		ready[hash] = true
+	}
+	return slices.DeleteFunc(needed(lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
+}
+
+// foretell says what is compiled, given what caches have and what is there.
+func foretell(lock *spack.Lock, offers []*offer, there map[string]string) *SpackForecast {
+	all := offered(offers)
 	f := &SpackForecast{Known: true}
-	for _, s := range needed(lock, all) {
+	for _, s := range missing(lock, offers, there) {
 		f.Specs++
 		if all[s.Hash] {
 			f.Cached++
@@ -143,17 +167,13 @@ func foretell(lock *spack.Lock, offers []*offer) *SpackForecast {
 	return f
 }
 
-// weigh adds the sizes: of each package in the first cache that has it.
-func (m *mirrors) weigh(ctx context.Context, f *SpackForecast, lock *spack.Lock, offers []*offer) error {
-	all, counted := map[string]bool{}, map[string]bool{}
-	for _, o := range offers {
-		for hash := range o.has {
-			all[hash] = true
-		}
-	}
+// weigh adds the sizes of what is missing: of each package in the first cache
+// that has it.
+func (m *mirrors) weigh(ctx context.Context, f *SpackForecast, specs []*spack.Spec, offers []*offer) error {
+	counted := map[string]bool{}
 	for _, o := range offers {
 		var filters []buildcache.Filter
-		for _, s := range needed(lock, all) {
+		for _, s := range specs {
 			if o.has[s.Hash] && !counted[s.Hash] {
 				counted[s.Hash] = true
 				filters = append(filters, buildcache.Filter{Hash: s.Hash})

@@ -105,6 +105,11 @@ func (in *spackInputs) addFiles(p *Plan, list *[]spackFiles, source, target stri
 	return src.key
 }
 
+// mayHaveUpstreams reports whether the recipe says anything about upstreams.
+func (in *spackInputs) mayHaveUpstreams(step recipe.SpackInstall) bool {
+	return len(step.Upstreams) > 0 || in.env.Section("upstreams") != nil || in.scopesHave("upstreams.yaml")
+}
+
 // scopesHave reports whether a scope of the recipe has a file of this name.
 func (in *spackInputs) scopesHave(name string) bool {
 	return slices.ContainsFunc(in.scopes, func(f spackFiles) bool {

@@ -35,11 +35,7 @@ func (j *spackJob) install(ctx context.Context) error {
 		return err
 	}
 	jobs := j.jobs()
-	there, err := j.there(ctx)
-	if err != nil {
-		return err
-	}
-	j.packages = newPackageWatch(j, there)
+	j.packages = newPackageWatch(j, j.thereAlready)
 	for {
 		j.packages.restart(j.packagesAtOnce(jobs))
 		failures, err := j.tryInstall(ctx, jobs)

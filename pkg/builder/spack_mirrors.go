@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -37,8 +38,15 @@ func (j *spackJob) fetch(ctx context.Context) error {
 			return err
 		}
 	}
-	f := foretell(j.lock, offers)
-	if err := m.weigh(ctx, f, j.lock, offers); err != nil {
+	if err := j.lookWhatIsThere(ctx); err != nil {
+		return err
+	}
+	f := foretell(j.lock, offers, j.thereAlready)
+	if len(f.Compile) > 0 {
+		j.run.b.soundSources()
+		j.run.b.notices.tell(j.run.emit)
+	}
+	if err := m.weigh(ctx, f, missing(j.lock, offers, j.thereAlready), offers); err != nil {
 		return err
 	}
 	e := j.event(EventForecast)
@@ -74,6 +82,10 @@ func (j *spackJob) mirrors() *mirrors {
 func (j *spackJob) mirrorTrouble(op, name, address string, err error) error {
 	if j.step.Buildcache != nil && j.step.Buildcache.Required {
 		return &RegistryError{Op: op, Image: address, Err: err, Hint: "the recipe says that this binary cache is required; 'required: false' goes on without it"}
+	}
+	var nobody *buildcache.NoCredentialError
+	if errors.As(err, &nobody) {
+		err = fmt.Errorf("%w (secrets in the step's 'buildcache', variables in the mirror's access_pair, or 'podman login %s' give them)", err, nobody.Host)
 	}
 	consequence := "the build goes on without it"
 	if op == "push" {
@@ -116,11 +128,8 @@ func (b *Builder) localBuildcache(ctx context.Context) (*buildcache.Cache, error
 
 // fetchFrom copies what is needed, this mirror has and the local cache lacks.
 func (j *spackJob) fetchFrom(ctx context.Context, from, local *offer) error {
-	all := map[string]bool{}
-	maps.Copy(all, from.has)
-	maps.Copy(all, local.has)
 	var hashes []string
-	for _, s := range needed(j.lock, all) {
+	for _, s := range missing(j.lock, []*offer{from, local}, j.thereAlready) {
 		if from.has[s.Hash] && !local.has[s.Hash] {
 			hashes = append(hashes, s.Hash)
 		}

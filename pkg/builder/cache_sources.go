@@ -1,0 +1,56 @@
+package builder
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+)
+
+// soundSources drops source archives that are not what their names say: Spack
+// would notice it, too, but has nothing to say of it, or fails. Archives that
+// nobody has touched since they were looked at are not read again. Trouble here
+// costs nothing: Spack checks what it uses.
+func (b *Builder) soundSources() {
+	dir := b.spackCache("sources")
+	entries, err := allFiles(dir, CacheSource)
+	if err != nil {
+		return
+	}
+	known := cache.OpenContents(filepath.Join(b.cacheDir, "contents"), dir)
+	for _, e := range entries {
+		want, ok := sourceDigest(e.path)
+		if !ok {
+			continue
+		}
+		if got, err := knownSHA256(known, e.path); err != nil || got == want {
+			continue
+		}
+		if err := os.Remove(e.path); err == nil {
+			b.notices.add(fmt.Sprintf("source archive %s is damaged; it was dropped, and is fetched again", filepath.Base(e.path)))
+		}
+	}
+	_ = known.Save() // then they are read again
+}
+
+// knownSHA256 is the digest of a file, from memory if nobody has touched it.
+func knownSHA256(known *cache.Contents, name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	sum, ok := known.Get(before)
+	if !ok {
+		if sum, err = readSHA256(f); err != nil {
+			return "", err
+		}
+		known.Put(f, before, sum)
+	}
+	return fmt.Sprintf("%x", sum), nil
+}
