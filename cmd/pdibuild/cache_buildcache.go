@@ -48,6 +48,7 @@ type cacheFlags struct {
 	authFile, creds, certDir, caFile string
 	tlsVerify                        bool
 	jobs                             int
+	chunkSize                        string
 	quiet                            bool
 	format                           string
 
@@ -70,12 +71,23 @@ func (c *cacheFlags) add(cmd *cobra.Command) {
 	complete(cmd, "format", "table", "json")
 }
 
+// addUpload adds what is about sending blobs alone.
+func (c *cacheFlags) addUpload(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.chunkSize, "chunk-size", "", "send blobs to a registry in pieces of `size`, such as 16MB, for registries and proxies that take no more at once (default: in one piece, and in pieces of 8 MiB where that is refused)")
+}
+
 // options makes the library's options; it may ask for a password. Creds is
 // --creds or one that is for this cache alone.
 func (c *cacheFlags) options(a *app, creds string) (buildcache.Options, error) {
 	opt := buildcache.Options{
 		CAFile: c.caFile, CertDir: c.certDir, Insecure: !c.tlsVerify, Jobs: c.jobs,
 		Proxy: http.ProxyFromEnvironment,
+	}
+	if c.chunkSize != "" {
+		var err error
+		if opt.ChunkSize, err = parseSize(c.chunkSize); err != nil || opt.ChunkSize <= 0 {
+			return opt, usagef("write such as --chunk-size 16MB", "--chunk-size %q is no size of a piece", c.chunkSize)
+		}
 	}
 	if !c.quiet {
 		opt.Report = func(text string) { a.note("%s", text) }
@@ -207,6 +219,10 @@ func cacheError(err error) error {
 		return err
 	}
 	registry := &builder.RegistryError{Op: "ask", Image: host, Err: err}
+	var nobody *buildcache.NoCredentialError
+	if errors.As(err, &nobody) {
+		registry.Hint = fmt.Sprintf("log in with 'podman login %s', or give --creds USER, which asks for the password, or --authfile FILE", host)
+	}
 	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		registry.Hint = "the server does not speak HTTPS; write oci+http:// or http:// if that is to be"
 	}

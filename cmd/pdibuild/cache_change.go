@@ -72,6 +72,7 @@ func newBuildcacheCopy(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&flags.sourceCreds, "src-creds", "", "`user[:password]` for SOURCE alone")
 	f.StringVar(&flags.destCreds, "dest-creds", "", "`user[:password]` for DESTINATION alone")
+	flags.addUpload(cmd)
 	flags.choice.add(cmd)
 	flags.ring.add(cmd, "that packages of SOURCE have to be signed with; others are not copied")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would be copied, and copy nothing")

@@ -55,6 +55,7 @@ func newBuildcachePush(a *app) *cobra.Command {
 		})
 	}
 	flags.add(cmd)
+	flags.addUpload(cmd)
 	flags.choice.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&flags.fromDB, "from-db", "", "`directory`: all that is installed in this install tree, which has .spack-db in it")

@@ -60,11 +60,13 @@ func TestBuildcacheInRegistryWithPassword(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{"no password", "", []string{"copy", dir, address}, codeRegistry, "", "hint: check the name and the network; log in with 'podman login " + addr + "'"},
+		{"no password", "", []string{"copy", dir, address}, codeRegistry, "", addr + " wants a user and a password, and none were given for it\npdibuild: hint: log in with 'podman login " + addr + "', or give --creds USER"},
 		{"wrong password", "", []string{"copy", "--creds", "ann:wrong", dir, address}, codeRegistry, "", "401"},
 		{"typed password", "", []string{"copy", "--creds", "ann", dir, address}, 0, zlibHash + "\n", "1 packages copied, 0 were there"},
 		{"for the destination", "", []string{"copy", "--dest-creds", "ann:typed", dir, address}, 0, "", "0 packages copied, 1 were there"},
 		{"for the source", "", []string{"copy", "--src-creds", "ann:typed", address, t.TempDir()}, 0, zlibHash + "\n", ""},
+		{"in pieces", auth, []string{"copy", "--chunk-size", "100B", dir, address + "-in-pieces"}, 0, zlibHash + "\n", "1 packages copied"},
+		{"pieces of nothing", auth, []string{"copy", "--chunk-size", "0", dir, address}, codeUsage, "", "hint: write such as --chunk-size 16MB"},
 		{"--authfile", "", []string{"verify", "--deep", "--authfile", auth, address}, 0, "", "1 packages, 2 blobs"},
 		{"REGISTRY_AUTH_FILE", auth, []string{"ls", address}, 0, "zlib@1.3.1", ""},
 		{"prune", auth, []string{"prune", "--older-than", "0d", address}, 0, zlibHash + "\n", "1 packages removed, 0 stay"},

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 
 	"github.com/opencontainers/go-digest"
-	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -81,6 +79,14 @@ func (e *StatusError) Error() string {
 	return text
 }
 
+// A NoCredentialError says that a registry asks who is there, and that nobody
+// has told.
+type NoCredentialError struct{ Host string }
+
+func (e *NoCredentialError) Error() string {
+	return e.Host + " wants a user and a password, and none were given for it"
+}
+
 // Remote says that err is a server's refusal, or that no server could be
 // reached: it is not about what a cache holds, nor about this host. The host is
 // the server's, where the error tells.
@@ -90,10 +96,13 @@ func Remote(err error) (host string, remote bool) {
 		response *errcode.ErrorResponse
 		request  *url.Error
 		network  net.Error
+		nobody   *NoCredentialError
 	)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return "", false
+	case errors.As(err, &nobody):
+		return nobody.Host, true
 	case errors.As(err, &status):
 		return hostOf(status.URL), true
 	case errors.As(err, &response):
@@ -101,16 +110,8 @@ func Remote(err error) (host string, remote bool) {
 	case errors.As(err, &request):
 		return hostOf(request.URL), true
 	}
-	if errors.Is(err, auth.ErrBasicCredentialNotFound) { // its text alone says whose
-		if m := inText.FindStringSubmatch(err.Error()); m != nil {
-			host = m[1]
-		}
-		return host, true
-	}
 	return "", errors.As(err, &network)
 }
-
-var inText = regexp.MustCompile(`"https?://([^/"]+)/`)
 
 func hostOf(address string) string {
 	u, err := url.Parse(address)

@@ -63,12 +63,24 @@ func newRepository(address string, plain bool, t *transport, creds CredentialFun
 	}
 	return &repository{
 		remote: &remote.Repository{
-			Client: client, Reference: reference, PlainHTTP: plain,
+			Client: &askedClient{client}, Reference: reference, PlainHTTP: plain,
 			ManifestMediaTypes: []string{ocispec.MediaTypeImageManifest, dockerManifest},
 			MaxMetadataBytes:   maxManifest, SkipReferrersGC: true,
 		},
 		t: t, fallback: fallbackChunk,
 	}, nil
+}
+
+// An askedClient says whose credential is missing.
+type askedClient struct{ *auth.Client }
+
+// Do implements remote.Client.
+func (c *askedClient) Do(req *http.Request) (*http.Response, error) {
+	resp, err := c.Client.Do(req)
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return nil, &NoCredentialError{Host: req.URL.Host}
+	}
+	return resp, err
 }
 
 // found makes ErrNotFound of the client's.
