@@ -35,6 +35,7 @@ test_tutorial() {
 	tutorial_with_secrets "$dir"
 	tutorial_with_podman
 	tutorial_is_clean
+	tutorial_on_a_fresh_runner "$dir"
 	isle_down
 }
 
@@ -146,4 +147,31 @@ tutorial_with_podman() {
 # The image has nothing of what made it.
 tutorial_is_clean() {
 	clean_image "$TUTORIAL"
+}
+
+# A runner with an empty disk builds it three times: with nothing, with the binary
+# cache, and with finished steps. How long that takes is printed.
+tutorial_on_a_fresh_runner() {
+	local old=$store steps=type=registry,ref=127.0.0.1:5000/steps
+	say "The tutorial on a fresh runner"
+	build "$1" --tag HPCAsia2026 --tls-verify=false --cache-to "$steps,mode=max" >/dev/null || explain
+	check "its steps are sent to a step cache" said 'step cache .*: [1-9][0-9]* steps sent, 0 were there'
+	store=$work/runner
+	on_an_empty_disk "without a cache" "$1"
+	check "everything is compiled" said ', 0 are in the cache .*, [1-9][0-9]* will compile'
+	OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password on_an_empty_disk "with the binary cache" "$1"
+	check "nothing is compiled" said ', 0 will compile'
+	on_an_empty_disk "with --cache-from" "$1" --cache-from "$steps"
+	check "no step is run" said ' 0 executed'
+	check "it is the same image" test "$runner_id" = "$tutorial_id"
+	rm -rf "$store"
+	store=$old
+}
+
+on_an_empty_disk() { # WHAT DIRECTORY [FLAG…]
+	local what=$1 dir=$2
+	shift 2
+	rm -rf "$store"
+	runner_id=$(build "$dir" --tag HPCAsia2026 --tls-verify=false "$@") || explain
+	note "^ an empty disk, $what: $(du -sh --apparent-size "$store" | cut -f1) in the store then"
 }
