@@ -40,7 +40,7 @@ func (c *copier) toDirectory(ctx context.Context, m *manifest, doc *document) er
 		return err
 	}
 	s := doc.root()
-	return c.w.commit(ctx, ref{s.Hash, v3Key(s)}, &manifest{raw: raw, date: m.date})
+	return c.commit(ctx, s, ref{s.Hash, v3Key(s)}, &manifest{raw: raw, date: m.date})
 }
 
 // packSpec makes the spec file of layout 3 of another's: what is about the
@@ -183,7 +183,7 @@ func (c *copier) commitImage(ctx context.Context, m *manifest, doc *document, la
 	if err != nil {
 		return err
 	}
-	return c.w.commit(ctx, ref{s.Hash, tagOf(s)}, &manifest{raw: image, mediaType: ocispec.MediaTypeImageManifest})
+	return c.commit(ctx, s, ref{s.Hash, tagOf(s)}, &manifest{raw: image, mediaType: ocispec.MediaTypeImageManifest})
 }
 
 // layer brings the archive of a package to the registry, once.

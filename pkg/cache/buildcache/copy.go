@@ -123,6 +123,11 @@ type copier struct {
 	opt      CopyOptions
 	from, to *catalog
 
+	// order is where packages stand among those to copy, arrived is closed when
+	// they have been dealt with.
+	order   map[string]int
+	arrived []chan struct{}
+
 	mu      sync.Mutex
 	blobs   map[digest.Digest]*transfer
 	layers  map[string]*layerCall
@@ -158,13 +163,20 @@ func (c *copier) run(ctx context.Context) error {
 		return err
 	}
 	c.total = len(selected)
+	c.order, c.arrived = map[string]int{}, make([]chan struct{}, len(selected))
+	for i, s := range selected {
+		c.order[s.Hash], c.arrived[i] = i, make(chan struct{})
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(c.src.jobs, c.dst.jobs))
-	for _, s := range selected {
+	for i, s := range selected {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(func() error { return c.one(groupCtx, s) })
+		group.Go(func() error {
+			defer close(c.arrived[i])
+			return c.one(groupCtx, s)
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -287,11 +299,28 @@ func (c *copier) transfer(ctx context.Context, s *Spec) error {
 				return err
 			}
 		}
-		return c.w.commit(ctx, r, m)
+		return c.commit(ctx, s, r, m)
 	case kindOf(c.dst.reader) == kindRegistry:
 		return c.toRegistry(ctx, m, doc)
 	}
 	return c.toDirectory(ctx, m, doc)
+}
+
+// commit makes a package appear, once what it links and runs with is there.
+func (c *copier) commit(ctx context.Context, s *Spec, r ref, m *manifest) error {
+	for _, d := range s.Dependencies {
+		// What stands before s was begun before it, so that it comes to its end.
+		i, ok := c.order[d.Hash]
+		if !ok || !d.Runtime() || i >= c.order[s.Hash] {
+			continue
+		}
+		select {
+		case <-c.arrived[i]:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return c.w.commit(ctx, r, m)
 }
 
 // The kinds of caches whose manifests are alike.

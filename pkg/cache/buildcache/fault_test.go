@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -353,12 +354,39 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-func TestCopyIsKilledTenTimes(t *testing.T) {
-	root := newV3(t, stored()...)
+// slowServer serves a directory, large files slowly.
+func slowServer(t *testing.T, root string) *httptest.Server {
+	t.Helper()
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.FileServerFS(os.DirFS(root)).ServeHTTP(&slowWriter{w}, r)
 	}))
 	t.Cleanup(slow.Close)
+	return slow
+}
+
+// A package appears behind what it links and runs with, however small it is and
+// however large that is.
+func TestCopyBringsDependenciesFirst(t *testing.T) {
+	slow := slowServer(t, newV3(t, stored()...))
+	_, address := repo(t, registry.Options{}, "a")
+	for _, dst := range []string{filepath.Join(t.TempDir(), "cache"), address} {
+		var order []string
+		var mu sync.Mutex
+		copyAll(t, open(t, slow.URL), open(t, dst), CopyOptions{Progress: func(e CopyEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, e.Package.Name)
+		}})
+		at := func(name string) int { return slices.Index(order, name) }
+		if len(order) != len(stored()) || at("zlib") > at("hdf5") || at("hdf5") > at("app") || at("zlib") > at("py-tool") {
+			t.Errorf("%s: packages appear as %q", dst, order)
+		}
+	}
+}
+
+func TestCopyIsKilledTenTimes(t *testing.T) {
+	root := newV3(t, stored()...)
+	slow := slowServer(t, root)
 	to := filepath.Join(t.TempDir(), "cache")
 	killed, leftovers := 0, 0
 	for i := range 10 {
