@@ -106,6 +106,9 @@ func printInfo(w io.Writer, info *buildcache.Info) error {
 	line("date", "%s", orDash(!info.Date.IsZero(), info.Date.Format(time.RFC3339)))
 	line("location", "%s", info.Location)
 	line("archive", "%s, %s", info.Archive.Digest, size(info.Archive.Size))
+	if info.Problem != "" {
+		line("problem", "%s", info.Problem)
+	}
 	line("signed", "%v", info.Signed)
 	line("in the index", "%v", info.Indexed)
 	missing := map[string]bool{}

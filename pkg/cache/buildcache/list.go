@@ -2,6 +2,7 @@ package buildcache
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,8 +116,18 @@ func (c *Cache) Info(ctx context.Context, hash string) (*Info, error) {
 	}
 	g.learn(doc)
 	s := doc.root()
+	problem := ""
+	if looker, ok := c.reader.(stater); ok {
+		_, err := looker.stat(ctx, m.archive)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, fmt.Errorf("%s: %w", c, blobError(m.archive.Digest, err))
+		}
+		if err != nil {
+			problem = "its archive is not there"
+		}
+	}
 	return &Info{
-		Package:  Package{Spec: *s, Size: m.archive.Size, Date: m.date},
+		Package:  Package{Spec: *s, Size: m.archive.Size, Date: m.date, Problem: problem},
 		Location: r.key, Archive: m.archive, Blobs: m.parts, Signed: m.signed, Node: s.raw,
 		Indexed: g.index != nil && g.index.cached[s.Hash],
 		Missing: g.missing(s),

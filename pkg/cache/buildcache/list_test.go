@@ -136,6 +136,9 @@ func TestInfo(t *testing.T) {
 	if info.String() != app.ref() || !info.Indexed || info.Signed || len(info.Blobs) != 2 || info.Size != info.Archive.Size {
 		t.Errorf("Info returns %+v", info)
 	}
+	if info.Problem != "" {
+		t.Errorf("Info says %q of what is whole", info.Problem)
+	}
 	if len(info.Missing) != 1 || info.Missing[0].Name != "hdf5" {
 		t.Errorf("missing dependencies are %v, want hdf5", info.Missing)
 	}

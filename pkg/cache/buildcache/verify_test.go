@@ -117,6 +117,17 @@ func flip(t *testing.T, name string) {
 
 // In a registry, packages share layers; what is wrong with one is said of the
 // package that it is the archive of.
+func TestInfoSaysThatTheArchiveIsGone(t *testing.T) {
+	root := newV3(t, "zlib")
+	c, zlib := open(t, root), world()["zlib"]
+	info, err := c.Info(t.Context(), zlib.hash())
+	must(t, err)
+	must(t, os.Remove(filepath.Join(root, v3Path(info.Archive.Digest))))
+	if info, err = c.Info(t.Context(), zlib.hash()); err != nil || info.Problem != "its archive is not there" {
+		t.Errorf("Info returns %+v, %v", info, err)
+	}
+}
+
 func TestVerifyRegistry(t *testing.T) {
 	_, address := repo(t, registry.Options{}, "cache")
 	c := open(t, address)
