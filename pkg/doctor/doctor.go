@@ -76,6 +76,7 @@ func Examine(ctx context.Context, opt Options) []Finding {
 	x.userNamespaces()
 	x.subordinateIDs()
 	x.container()
+	x.seccomp()
 	if opt.Namespace == nil {
 		x.store(ctx)
 	}

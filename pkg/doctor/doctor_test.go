@@ -122,6 +122,51 @@ func TestAvailableMemory(t *testing.T) {
 	}
 }
 
+// A network's file system cannot be had in a test everywhere; its number can.
+func TestNetworkFileSystems(t *testing.T) {
+	for magic, want := range map[int64]struct {
+		status Status
+		found  string
+	}{
+		0x6969: {Warning, "nfs"}, 0xff534d42: {Warning, "cifs"}, 0x0bd00bd0: {Warning, "lustre"},
+		0xef53: {OK, "ext4"}, 0x58465342: {OK, "xfs"}, 0x794c7630: {Note, "overlay"}, 0x7: {OK, "kind 0x7"},
+	} {
+		x := &examination{}
+		x.fileSystemOf(magic, "/store")
+		if f := x.only(t, "file-system"); f.Status != want.status || !strings.Contains(f.Found, want.found) {
+			t.Errorf("%#x: %+v, want %+v", magic, f, want)
+		}
+	}
+}
+
+// The tightest of the groups around a process counts.
+func TestGroupMemory(t *testing.T) {
+	dir := t.TempDir()
+	self := filepath.Join(dir, "self")
+	write := func(name, content string) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("self", "0::/job/step\n")
+	if _, limited := groupMemory(self, dir); limited {
+		t.Error("there is a limit where no group is")
+	}
+	write("job/memory.max", "536870912\n")
+	write("job/memory.current", "36870912\n")
+	write("job/step/memory.max", "max\n")
+	write("job/step/memory.current", "1\n")
+	if left, limited := groupMemory(self, dir); left != 500_000_000 || !limited {
+		t.Errorf("%d bytes are left (%v)", left, limited)
+	}
+	write("job/memory.current", "536880000\n") // more than allowed, for a moment
+	if left, _ := groupMemory(self, dir); left != 0 {
+		t.Errorf("%d bytes are left", left)
+	}
+}
+
 // An error of the builder is said in the words that it has itself.
 func TestFailedKeepsTheBuildersWords(t *testing.T) {
 	x := &examination{ids: identity{name: "alice"}}

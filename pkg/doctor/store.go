@@ -77,7 +77,13 @@ func (x *examination) fileSystem(f builder.Facts) {
 		x.failed(check, err, hosthelp.Store)
 		return
 	}
-	magic := int64(st.Type) & 0xffffffff
+	x.fileSystemOf(int64(st.Type)&0xffffffff, f.Root)
+}
+
+// fileSystemOf says what a kind of file system, by its magic number, means for a
+// store at root.
+func (x *examination) fileSystemOf(magic int64, root string) {
+	const check = "file-system"
 	name, known := fileSystems()[magic]
 	if !known {
 		name = fmt.Sprintf("kind %#x", magic)
@@ -88,7 +94,7 @@ func (x *examination) fileSystem(f builder.Facts) {
 	case "tmpfs", "ramfs":
 		x.bad(check, Warning, name, hosthelp.MemoryFileSystem)
 	case "overlay":
-		x.findings = append(x.findings, Finding{Check: check, Status: Note, Found: "overlay, so this may be a container", Means: "an overlay on an overlay is often refused; then layers are copied", User: "mount a volume there, such as '-v DIR:" + f.Root + "'"})
+		x.findings = append(x.findings, Finding{Check: check, Status: Note, Found: "overlay, so this may be a container", Means: "an overlay on an overlay is often refused; then layers are copied", User: "mount a volume there, such as '-v DIR:" + root + "'"})
 	default:
 		x.good(check, name)
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -138,6 +140,29 @@ func (x *examination) container() {
 	}
 }
 
+// seccomp looks for a filter of system calls around this process; see proc(5).
+func (x *examination) seccomp() {
+	const check = "seccomp"
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(data)) {
+		mode, ok := strings.CutPrefix(line, "Seccomp:")
+		switch {
+		case !ok:
+		case strings.TrimSpace(mode) == "0":
+			x.good(check, "no filter of system calls is around this")
+		default:
+			x.findings = append(x.findings, Finding{
+				Check: check, Status: Note, Found: "a filter of system calls is around this",
+				Means: "what it forbids, a build cannot do either: see user-namespaces, isolation and file-owners",
+				User:  hosthelp.For(hosthelp.Sandbox).User,
+			})
+		}
+	}
+}
+
 func (x *examination) home() {
 	const check = "home"
 	home := x.opt.Home
@@ -161,13 +186,23 @@ func (x *examination) limits() {
 			x.good("open-files", found)
 		}
 	}
+	x.memory()
+}
+
+// memory is what the host has free or, if that is less, what a container or a
+// batch system leaves to this process.
+func (x *examination) memory() {
 	memory, ok := availableMemory("/proc/meminfo")
+	found := size(memory) + " available"
+	if left, ok := groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); ok && left < memory {
+		memory, found = left, size(left)+" left of this process's control group"
+	}
 	switch {
 	case !ok:
 	case memory < 1<<30:
-		x.bad("memory", Warning, size(memory)+" available", hosthelp.Memory)
+		x.bad("memory", Warning, found, hosthelp.Memory)
 	default:
-		x.good("memory", size(memory)+" available")
+		x.good("memory", found)
 	}
 }
 
@@ -183,6 +218,41 @@ func availableMemory(file string) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// groupMemory is the least that the control groups around this process leave
+// to it; see the kernel's cgroup-v2. Without a limit there is none.
+func groupMemory(self, mounted string) (left uint64, limited bool) {
+	data, err := os.ReadFile(self)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok {
+			continue
+		}
+		for dir := path.Clean("/" + group); ; dir = path.Dir(dir) {
+			most, set := number(filepath.Join(mounted, dir, "memory.max"))
+			used, _ := number(filepath.Join(mounted, dir, "memory.current"))
+			if free := most - min(used, most); set && (!limited || free < left) {
+				left, limited = free, true
+			}
+			if dir == "/" {
+				break
+			}
+		}
+	}
+	return left, limited
+}
+
+func number(file string) (uint64, bool) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
+	return n, err == nil // without a limit it says max
 }
 
 // tools are programs that some recipes need.

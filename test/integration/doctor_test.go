@@ -166,6 +166,10 @@ func situations() []situation {
 			name: "broken registries.conf", script: `mkdir -p $D/.config/containers && echo '][' > $D/.config/containers/registries.conf; HOME=$D exec "$@"`,
 			check: "registries-conf", status: "error", words: []string{"registries.conf"}, code: 5,
 		},
+		{
+			name: "little memory", script: `mount -t tmpfs tmpfs $D && echo "MemAvailable: 300000 kB" > $D/m && mount --bind $D/m /proc/meminfo && mkdir $S && exec "$@"`,
+			check: "memory", status: "warning", words: []string{"292 MiB available", "--jobs 1"},
+		},
 		{name: "few programs", env: []string{"PATH=/no/such"}, script: `exec "$@"`, check: "bootstrap-tool", status: "note", words: []string{"apt-get install"}},
 	}
 }
@@ -181,6 +185,37 @@ func TestDoctorSituations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The setting that forbids user namespaces is found, whichever it is. Not every
+// kernel has every setting, so they are put over the kernel's.
+func TestDoctorNamesSetting(t *testing.T) {
+	needTool(t, "unshare")
+	if kindOfUser() == asRoot {
+		t.Skip("SKIPPED: root needs no user namespace")
+	}
+	for setting, words := range map[string][]string{
+		"apparmor_restrict_unprivileged_userns 1": {"kernel.apparmor_restrict_unprivileged_userns is 1", "AppArmor profile"},
+		"unprivileged_userns_clone 0":             {"kernel.unprivileged_userns_clone is 0", "/etc/sysctl.d"},
+	} {
+		name, value, _ := strings.Cut(setting, " ")
+		t.Run(name, func(t *testing.T) {
+			script := `mkdir $D/k && mount -t tmpfs tmpfs $D/k && cp -r /proc/sys/kernel/. $D/k 2>/dev/null; rm -f $D/k/unprivileged_userns_clone $D/k/apparmor_restrict_unprivileged_userns; echo ` + value + ` > $D/k/` + name + ` &&
+				mount --bind $D/k /proc/sys/kernel && exec setpriv --bounding-set=-all --inh-caps=-all env ` + strings.Replace(sandboxed(t, "272"), " exec ", " ", 1) // unshare(2)
+			d := diagnose(t, script)
+			d.finds("user-namespaces", "error", words...)
+			if d.code != 5 {
+				t.Errorf("exit code %d, want 5", d.code)
+			}
+		})
+	}
+}
+
+// An old kernel is one for an ordinary user.
+func TestDoctorOldKernel(t *testing.T) {
+	needTool(t, "setarch")
+	status := map[string]string{asRoot: "ok", asSub: "warning", asSingle: "warning"}[kindOfUser()]
+	diagnose(t, `exec setarch --uname-2.6 "$@"`).finds("kernel", status, "Linux 2.6")
 }
 
 // An error that ends a build says what doctor says, in the same words.
@@ -290,6 +325,7 @@ func TestDoctorSeccomp(t *testing.T) {
 			t.Errorf("exit code %d, want 5", d.code)
 		}
 	})
+	diagnose(t, "").finds("seccomp", "ok")
 	t.Run("no seccomp", func(t *testing.T) {
 		status, code := "note", 0
 		if kindOfUser() != asRoot { // the filter forbids newuidmap, too
@@ -297,6 +333,7 @@ func TestDoctorSeccomp(t *testing.T) {
 		}
 		d := diagnose(t, sandboxed(t, "317")) // seccomp(2)
 		d.finds("file-owners", status, "cannot be emulated")
+		d.finds("seccomp", "note", "a filter")
 		if d.code != code {
 			t.Errorf("exit code %d, want %d\n%s", d.code, code, d.stdout)
 		}
