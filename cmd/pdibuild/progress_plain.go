@@ -30,7 +30,7 @@ func (p *plainPrinter) Event(e builder.Event) {
 	if p.quiet && e.Kind != builder.EventWarning {
 		return
 	}
-	line := eventLine(e, p.verbose)
+	line := cleanLines(eventLine(e, p.verbose))
 	p.longest.note(e)
 	switch {
 	case e.Kind != builder.EventTransfer:
@@ -38,7 +38,7 @@ func (p *plainPrinter) Event(e builder.Event) {
 		p.transfer = e.Time // a short one is not worth a line
 	case e.Time.Sub(p.transfer) >= transferInterval:
 		p.transfer = e.Time
-		line = where(e) + firstLine(e.Text) + " " + transferText(e)
+		line = where(e) + clean(firstLine(e.Text)) + " " + transferText(e)
 	}
 	if line != "" {
 		fmt.Fprintln(p.w, line)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ const redrawInterval = 100 * time.Millisecond
 // ANSI sequences, ECMA-48.
 const (
 	cursorUp   = "\x1b[%dA"
-	eraseBelow = "\x1b[J"
+	eraseRight = "\x1b[K"
 	faint      = "\x1b[2m"
 	red        = "\x1b[31m"
 	yellow     = "\x1b[33m"
@@ -38,7 +39,7 @@ type ttyPrinter struct {
 
 	mu    sync.Mutex
 	rows  []*row
-	drawn int // live lines on the screen
+	drawn drawnLines
 	frame int
 	// longest steps, for the summary.
 	longest stopwatch
@@ -46,6 +47,10 @@ type ttyPrinter struct {
 	closed bool
 	stop   chan struct{}
 	done   chan struct{}
+	// paused passes Ctrl-Z on; background reports whether somebody else has
+	// the terminal. Both may be nil.
+	paused     <-chan os.Signal
+	background func() bool
 }
 
 // A ttyStyle says what a terminal gets to see.
@@ -85,8 +90,16 @@ func (r *row) packages(e builder.Event, now time.Time) {
 }
 
 func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), style ttyStyle) *ttyPrinter {
-	p := &ttyPrinter{w: w, terminal: terminal, ttyStyle: style, now: time.Now, stop: make(chan struct{}), done: make(chan struct{})}
-	go p.animate()
+	p := &ttyPrinter{
+		w: w, terminal: terminal, ttyStyle: style, now: time.Now, stop: make(chan struct{}), done: make(chan struct{}),
+		background: inBackground,
+	}
+	paused, end := pauses()
+	p.paused = paused
+	go func() {
+		defer end()
+		p.animate()
+	}()
 	return p
 }
 
@@ -98,6 +111,8 @@ func (p *ttyPrinter) animate() {
 		select {
 		case <-p.stop:
 			return
+		case <-p.paused:
+			p.pause()
 		case <-tick.C:
 			p.mu.Lock()
 			p.frame++
@@ -220,21 +235,34 @@ func (p *ttyPrinter) Close() {
 }
 
 // draw replaces the live lines; scroll, unless empty, stays above them. All of
-// it is one write, so that nothing flickers.
+// it is one write, and lines are written over the old ones, so that nothing
+// flickers. To erase the screen below would do, but for terminals that keep what
+// was erased when it was all of the screen.
 func (p *ttyPrinter) draw(scroll string) {
 	var b strings.Builder
-	if p.drawn > 0 {
-		fmt.Fprintf(&b, cursorUp, p.drawn)
-		b.WriteString("\r" + eraseBelow)
+	width := p.width()
+	old := p.drawn.height(width)
+	if old > 0 {
+		fmt.Fprintf(&b, cursorUp+"\r", old)
 	}
+	var above drawnLines
 	if scroll != "" {
-		b.WriteString(scroll + "\n")
+		for _, line := range strings.Split(scroll, "\n") {
+			b.WriteString(line + eraseRight + "\n")
+			above = append(above, runewidth.StringWidth(clean(line)))
+		}
 	}
-	lines := p.lines()
-	for _, line := range lines {
-		b.WriteString(line + "\n")
+	p.drawn = nil
+	if p.background == nil || !p.background() {
+		for _, line := range p.lines() {
+			b.WriteString(line + eraseRight + "\n")
+			p.drawn = append(p.drawn, runewidth.StringWidth(clean(line)))
+		}
 	}
-	p.drawn = len(lines)
+	if rest := old - above.height(width) - p.drawn.height(width); rest > 0 {
+		b.WriteString(strings.Repeat(eraseRight+"\n", rest))
+		fmt.Fprintf(&b, cursorUp, rest)
+	}
 	if b.Len() > 0 {
 		text := b.String()
 		if !p.colors {
@@ -244,13 +272,32 @@ func (p *ttyPrinter) draw(scroll string) {
 	}
 }
 
+// width is how wide the terminal is now.
+func (p *ttyPrinter) width() int {
+	width, _, ok := p.terminal()
+	if !ok || width <= 0 {
+		return 80
+	}
+	return width
+}
+
+// drawnLines are the widths of the live lines on the screen.
+type drawnLines []int
+
+// height is how many rows they take: a terminal that has become narrower has
+// wrapped what did not fit any more.
+func (d drawnLines) height(width int) (rows int) {
+	for _, w := range d {
+		rows += max(1, (w+width-1)/width)
+	}
+	return rows
+}
+
 // lines are the live lines, none wider than the terminal and not more than
 // half of it.
 func (p *ttyPrinter) lines() []string {
-	width, height, ok := p.terminal()
-	if !ok {
-		width = 80
-	}
+	width := p.width()
+	_, height, _ := p.terminal()
 	if height <= 0 { // a terminal that nobody has told its height
 		height = 24
 	}

@@ -76,10 +76,12 @@ func (a *app) reportJSON(f *failure) {
 	}
 }
 
+// reportText shows no control characters: names in recipes and images may have
+// any.
 func (a *app) reportText(f *failure) {
-	a.note("error: %s", f.Message)
+	a.note("error: %s", cleanLines(f.Message))
 	if f.snippet != "" {
-		fmt.Fprintln(a.stderr, f.snippet)
+		fmt.Fprintln(a.stderr, cleanLines(f.snippet))
 	}
 	if len(f.Tail) > 0 && !a.outputShown {
 		a.note("the last lines of its output:")
@@ -94,7 +96,7 @@ func (a *app) reportText(f *failure) {
 		a.note("look inside: %s", f.LookInside)
 	}
 	if f.Hint != "" {
-		a.note("hint: %s", f.Hint)
+		a.note("hint: %s", cleanLines(f.Hint))
 	}
 	if f.Resume != "" {
 		a.note("go on with: %s", f.Resume)

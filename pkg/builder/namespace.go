@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -168,10 +169,22 @@ func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	cmd.Hook = func(int) error {
+	// Ctrl-Z: the child tidies up the terminal before it stops, so it has to
+	// be the first, or the shell would write at the same time.
+	pauses := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGTSTP) {
+		signal.Notify(pauses, syscall.SIGTSTP)
+		defer signal.Stop(pauses)
+	}
+	cmd.Hook = func(pid int) error {
 		go func() {
-			for s := range signals {
-				_ = cmd.Process.Signal(s)
+			for {
+				select {
+				case s := <-signals:
+					_ = cmd.Process.Signal(s)
+				case <-pauses:
+					pauseAfter(pid)
+				}
 			}
 		}()
 		return nil
@@ -190,6 +203,19 @@ func runForwardingSignals(cmd *unshare.Cmd) (status int, err error) {
 		return 128 + int(ws.Signal()), nil
 	}
 	return exit.ExitCode(), nil
+}
+
+// pauseAfter stops this process when the other one, which has got the same
+// signal, has stopped.
+func pauseAfter(pid int) {
+	for range 100 {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if _, rest, _ := strings.Cut(string(status), ") "); err != nil || strings.HasPrefix(rest, "T") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 }
 
 // privateMounts keeps the mounts of this process to itself.
