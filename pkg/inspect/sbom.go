@@ -164,7 +164,10 @@ func WriteSPDX(w io.Writer, img *Image) error {
 	return json.Write(doc, w, json.Indent("  "), json.EscapeHTML(false))
 }
 
-// WriteCycloneDX writes a bill of materials in CycloneDX, as JSON. The same
+// cycloneDXVersion is one that most readers know.
+const cycloneDXVersion = cyclonedx.SpecVersion1_6
+
+// WriteCycloneDX writes a bill of materials in CycloneDX 1.6, as JSON. The same
 // image gives the same bytes.
 func WriteCycloneDX(w io.Writer, img *Image) error {
 	bom := cyclonedx.NewBOM()
@@ -194,7 +197,7 @@ func WriteCycloneDX(w io.Writer, img *Image) error {
 		dependencies = append(dependencies, cyclonedx.Dependency{Ref: p.id, Dependencies: &needs})
 	}
 	bom.Components, bom.Dependencies = &components, &dependencies
-	return cyclonedx.NewBOMEncoder(w, cyclonedx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false).Encode(bom)
+	return cyclonedx.NewBOMEncoder(w, cyclonedx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false).EncodeVersion(bom, cycloneDXVersion)
 }
 
 // serialNumber is a UUID (version 8: of our own making) of the image.

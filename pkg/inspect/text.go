@@ -92,7 +92,7 @@ func WriteText(w io.Writer, r *Report) error {
 	if r.Release != "" {
 		p.line("  base\t%s", shown(r.Release))
 	}
-	size := fmt.Sprintf("%s in %d layers, %d files", SizeText(r.Size), len(r.Layers), r.Files)
+	size := fmt.Sprintf("%s in %s, %s", SizeText(r.Size), count(len(r.Layers), "layer"), count(r.Files, "file"))
 	if r.Compressed >= 0 && r.Compressed < r.Size*95/100 {
 		size += ", " + SizeText(r.Compressed) + " compressed"
 	}
@@ -107,6 +107,14 @@ func WriteText(w io.Writer, r *Report) error {
 	p.packages(r)
 	p.configuration(r.Config)
 	return p.end()
+}
+
+// count is "1 layer" or "2 layers".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func wasteText(w Wasted) string {
@@ -249,7 +257,7 @@ func WriteWhy(w io.Writer, answers []Why) error {
 func WriteDiff(w io.Writer, d *Diff) error {
 	p := newPage(w)
 	for _, s := range []Side{d.A, d.B} {
-		p.line("%s\t%s\t%d layers\t%d files\t%s", shown(s.Name), SizeText(s.Size), s.Layers, s.Files, s.ID)
+		p.line("%s\t%s\t%s\t%s\t%s", shown(s.Name), SizeText(s.Size), count(s.Layers, "layer"), count(s.Files, "file"), s.ID)
 	}
 	growth := d.B.Size - d.A.Size
 	sign := "+"
@@ -257,7 +265,7 @@ func WriteDiff(w io.Writer, d *Diff) error {
 		growth, sign = -growth, "-"
 	}
 	p.line("difference\t%s%s", sign, SizeText(growth))
-	p.line("shared\t%s in the lowest %d layers", SizeText(d.SharedSize), d.SharedLayers)
+	p.line("shared\t%s in the lowest %s", SizeText(d.SharedSize), count(d.SharedLayers, "layer"))
 	if d.Same {
 		p.line("Files, packages and configuration are the same.")
 		return p.end()

@@ -149,6 +149,30 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
+// Attachments go where the image went, also through TLS with a site's own
+// authority and a password.
+func TestAttachmentsThroughTLS(t *testing.T) {
+	front := registry.StartFront(t, registry.FrontOptions{TLS: true, Behind: registry.Options{User: "me", Password: "a password"}})
+	p := newProject(t, inspectRecipe)
+	name := front.Address + "/attached:1"
+	p.build("--tag", name, "--push", "--sbom", "--provenance", "--cert-dir", front.Authority).fails(7, "push")
+	p.build("--tag", name, "--push", "--sbom", "--provenance", "--creds", "me:a password").fails(7, "certificate")
+	p.build("--tag", name, "--push", "--sbom", "--provenance", "--creds", "me:a password", "--cert-dir", front.Authority).ok()
+	attached := 0
+	for _, asked := range front.Asked() {
+		if strings.HasPrefix(asked, "PUT /v2/attached/manifests/sha256") {
+			attached++
+		}
+	}
+	if attached < 2 {
+		t.Errorf("%d attachments were sent: %q", attached, front.Asked())
+	}
+	o := p.run("inspect", "--storage-root", p.store, "--cert-dir", front.Authority, "--creds", "me:a password", "--format", "json", "docker://"+name)
+	if o.code != 0 || !strings.Contains(o.stdout, "libc6") {
+		t.Errorf("exit code %d\n%s", o.code, o.stderr)
+	}
+}
+
 // Limits that are not kept end with 8, a wrong file of limits with 2.
 func TestInspectLimits(t *testing.T) {
 	p := newProject(t, inspectRecipe)

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,11 @@ type FrontOptions struct {
 	User, Password string
 	// RetryAfter is what answers of 429 say, in seconds; "" is nothing.
 	RetryAfter string
+	// Behind are the options of the registry itself.
+	Behind Options
+	// TLS makes the front speak HTTPS, with a certificate that nobody knows;
+	// see Authority.
+	TLS bool
 }
 
 // A Front is a server in front of a real registry. It may ask for tokens, as
@@ -28,6 +36,9 @@ type FrontOptions struct {
 type Front struct {
 	// Address is HOST:PORT.
 	Address string
+	// Authority is a directory for --cert-dir, in which the front's own
+	// certificate is an authority. Only with TLS.
+	Authority string
 
 	opts    FrontOptions
 	mu      sync.Mutex
@@ -40,15 +51,26 @@ type Front struct {
 // StartFront runs a registry behind a Front until the test ends.
 func StartFront(t *testing.T, opts FrontOptions) *Front {
 	t.Helper()
-	behind := &url.URL{Scheme: "http", Host: Start(t, Options{})}
+	behind := &url.URL{Scheme: "http", Host: Start(t, opts.Behind)}
 	f := &Front{opts: opts, tokens: map[string]bool{}}
 	f.forward = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(behind)
 		r.Out.Host = r.In.Host // the registry's redirections lead here
+		r.SetXForwarded()
 	}}
-	server := httptest.NewServer(f)
+	if !opts.TLS {
+		server := httptest.NewServer(f)
+		t.Cleanup(server.Close)
+		f.Address = strings.TrimPrefix(server.URL, "http://")
+		return f
+	}
+	server := httptest.NewTLSServer(f)
 	t.Cleanup(server.Close)
-	f.Address = strings.TrimPrefix(server.URL, "http://")
+	f.Address, f.Authority = strings.TrimPrefix(server.URL, "https://"), t.TempDir()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(filepath.Join(f.Authority, "ca.crt"), authority, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 
