@@ -176,7 +176,7 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
 	m.end()
 	if err != nil {
-		return fail(err)
+		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "the image is damaged, or files in it would be outside of it; 'pdibuild inspect " + from + "' looks into it"}
 	}
 	return b.imageState(ctx, id.Encoded(), o.platform)
 }

@@ -354,6 +354,9 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	if err != nil {
 		return s, stepContext(x.stage.Name, x.n, x.planned.Text, err)
 	}
+	if err := sameContext(x.planned, planned); err != nil {
+		return s, stepContext(x.stage.Name, x.n, x.planned.Text, err)
+	}
 	x.planned = planned
 	if !planned.Cached {
 		if known, ok := r.imported(ctx, s, next, &x); ok {

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"go.podman.io/storage"
-	"go.podman.io/storage/pkg/archive"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
@@ -100,8 +98,7 @@ func (b *Builder) verifyLayer(id string) (err error) {
 	if err != nil {
 		return err
 	}
-	uncompressed := archive.Uncompressed
-	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+	diff, err := b.readLayer(id)
 	if err != nil {
 		return err
 	}

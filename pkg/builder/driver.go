@@ -51,10 +51,21 @@ func canStage(store storage.Store) bool {
 	if store.GraphDriverName() != "overlay" {
 		return false
 	}
-	return !slices.ContainsFunc(store.GraphOptions(), func(o string) bool {
+	return !hasOption(store, func(name, value string) bool {
+		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
+	})
+}
+
+func usesComposefs(store storage.Store) bool {
+	return hasOption(store, func(name, _ string) bool { return name == "use_composefs" })
+}
+
+// hasOption reports whether the store has such an option of its driver.
+func hasOption(store storage.Store, is func(name, value string) bool) bool {
+	return slices.ContainsFunc(store.GraphOptions(), func(o string) bool {
 		name, value, _ := strings.Cut(o, "=")
 		_, name, _ = strings.Cut(name, ".")
-		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
+		return is(name, value)
 	})
 }
 

@@ -18,7 +18,6 @@ import (
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
-	"go.podman.io/storage/pkg/archive"
 )
 
 // An ImageSource is an image to be read, wherever it is. Nothing of it is
@@ -155,8 +154,7 @@ func (s *ImageSource) Layer(ctx context.Context, n int) (io.ReadCloser, error) {
 		if n >= len(s.stored) {
 			return nil, fmt.Errorf("the image has %d layers, but its manifest has more", len(s.stored))
 		}
-		none := archive.Uncompressed
-		r, err := s.b.store.Diff("", s.stored[n].ID, &storage.DiffOptions{Compression: &none})
+		r, err := s.b.readLayer(s.stored[n].ID)
 		if err != nil {
 			return nil, fmt.Errorf("read layer %d: %w", n+1, err)
 		}

@@ -12,7 +12,8 @@ import (
 	"github.com/vbatts/tar-split/tar/asm"
 	tarsplit "github.com/vbatts/tar-split/tar/storage"
 	"go.podman.io/image/v5/types"
-	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
 )
 
 // A streamedReference is an image of the store whose layers are read straight
@@ -56,27 +57,36 @@ func (b *Builder) openLayer(diffID digest.Digest) (_ io.ReadCloser, size int64, 
 	if err != nil {
 		return nil, 0, err
 	}
-	driver, err := b.store.GraphDriver()
-	if err != nil {
-		return nil, 0, err
-	}
-	files, ok := driver.(graphdriver.DiffGetterDriver)
-	if !ok {
-		return nil, 0, errNoSplit
-	}
 	for i := range found {
-		split, err := b.openSplit(driver.String(), found[i].ID)
-		if err != nil {
-			continue
+		if stream, err := b.joinLayer(found[i].ID); err == nil {
+			return stream, found[i].UncompressedSize, nil
 		}
-		getter, err := files.DiffGetter(found[i].ID)
-		if err != nil {
-			return nil, 0, errors.Join(err, split.Close())
-		}
-		stream := asm.NewOutputTarStream(getter, tarsplit.NewJSONUnpacker(split))
-		return &layerStream{ReadCloser: stream, under: []io.Closer{getter, split}}, found[i].UncompressedSize, nil
 	}
 	return nil, 0, errNoSplit
+}
+
+// readLayer returns the stream of one layer of the store.
+func (b *Builder) readLayer(id string) (io.ReadCloser, error) {
+	if stream, err := b.joinLayer(id); err == nil {
+		return stream, nil
+	}
+	// The library makes it of the files alone, or of what only it knows.
+	uncompressed := archive.Uncompressed
+	return b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+}
+
+// joinLayer puts a layer's description and files together.
+func (b *Builder) joinLayer(id string) (io.ReadCloser, error) {
+	split, err := b.openSplit(b.store.GraphDriverName(), id)
+	if err != nil {
+		return nil, errNoSplit
+	}
+	files, err := openLayerRoot(b.store, id)
+	if err != nil {
+		return nil, errors.Join(err, split.Close())
+	}
+	stream := asm.NewOutputTarStream(files, tarsplit.NewJSONUnpacker(split))
+	return &layerStream{ReadCloser: stream, under: []io.Closer{files, split}}, nil
 }
 
 // openSplit opens a layer's description in the tar-split format, where the

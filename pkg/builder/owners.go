@@ -13,7 +13,6 @@ import (
 
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
-	"go.podman.io/storage/pkg/archive"
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
@@ -195,8 +194,7 @@ func (b *Builder) noteLayerOwners(id string) error {
 }
 
 func (b *Builder) diffOwners(id string) (owners []fileOwner, err error) {
-	uncompressed := archive.Uncompressed
-	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+	diff, err := b.readLayer(id)
 	if err != nil {
 		return nil, err
 	}

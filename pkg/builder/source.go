@@ -284,6 +284,16 @@ func (c *contextReader) hash(src *sourceFile) (err error) {
 	return nil
 }
 
+// sameContext makes sure that a step copies what the context had when the build
+// was planned: an image of two states of it would be nobody's.
+func sameContext(before, now PlannedStep) error {
+	step, ok := now.step.(recipe.Copy)
+	if !ok || step.From != "" || before.source == nil || before.source.key == now.source.key {
+		return nil
+	}
+	return &InputError{Subject: "copy " + strings.Join(step.Sources, " "), Err: errors.New("files have changed since the build was planned"), Hint: changingHint}
+}
+
 const changingHint = "run the build again when nothing writes to the context"
 
 // errChanging says that a file of the context is not at rest.

@@ -12,8 +12,6 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/types"
-	"go.podman.io/storage"
-	"go.podman.io/storage/pkg/archive"
 )
 
 // This file is what the library asks of an image that it is to copy.
@@ -89,8 +87,7 @@ func (s *stepImage) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.
 // layerStream returns a layer's tar stream. It goes through a temporary file,
 // because the store is locked as long as a diff is open.
 func (b *Builder) layerStream(id string) (_ io.ReadCloser, size int64, err error) {
-	uncompressed := archive.Uncompressed
-	diff, err := b.store.Diff("", id, &storage.DiffOptions{Compression: &uncompressed})
+	diff, err := b.readLayer(id)
 	if err != nil {
 		return nil, 0, err
 	}
