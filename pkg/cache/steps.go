@@ -176,11 +176,7 @@ type Finished struct {
 // All returns all records, without marking them as used.
 func (s *Steps) All() ([]Finished, error) {
 	var all []Finished
-	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range files {
+	for _, file := range s.files("*") {
 		key, ok := strings.CutSuffix(filepath.Base(file), ".json")
 		info, err := os.Stat(file)
 		if !ok || err != nil || !info.Mode().IsRegular() {
@@ -198,6 +194,15 @@ func (s *Steps) All() ([]Finished, error) {
 		all = append(all, f)
 	}
 	return all, nil
+}
+
+// files are those of all records that match.
+func (s *Steps) files(pattern string) []string {
+	var files []string
+	for _, dir := range names(s.dir, "*") {
+		files = append(files, names(dir, pattern)...)
+	}
+	return files
 }
 
 // aside ends the names of records that are about to go.
@@ -237,9 +242,8 @@ func (s *Steps) Discard(key string, since time.Time) (bool, error) {
 
 // Clean removes records that a killed process had set aside. Nobody else may
 // use the index meanwhile.
-func (s *Steps) Clean() error {
-	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+aside))
-	for _, file := range files {
+func (s *Steps) Clean() (err error) {
+	for _, file := range s.files("*" + aside) {
 		err = errors.Join(err, os.Remove(file))
 	}
 	return err
@@ -263,6 +267,7 @@ func (s *Steps) Lock(ctx context.Context, key string) (unlock func(), err error)
 	if err != nil {
 		return nil, fmt.Errorf("lock step %s: %w", key, err)
 	}
+	seeOthers(filepath.Dir(s.path(key))) // who held it has recorded the step
 	return func() {
 		_ = os.Remove(path)
 		_ = f.Close()
@@ -284,8 +289,7 @@ func removeAbandoned(dir string) {
 // Layers returns the ids of all layers that records name. It reads them all.
 func (s *Steps) Layers() map[string]bool {
 	ids := map[string]bool{}
-	paths, _ := filepath.Glob(filepath.Join(s.dir, "*", "*.json")) // the pattern is right
-	for _, path := range paths {
+	for _, path := range s.files("*.json") {
 		rec, ok := readRecord(path)
 		if !ok {
 			continue

@@ -61,8 +61,8 @@ func (u *Users) Enter(ctx context.Context) (leave func(), err error) {
 // forgetTheGone removes what killed users have left, unless somebody enters or
 // sweeps at this moment: then the next one does.
 func (u *Users) forgetTheGone() {
-	files, err := filepath.Glob(filepath.Join(u.dir, "user-*"))
-	if err != nil || len(files) == 0 {
+	files := names(u.dir, "user-*")
+	if len(files) == 0 {
 		return
 	}
 	gate, err := u.openGate()
@@ -96,11 +96,7 @@ func (u *Users) Sweep(ctx context.Context) (*Sweep, error) {
 		return nil, fmt.Errorf("wait for others to end pruning: %w", err)
 	}
 	s := &Sweep{gate: gate, Since: time.Unix(1<<40, 0)}
-	files, err := filepath.Glob(filepath.Join(u.dir, "user-*"))
-	if err != nil {
-		return nil, errors.Join(err, gate.Close())
-	}
-	for _, file := range files {
+	for _, file := range names(u.dir, "user-*") {
 		came, present, err := userPresent(file)
 		if err != nil {
 			return nil, errors.Join(err, gate.Close())
