@@ -109,11 +109,18 @@ func lock(f *os.File) error {
 // lockless reports whether the file system has no locks.
 func lockless(err error) bool { return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) }
 
+// isAt reports whether f is still what path names. It opens path, for which NFS
+// asks the server: what Stat says may be a few seconds old there.
 func isAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	b, err := os.Stat(path)
+	g, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer g.Close()
+	b, err := g.Stat()
 	return err == nil && os.SameFile(a, b)
 }
