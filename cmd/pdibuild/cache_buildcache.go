@@ -49,6 +49,7 @@ type cacheFlags struct {
 	tlsVerify                        bool
 	jobs                             int
 	chunkSize                        string
+	userVariable, passwordVariable   string
 	quiet                            bool
 	format                           string
 
@@ -61,6 +62,8 @@ type cacheFlags struct {
 func (c *cacheFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.creds, "creds", "", "`user[:password]`; without a password you are asked for it")
+	f.StringVar(&c.userVariable, "username-variable", "", "`name` of the variable that has the user, such as a mirror's access_pair names")
+	f.StringVar(&c.passwordVariable, "password-variable", "", "`name` of the variable that has the password")
 	f.StringVar(&c.authFile, "authfile", "", "`file` with credentials, as 'podman login' writes it (default: $REGISTRY_AUTH_FILE, then podman's, then docker's)")
 	f.StringVar(&c.certDir, "cert-dir", "", "`directory` with certificates and keys")
 	f.StringVar(&c.caFile, "ca-file", "", "`file` with certificate authorities besides the system's")
@@ -92,6 +95,11 @@ func (c *cacheFlags) options(a *app, creds string) (buildcache.Options, error) {
 	if !c.quiet {
 		opt.Report = func(text string) { a.note("%s", text) }
 	}
+	if creds == "" && c.userVariable+c.passwordVariable != "" {
+		var err error
+		opt.Credentials, err = c.fromVariables(a)
+		return opt, err
+	}
 	if creds == "" {
 		files := []string{c.authFile}
 		if c.authFile == "" {
@@ -112,10 +120,28 @@ func (c *cacheFlags) options(a *app, creds string) (buildcache.Options, error) {
 			return opt, err
 		}
 	}
-	opt.Credentials = func(context.Context, string, string) (buildcache.Credential, error) {
+	opt.Credentials = always(user, password)
+	return opt, nil
+}
+
+func always(user, password string) buildcache.CredentialFunc {
+	return func(context.Context, string, string) (buildcache.Credential, error) {
 		return buildcache.Credential{Username: user, Password: password}, nil
 	}
-	return opt, nil
+}
+
+// fromVariables takes user and password from where a mirror's access_pair says.
+func (c *cacheFlags) fromVariables(a *app) (buildcache.CredentialFunc, error) {
+	var values [2]string
+	for i, flag := range []struct{ name, variable string }{{"username-variable", c.userVariable}, {"password-variable", c.passwordVariable}} {
+		if flag.variable == "" {
+			return nil, usagef("give both --username-variable and --password-variable", "--%s is missing", flag.name)
+		}
+		if values[i] = a.env(flag.variable); values[i] == "" {
+			return nil, usagef("set it, or log in before with 'podman login'", "--%s: the variable %s is not set", flag.name, flag.variable)
+		}
+	}
+	return always(values[0], values[1]), nil
 }
 
 // ask asks for the password of a user, once.
@@ -221,7 +247,7 @@ func cacheError(err error) error {
 	registry := &builder.RegistryError{Op: "ask", Image: host, Err: err}
 	var nobody *buildcache.NoCredentialError
 	if errors.As(err, &nobody) {
-		registry.Hint = fmt.Sprintf("log in with 'podman login %s', or give --creds USER, which asks for the password, or --authfile FILE", host)
+		registry.Hint = fmt.Sprintf("log in with 'podman login %s', or give --creds USER, which asks for the password, --username-variable and --password-variable, or --authfile FILE", host)
 	}
 	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		registry.Hint = "the server does not speak HTTPS; write oci+http:// or http:// if that is to be"

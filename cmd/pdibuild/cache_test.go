@@ -65,6 +65,9 @@ func TestBuildcacheInRegistryWithPassword(t *testing.T) {
 		{"typed password", "", []string{"copy", "--creds", "ann", dir, address}, 0, zlibHash + "\n", "1 packages copied, 0 were there"},
 		{"for the destination", "", []string{"copy", "--dest-creds", "ann:typed", dir, address}, 0, "", "0 packages copied, 1 were there"},
 		{"for the source", "", []string{"copy", "--src-creds", "ann:typed", address, t.TempDir()}, 0, zlibHash + "\n", ""},
+		{"variables", "", []string{"ls", "--username-variable", "MIRROR_USER", "--password-variable", "MIRROR_PASSWORD", address}, 0, "zlib@1.3.1", ""},
+		{"one variable", "", []string{"ls", "--password-variable", "MIRROR_PASSWORD", address}, codeUsage, "", "--username-variable is missing"},
+		{"no such variable", "", []string{"ls", "--username-variable", "MIRROR_USER", "--password-variable", "NONE", address}, codeUsage, "", "the variable NONE is not set"},
 		{"in pieces", auth, []string{"copy", "--chunk-size", "100B", dir, address + "-in-pieces"}, 0, zlibHash + "\n", "1 packages copied"},
 		{"pieces of nothing", auth, []string{"copy", "--chunk-size", "0", dir, address}, codeUsage, "", "hint: write such as --chunk-size 16MB"},
 		{"--authfile", "", []string{"verify", "--deep", "--authfile", auth, address}, 0, "", "1 packages, 2 blobs"},
@@ -76,6 +79,7 @@ func TestBuildcacheInRegistryWithPassword(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := newTestApp(&fakeEngine{})
 			a.env["REGISTRY_AUTH_FILE"] = test.authFile
+			a.env["MIRROR_USER"], a.env["MIRROR_PASSWORD"] = "ann", "typed"
 			if code := a.main(append([]string{"cache", "buildcache"}, test.args...)); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}
