@@ -37,7 +37,9 @@ func main() {
 
 // A bench is one run of all cases.
 type bench struct {
-	dir      string
+	dir string
+	// runroots is where buildah and podman note what is mounted.
+	runroots string
 	rounds   int
 	tools    []tool
 	results  []result
@@ -68,12 +70,18 @@ func run(ctx context.Context) (err error) {
 	pdibuild := flag.String("pdibuild", "bin/pdibuild", "the program")
 	buildkit := flag.String("buildkit", "", "the directory of buildkitd and buildctl")
 	out := flag.String("json", "", "the file that gets the results")
+	rounds := flag.Int("rounds", 0, "how often each tool runs; default: 3, of a full run up to 11")
 	flag.Parse()
-	b := &bench{rounds: 3, progress: os.Stderr}
-	if *full {
+	b := &bench{rounds: *rounds, progress: os.Stderr}
+	if *rounds == 0 && *full {
 		b.rounds = 11
+	} else if *rounds == 0 {
+		b.rounds = 3
 	}
-	if b.dir, err = os.MkdirTemp(*dir, "pdibench"); err != nil {
+	if err := b.removeAbandoned(*dir); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp(*dir, fmt.Sprintf("%s%d-", dirPrefix, os.Getpid())); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.remove()) }()
@@ -171,7 +179,33 @@ func (b *bench) empty(ctx context.Context, t tool) error {
 
 // remove removes all that the benchmark made.
 func (b *bench) remove() error {
-	return errors.Join(b.unmount(b.dir), os.RemoveAll(b.dir))
+	err := errors.Join(b.unmount(b.dir), os.RemoveAll(b.dir))
+	if b.runroots != "" {
+		err = errors.Join(err, b.unmount(b.runroots), os.RemoveAll(b.runroots))
+	}
+	return err
+}
+
+// dirPrefix begins the names of benchmarks' directories, then comes a process.
+const dirPrefix = "pdibench"
+
+// removeAbandoned removes what a benchmark has left that was killed, with what
+// the tools had mounted there.
+func (b *bench) removeAbandoned(dir string) error {
+	found, err := filepath.Glob(filepath.Join(dir, dirPrefix+"*-*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		process, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(f), dirPrefix), "-")
+		if _, err := os.Stat("/proc/" + process); err == nil {
+			continue
+		}
+		if err := errors.Join(b.unmount(f), os.RemoveAll(f)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unmount unmounts what a tool leaves mounted in a directory, as buildah does.

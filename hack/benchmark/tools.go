@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -106,13 +107,17 @@ func (b *bench) findTools(ctx context.Context, pdibuild, buildkit string) error 
 		build: []string{path, "build", "--storage-root", store("pdibuild"), "--tag", "bench", "-f", "{dir}/pdibuild.yaml", "{dir}"},
 		push:  []string{path, "push", "--storage-root", store("pdibuild"), "--tls-verify=false", "localhost/bench:bench", "{registry}"},
 	})
+	// Its path has to be short: there are sockets in it.
+	if b.runroots, err = os.MkdirTemp("/tmp", "bench"); err != nil {
+		return err
+	}
 	for i, name := range []string{"buildah", "podman"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			fmt.Fprintf(b.progress, "%s is not installed: left out\n", name)
 			continue
 		}
-		global := []string{path, "--root", store(name), "--runroot", filepath.Join("/tmp", fmt.Sprintf("bench%d-%d", os.Getpid(), i)), "--storage-driver", "overlay"}
+		global := []string{path, "--root", store(name), "--runroot", filepath.Join(b.runroots, strconv.Itoa(i)), "--storage-driver", "overlay"}
 		build := []string{"build", "--layers", "--isolation", "chroot", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "-f", "{dir}/Containerfile"}
 		if name == "buildah" {
 			build[0] = "bud"
@@ -123,7 +128,7 @@ func (b *bench) findTools(ctx context.Context, pdibuild, buildkit string) error 
 			build:       with(with(global, build...), "-t", "localhost/bench:bench", "{dir}"),
 			push:        with(global, "push", "--tls-verify=false", "localhost/bench:bench", "docker://{registry}"),
 			keepCommand: with(with(global, build...), "--target", "made", "-t", "localhost/made", "{dir}"),
-			tidyCommand: with(global, map[string][]string{"buildah": {"prune", "-f"}, "podman": {"image", "prune", "-f"}}[name]...),
+			tidyCommand: with(global, map[string][]string{"buildah": {"rmi", "--prune", "--force"}, "podman": {"image", "prune", "-f"}}[name]...),
 		})
 	}
 	if buildkit == "" {

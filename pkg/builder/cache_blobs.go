@@ -11,7 +11,10 @@ import (
 
 // blobMemory is where the libraries remember what layers are called when they
 // are compressed, and which registries have them: an SQLite database.
-const blobMemory = "blob-info-cache-v1.sqlite"
+const blobMemory = blobMemoryPrefix + "-v1.sqlite"
+
+// blobMemoryPrefix begins the names of all that is remembered about blobs.
+const blobMemoryPrefix = "blob-info-cache"
 
 // dropDamagedBlobs removes the memory if it is no database any more. The
 // libraries go on without it then, and compress everything at each push.

@@ -92,7 +92,7 @@ func topEntries(dir string, kind CacheKind) ([]*CacheEntry, error) {
 			return nil, err
 		}
 		switch {
-		case kind == CacheBlobs && !strings.HasPrefix(e.ID, "blob-info-cache"):
+		case kind == CacheBlobs && !strings.HasPrefix(e.ID, blobMemoryPrefix):
 			if !isRest(e.ID) {
 				continue
 			}
@@ -114,7 +114,7 @@ func topEntries(dir string, kind CacheKind) ([]*CacheEntry, error) {
 // isRest recognises the names of files that are being written, also those of
 // the libraries.
 func isRest(name string) bool {
-	for _, prefix := range []string{".new-", ".part-", "container_images_", "fetched-"} {
+	for _, prefix := range []string{".new-", ".part-", ".tmp-", "container_images_", "fetched-"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

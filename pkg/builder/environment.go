@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/moby/patternmatcher"
+	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -28,18 +30,22 @@ const (
 )
 
 // packageLayers is how many layers the packages of an environment become at
-// most. Overlay mounts up to 500 layers and registries accept as many, but
-// Docker stops at 127, and the base image and the stage's other steps have
-// some, too.
-const packageLayers = 80
+// most where the recipe does not say. Overlay mounts up to 500 layers and
+// registries accept as many, but Docker stops at 127, and the base image and
+// the stage's other steps have some, too.
+const packageLayers = 100
 
 // An environmentJob is an environment step being done.
 type environmentJob struct {
 	*stepRun
 	in *installation
+	// limit is how many layers the packages become at most.
+	limit int
 	// source is the stage with the installation, target the one that gets it.
 	source, target *rootView
 	files          *layerFiles
+	// kept are layers of earlier environments by the keys of their packs.
+	kept map[string]*storage.Layer
 }
 
 // performEnvironment takes over what a spack step has installed, as far as it
@@ -62,8 +68,11 @@ func (x *stepRun) performEnvironment(ctx context.Context, s state, step recipe.E
 	}
 	// It is only looked at, so it is clean whatever happens.
 	defer func() { err = errors.Join(err, x.bench.give(target, true)) }()
-	j := &environmentJob{stepRun: x, in: in, source: &rootView{root: wk.root}, target: &rootView{root: target.root}}
+	j := &environmentJob{stepRun: x, in: in, limit: cmp.Or(step.Layers, packageLayers), source: &rootView{root: wk.root}, target: &rootView{root: target.root}}
 	if j.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
+		return cache.Record{}, err
+	}
+	if j.kept, err = x.run.b.packLayers(); err != nil {
 		return cache.Record{}, err
 	}
 	return j.layers(ctx, s.layer)
@@ -72,45 +81,53 @@ func (x *stepRun) performEnvironment(ctx context.Context, s state, step recipe.E
 // layers makes all layers, one on top of the other.
 func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Record, error) {
 	var made []cache.Layer
-	add := func(tree *layer.Tree, note string) error {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		if err := j.target.addParents(tree); err != nil {
-			return err
-		}
-		rec, err := j.keepTree(parent, tree, layer.Options{OneTime: true})
-		if err == nil && rec.Added {
+	add := func(rec cache.Record, note string) {
+		if rec.Added {
 			made = append(made, cache.Layer{ID: rec.Layer, DiffID: rec.DiffID, Note: note})
 			parent = rec.Layer
 		}
-		return err
 	}
 	packs, err := j.packs()
 	if err != nil {
 		return cache.Record{}, err
 	}
+	retaken := 0
 	for _, pack := range packs {
-		tree, note, err := j.packTree(pack)
+		rec, again, err := j.keepPack(ctx, parent, pack)
 		if err != nil {
 			return cache.Record{}, err
 		}
-		if err := add(tree, note); err != nil {
-			return cache.Record{}, err
+		add(rec, packNote(pack))
+		if again {
+			retaken++
 		}
 	}
+	info := j.event(EventInfo)
+	info.Text = fmt.Sprintf("%d packages in %d layers, of which %d are known from earlier environments and were not read", len(j.in.Packages), len(packs), retaken)
+	j.run.emit(info)
 	tree, err := j.environmentTree()
 	if err != nil {
 		return cache.Record{}, err
 	}
-	if err := add(tree, "views and activation"); err != nil {
+	rec, err := j.keepOnTarget(target{parent: parent}, tree)
+	if err != nil {
 		return cache.Record{}, err
 	}
+	add(rec, "views and activation")
 	if len(made) == 0 {
 		return cache.Record{Layer: parent}, nil
 	}
 	top := made[len(made)-1]
 	return cache.Record{Layer: top.ID, DiffID: top.DiffID, Added: true, Note: top.Note, Below: made[:len(made)-1]}, nil
+}
+
+// keepOnTarget makes a layer of a tree, with the directories above it as the
+// stage has them.
+func (j *environmentJob) keepOnTarget(to target, tree *layer.Tree) (cache.Record, error) {
+	if err := j.target.addParents(tree); err != nil {
+		return cache.Record{}, err
+	}
+	return j.keep(to, tree, nil, layer.Options{OneTime: true})
 }
 
 // packs distributes the packages over layers.
@@ -124,7 +141,7 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 		items[i] = layer.Item{Name: p.Name, Size: size}
 	}
 	var packs [][]installedPackage
-	for _, pack := range layer.Pack(items, packageLayers) {
+	for _, pack := range layer.Pack(items, j.limit) {
 		var packages []installedPackage
 		for _, i := range pack {
 			packages = append(packages, j.in.Packages[i])
@@ -153,20 +170,27 @@ func treeSize(dir string) (size int64, err error) {
 var packageMetadata = []string{".spack/*", "!.spack/spec.json"}
 
 // packTree holds the prefixes of packages.
-func (j *environmentJob) packTree(pack []installedPackage) (*layer.Tree, string, error) {
+func (j *environmentJob) packTree(pack []installedPackage) (*layer.Tree, error) {
 	tree := &layer.Tree{}
-	var names []string
 	for _, p := range pack {
 		c, err := j.copier(tree, p.Prefix, packageMetadata)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if err := c.walk(p.Prefix); err != nil {
-			return nil, "", fmt.Errorf("copy %s: %w", p, err)
+			return nil, fmt.Errorf("copy %s: %w", p, err)
 		}
+	}
+	return tree, nil
+}
+
+// packNote names packages for the history of an image.
+func packNote(pack []installedPackage) string {
+	var names []string
+	for _, p := range pack {
 		names = append(names, p.String())
 	}
-	return tree, strings.Join(names, ", "), nil
+	return strings.Join(names, ", ")
 }
 
 // copier copies a directory of the source to the same place.

@@ -27,7 +27,7 @@ import (
 
 // keepTree makes a layer of a tree.
 func (x *stepRun) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	return x.keep(parent, tree, nil, opt)
+	return x.keep(target{parent: parent}, tree, nil, opt)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
@@ -37,28 +37,25 @@ func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Re
 	if err != nil && !errors.Is(err, errNoUpper) {
 		return cache.Record{}, err
 	}
-	return x.keep(parent, tree, wk, opt)
+	return x.keep(target{parent: parent}, tree, wk, opt)
 }
 
-// keep stores a layer on top of parent: the tree or, where that is nil, what
-// the storage driver finds changed in wk. No changes make no layer: then the
-// record names parent. The layer is announced until the step is recorded.
-func (x *stepRun) keep(parent string, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
+// keep stores a layer: the tree or, where that is nil, what the storage driver
+// finds changed in wk. No changes make no layer: then the record names the
+// parent. The layer is announced until the step is recorded.
+func (x *stepRun) keep(to target, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
 	r := x.run
 	if tree != nil && tree.Len() == 0 {
-		return cache.Record{Layer: parent}, nil
+		return cache.Record{Layer: to.parent}, nil
 	}
-	in, err := r.inspector(parent)
+	in, err := r.inspector(to.parent)
 	if err != nil {
 		return cache.Record{}, err
 	}
 	opt.Epoch, opt.Inspect = r.plan.time(), in
-	made, err := r.b.works.announce(stringid.GenerateRandomID())
-	if err != nil {
-		return cache.Record{}, fmt.Errorf("make the layer: %w", err)
+	if err := x.announce(&to); err != nil {
+		return cache.Record{}, err
 	}
-	x.made = append(x.made, made)
-	to := target{id: made.id, parent: parent}
 	var rec cache.Record
 	switch {
 	case tree == nil:
@@ -74,8 +71,33 @@ func (x *stepRun) keep(parent string, tree *layer.Tree, wk *work, opt layer.Opti
 	return r.noteOwners(rec, in, err)
 }
 
+// announce gives a layer that is going to be made its id.
+func (x *stepRun) announce(to *target) error {
+	made, err := x.run.b.works.announce(stringid.GenerateRandomID())
+	if err != nil {
+		return fmt.Errorf("make the layer: %w", err)
+	}
+	x.made = append(x.made, made)
+	to.id = made.id
+	return nil
+}
+
 // A target is the id that a new layer gets, and the layer that it is put on.
-type target struct{ id, parent string }
+type target struct {
+	id, parent string
+	// pack is the key of a layer of packages; see packLayers.
+	pack string
+}
+
+// options describe the layer to the store.
+func (t target) options() *storage.LayerOptions {
+	opt := hostIDs()
+	opt.Flags = map[string]any{ownFlag: true}
+	if t.pack != "" {
+		opt.Flags[packFlag] = t.pack
+	}
+	return opt
+}
 
 // settle ends the making of a step's layers: recorded ones stay, others go.
 func (x *stepRun) settle(recorded bool) error {
@@ -94,9 +116,15 @@ func (x *stepRun) settle(recorded bool) error {
 // stageTree makes the layer's files by hard links as far as possible. The
 // store copies nothing: it takes over the directory.
 func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	d := &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}}
+	return r.putStaged(to, &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}})
+}
+
+// putStaged lets the store take over what a differ makes. Nothing makes no layer.
+func (r *run) putStaged(to target, d graphdriver.Differ) (cache.Record, error) {
 	out, err := r.b.store.PrepareStagedLayer(nil, d)
-	if err != nil || d.staged.Empty() {
+	made, ok := d.(*treeDiffer)
+	nothing := err == nil && ok && made.staged.Empty()
+	if err != nil || nothing {
 		if out != nil && out.Target != "" {
 			err = errors.Join(err, r.b.store.CleanupStagedLayer(out))
 		}
@@ -106,7 +134,7 @@ func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.R
 		return cache.Record{Layer: to.parent}, nil
 	}
 	l, err := r.b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID: to.id, ParentLayer: to.parent, LayerOptions: ownLayer(), DiffOutput: out,
+		ID: to.id, ParentLayer: to.parent, LayerOptions: to.options(), DiffOutput: out,
 	})
 	if err != nil {
 		return cache.Record{}, fmt.Errorf("store the layer: %w", errors.Join(err, r.b.store.CleanupStagedLayer(out)))
@@ -123,13 +151,6 @@ func hostIDs() *storage.LayerOptions {
 // layer is ever removed.
 const ownFlag = "pdibuild"
 
-// ownLayer is hostIDs for a layer that a step has made.
-func ownLayer() *storage.LayerOptions {
-	opt := hostIDs()
-	opt.Flags = map[string]any{ownFlag: true}
-	return opt
-}
-
 // A treeDiffer gives a tree to the overlay driver; see graphdriver.Differ.
 type treeDiffer struct {
 	tree   *layer.Tree
@@ -139,7 +160,7 @@ type treeDiffer struct {
 
 // ApplyDiff makes the files of the layer in dest.
 func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
-	split, err := os.CreateTemp(opt.StagingDirectory, "tar-split-*")
+	split, err := namelessFile(opt.StagingDirectory, "tar-split-*")
 	if err != nil {
 		return out, err
 	}
@@ -148,9 +169,6 @@ func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdri
 			_ = split.Close()
 		}
 	}()
-	if err := os.Remove(split.Name()); err != nil {
-		return out, err
-	}
 	d.opt.Dir, d.opt.Split = dest, split
 	if d.staged, err = d.tree.Stage(d.opt); err != nil {
 		return out, err
@@ -159,6 +177,18 @@ func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdri
 		Differ: d, Size: d.staged.Size, UncompressedDigest: d.staged.DiffID,
 		UIDs: d.staged.UIDs, GIDs: d.staged.GIDs, TarSplit: split,
 	}, nil
+}
+
+// namelessFile makes a temporary file of which nothing can stay behind.
+func namelessFile(dir, pattern string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, pattern)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Close has nothing to do.
@@ -199,7 +229,7 @@ func (r *run) put(to target, stream io.Reader) (cache.Record, error) {
 		_, err := io.Copy(io.Discard, in)
 		return cache.Record{Layer: to.parent}, err
 	}
-	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, ownLayer(), in)
+	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, to.options(), in)
 	if err != nil {
 		return cache.Record{}, err
 	}

@@ -242,7 +242,7 @@ func (b *Builder) fetchBlob(ctx context.Context, s *remoteStep, blob v1.Descript
 
 // putFetched makes a layer, which its caller has announced.
 func (b *Builder) putFetched(to target, stream io.Reader, want digest.Digest) error {
-	l, _, err := b.store.PutLayer(to.id, to.parent, nil, "", false, ownLayer(), bufio.NewReaderSize(stream, 1<<20))
+	l, _, err := b.store.PutLayer(to.id, to.parent, nil, "", false, to.options(), bufio.NewReaderSize(stream, 1<<20))
 	if err != nil {
 		return fmt.Errorf("store the layer: %w", err)
 	}

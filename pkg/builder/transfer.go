@@ -223,6 +223,9 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 			}
 			return meteredReference{src, m}, nil
 		},
+		DestinationLookupReferenceFunc: func(to types.ImageReference) (types.ImageReference, error) {
+			return b.knownReference(to, id, opt), nil
+		},
 		MaxRetries: 3,
 		RetryDelay: 2 * time.Second,
 	})

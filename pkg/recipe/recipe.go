@@ -359,7 +359,14 @@ type Environment struct {
 	From string `yaml:"environment"`
 	// Name selects one of several environments of that stage.
 	Name string `yaml:"name,omitempty"`
+	// Layers is how many layers the packages become at most. Zero means 100.
+	// Docker takes images of up to 127 layers, podman and Apptainer more.
+	Layers int `yaml:"layers,omitempty"`
 }
+
+// MaxPackageLayers is the most that Environment.Layers may be: overlay mounts
+// up to 500 layers, and other steps and base images have some, too.
+const MaxPackageLayers = 400
 
 // Verb returns "run".
 func (Run) Verb() string { return "run" }

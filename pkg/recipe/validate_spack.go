@@ -68,6 +68,9 @@ func (v *validator) spackNames(path string, st *Stage) {
 
 // environment checks that a step takes an environment which its stage has.
 func (v *validator) environment(path string, st *Stage, s Environment) {
+	if s.Layers < 0 || s.Layers > MaxPackageLayers {
+		v.fail(path+".layers", "must be a number from 1 to %d, not %d", MaxPackageLayers, s.Layers)
+	}
 	v.stageReference(path+".environment", st, s.From)
 	source := v.r.Stage(s.From)
 	if source == nil || source == st || v.unsureStages {

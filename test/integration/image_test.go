@@ -4,6 +4,8 @@ package integration
 
 import (
 	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -39,7 +41,8 @@ type ociImage struct {
 // An entry is one file of a layer.
 type entry struct {
 	tar.Header
-	content string
+	// content is that of small files, sum the digest of all.
+	content, sum string
 }
 
 func readOCI(t *testing.T, dir string) *ociImage {
@@ -91,14 +94,19 @@ func readLayer(t *testing.T, file string) map[string]entry {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		e := entry{Header: *hdr}
+		e, sum := entry{Header: *hdr}, sha256.New()
 		if hdr.Size < 1<<20 {
-			content, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
+			var content []byte
+			content, err = io.ReadAll(r)
 			e.content = string(content)
+			sum.Write(content)
+		} else {
+			_, err = io.Copy(sum, r)
 		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		e.sum = hex.EncodeToString(sum.Sum(nil))
 		entries[path.Join("/", hdr.Name)] = e
 	}
 }

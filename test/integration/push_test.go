@@ -4,8 +4,11 @@ package integration
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pdidev/pdibuild/test/registry"
@@ -41,4 +44,52 @@ func TestDamagedLayerIsNotPushed(t *testing.T) {
 		}
 	}
 	p.run("export", "--storage-root", p.store, "localhost/app:1", fmt.Sprintf("oci:%s/o", t.TempDir())).fails(1)
+}
+
+// A layer that the repository got with an earlier image is neither compressed
+// nor sent again, and no request names it. Once the registry has lost that
+// image, the layers are asked for; and sent, where they are lost, too.
+func TestPushAsksForNoLayerAgain(t *testing.T) {
+	f := registry.StartFront(t, registry.FrontOptions{})
+	name := f.Address + "/group/app:"
+	recipe := "version: 1\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {file: /a, content: NONCE a}\n      - {file: /b, content: NONCE b}\n      - {file: /c, content: NONCE LAST}\n"
+	p := newProject(t, strings.Replace(recipe, "LAST", "1", 1))
+	push := func(tag, last string) []string {
+		t.Helper()
+		p.recipe(strings.Replace(recipe, "LAST", last, 1))
+		f.Asked()
+		p.build("-t", name+tag, "--push", "--tls-verify=false").ok()
+		asked := f.Asked()
+		judge(t, "skopeo", "copy", "--src-tls-verify=false", "docker://"+name+tag, "dir:"+t.TempDir())
+		return asked
+	}
+	needTool(t, "skopeo")
+	if n := countAsked(push("1", "1"), "PATCH"); n != 4 {
+		t.Fatalf("the first push sent %d blobs, want 3 layers and the configuration", n)
+	}
+	// Of the second image one layer and the configuration are new.
+	asked := push("2", "2")
+	if countAsked(asked, "PATCH") != 2 || countAsked(asked, "HEAD /v2/group/app/blobs/") > 3 || countAsked(asked, "HEAD /v2/group/app/manifests/") != 1 {
+		t.Errorf("the second push asked:\n%s", strings.Join(asked, "\n"))
+	}
+	// Of the same image with another name, nothing is.
+	asked = push("3", "2")
+	if countAsked(asked, "PATCH") != 0 || countAsked(asked, "HEAD /v2/group/app/blobs/") > 1 {
+		t.Errorf("the push of the same image asked:\n%s", strings.Join(asked, "\n"))
+	}
+	f.Refuse(func(r *http.Request) int {
+		if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/manifests/") {
+			return http.StatusNotFound
+		}
+		return 0
+	})
+	asked = push("4", "3")
+	if countAsked(asked, "PATCH") != 2 || countAsked(asked, "HEAD /v2/group/app/blobs/") < 4 {
+		t.Errorf("the push to a registry that has lost its images asked:\n%s", strings.Join(asked, "\n"))
+	}
+}
+
+// countAsked counts the requests that begin with a text.
+func countAsked(asked []string, begin string) int {
+	return len(slices.DeleteFunc(slices.Clone(asked), func(r string) bool { return !strings.HasPrefix(r, begin) }))
 }

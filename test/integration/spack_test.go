@@ -51,10 +51,25 @@ stages:
 func newSpackProject(t *testing.T, comment, step, prepare string) *project {
 	t.Helper()
 	p := newProject(t, strings.NewReplacer("STEP", step, "PREPARE", prepare).Replace(spackRecipe))
-	p.write("spack-double", spackDouble+"# "+p.nonce+"\n")
+	p.write("spack-double", strings.NewReplacer(appHash, p.appHash(), baseHash, p.ownHash(baseHash)).Replace(spackDouble)+"# "+p.nonce+"\n")
 	p.environment(comment)
 	emptyBuildcache(t, p)
 	return p
+}
+
+// What the double calls its packages app and base.
+const (
+	appHash  = "appappappappappappappappappappap"
+	baseHash = "basebasebasebasebasebasebasebase"
+)
+
+func (p *project) appHash() string { return p.ownHash(appHash) }
+
+// ownHash is a hash of the project's own, so that no other one knows layers of
+// the package. Its first letters stay.
+func (p *project) ownHash(hash string) string {
+	own := strings.NewReplacer("0", "g", "1", "h", "8", "i", "9", "j").Replace(p.nonce)
+	return hash[:len(hash)-len(own)] + own
 }
 
 func (p *project) environment(comment string) {
@@ -77,7 +92,7 @@ func TestSpackEnvironment(t *testing.T) {
 		t.Errorf("the unreachable mirror is reported again and again:\n%s", o.stderr)
 	}
 	files := img.files()
-	prefix := "/opt/software/linux/app-1.0-appappappappappappappappappappap"
+	prefix := "/opt/software/linux/app-1.0-" + p.appHash()
 	for _, name := range []string{prefix + "/bin/app", prefix + "/.spack/spec.json", "/opt/views/view", "/opt/views/._view/one/bin/app", "/opt/spack-environment/spack.lock", "/entrypoint.sh", "/etc/profile.d/spack-environment.sh"} {
 		if _, ok := files[name]; !ok {
 			t.Errorf("the image lacks %s", name)
@@ -120,12 +135,61 @@ func TestSpackEnvironment(t *testing.T) {
 	if again.ImageID != o.ImageID {
 		t.Errorf("the second build made %s, the first %s", again.ImageID, o.ImageID)
 	}
-	// Packages from the binary cache are the same files as compiled ones.
-	if fromCache := p.again().ok(); fromCache.ImageID != o.ImageID {
+	// Packages from the binary cache are the same files as compiled ones, also
+	// where no layer of them is known any more.
+	if rm := p.run("rm", "--storage-root", p.store, o.ImageID); rm.code != 0 {
+		t.Fatal(rm.stderr)
+	}
+	fromCache := p.again("-v").ok()
+	fromCache.says("of which 0 are known")
+	if fromCache.ImageID != o.ImageID {
 		t.Errorf("with packages from the binary cache it is %s, with compiled ones %s", fromCache.ImageID, o.ImageID)
 	} else {
 		fromCache.says("app@1.0 fetching from build cache", "relocating")
 	}
+}
+
+// Spack's hash says what a package is: a layer of packages that have not
+// changed is taken over, and nobody reads the packages to make it.
+func TestUnchangedPackagesAreNotRead(t *testing.T) {
+	p := newSpackProject(t, "", "", "true")
+	img, first := p.export("-v")
+	first.says("packages in 2 layers, of which 0 are known")
+	// An app with other content under the same hash: whoever reads it can tell.
+	p.write("spack-double", strings.Replace(p.read("spack-double"), "echo %s runs", "echo %s is read", 1))
+	emptyBuildcache(t, p)
+	p.environment("another one")
+	again, o := p.export("-v")
+	if o.Executed == 0 {
+		t.Error("nothing was built")
+	}
+	file := "/opt/software/linux/app-1.0-" + p.appHash() + "/bin/app"
+	driver := driverOf(t, p.store)
+	if driver != "overlay" {
+		t.Skipf("SKIPPED: layers are taken over in overlay stores, and this is one of %s", driver)
+	}
+	o.says("packages in 2 layers, of which 2 are known")
+	if got, want := again.file(file).content, img.file(file).content; got != want {
+		t.Errorf("the package was read again: it is %q, want %q", got, want)
+	}
+	for name, e := range img.files() {
+		if strings.HasPrefix(name, "/opt/software") && (again.file(name).sum != e.sum || again.file(name).Mode != e.Mode || again.file(name).Uid != e.Uid || !again.file(name).ModTime.Equal(e.ModTime)) {
+			t.Errorf("%s is another file in the second image", name)
+		}
+	}
+	if out := p.run("cache", "verify", "--storage-root", p.store); out.code != 0 {
+		t.Errorf("the layers that were taken over are not what they should be: %s%s", out.stdout, out.stderr)
+	}
+}
+
+// driverOf is the storage driver of a store.
+func driverOf(t *testing.T, store string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(store, "*-layers"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%s: %v", store, err)
+	}
+	return strings.TrimSuffix(filepath.Base(found[0]), "-layers")
 }
 
 func TestSpackFailureIsResumed(t *testing.T) {

@@ -1,0 +1,145 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage/pkg/archive"
+
+	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/layer"
+)
+
+// Spack's hash of a package says what is in its prefix. So a layer of packages
+// that an earlier environment had, and that is still in the store, is made once
+// more by hard links: no file of it is read.
+
+// packFlag is under which the store remembers the key of a layer of packages.
+const packFlag = "pdibuild-pack"
+
+// packLayers finds such layers by their keys.
+func (b *Builder) packLayers() (map[string]*storage.Layer, error) {
+	if !b.stages {
+		return nil, nil
+	}
+	layers, err := b.store.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	found := map[string]*storage.Layer{}
+	for i := range layers {
+		if key, ok := layers[i].Flags[packFlag].(string); ok && layers[i].UncompressedDigest != "" {
+			found[key] = &layers[i]
+		}
+	}
+	return found, nil
+}
+
+// keepPack makes the layer of some packages: again says that it was taken over
+// from an earlier environment, else their prefixes were read.
+func (j *environmentJob) keepPack(ctx context.Context, parent string, pack []installedPackage) (rec cache.Record, again bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return rec, false, context.Cause(ctx)
+	}
+	to := target{parent: parent}
+	if to.pack, err = j.packKey(pack); err != nil {
+		return rec, false, err
+	}
+	if old := j.kept[to.pack]; old != nil {
+		// What is amiss with the old layer, or has removed it meanwhile, does
+		// not matter: then the packages are read.
+		if rec, err = j.retake(to, old); err == nil {
+			return rec, true, nil
+		}
+	}
+	tree, err := j.packTree(pack)
+	if err != nil {
+		return rec, false, err
+	}
+	rec, err = j.keepOnTarget(to, tree)
+	return rec, false, err
+}
+
+// packKey identifies all that the layer of packages depends on: what they are,
+// and the directories above them as the stage has them.
+func (j *environmentJob) packKey(pack []installedPackage) (string, error) {
+	above := &layer.Tree{}
+	for _, p := range pack {
+		hdr := regular(path.Join(p.Prefix, "x"), 0)
+		if err := above.Add(layer.Entry{Header: hdr}); err != nil {
+			return "", err
+		}
+	}
+	if err := j.target.addParents(above); err != nil {
+		return "", err
+	}
+	sum := digest.SHA256.Digester()
+	if _, err := above.Encode(sum.Hash(), layer.Options{OneTime: true}); err != nil {
+		return "", err
+	}
+	return keyOf("pack", jsonOf(pack), j.in.Variant, fmt.Sprint(j.run.plan.epoch), sum.Digest().String()), nil
+}
+
+// retake makes a layer once more on top of another one.
+func (x *stepRun) retake(to target, old *storage.Layer) (cache.Record, error) {
+	b := x.run.b
+	if err := b.layerThere(old.ID); err != nil {
+		return cache.Record{}, err
+	}
+	dir, err := layerDir(b.store, old.ID)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	split, err := b.openSplit(b.store.GraphDriverName(), old.ID)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer split.Close()
+	if err := x.announce(&to); err != nil {
+		return cache.Record{}, err
+	}
+	rec, err := x.run.putStaged(to, &oldLayer{layer: old, dir: dir, split: split})
+	if err != nil || !b.ids.single {
+		return rec, err
+	}
+	owners, err := layerOwners(b.store, old)
+	if err != nil {
+		return rec, err
+	}
+	return rec, noteOwners(b.store, rec.Layer, owners)
+}
+
+// An oldLayer gives a layer of the store to the overlay driver once more; see
+// graphdriver.Differ.
+type oldLayer struct {
+	layer *storage.Layer
+	dir   string
+	split io.Reader
+}
+
+// ApplyDiff makes the files of the layer in dest.
+func (d *oldLayer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
+	split, err := namelessFile(opt.StagingDirectory, "tar-split-*")
+	if err != nil {
+		return out, err
+	}
+	if _, err = io.Copy(split, d.split); err == nil {
+		err = layer.Relink(d.dir, dest)
+	}
+	if err != nil {
+		return out, errors.Join(err, split.Close())
+	}
+	return graphdriver.DriverWithDifferOutput{
+		Differ: d, Size: d.layer.UncompressedSize, UncompressedDigest: d.layer.UncompressedDigest,
+		UIDs: d.layer.UIDs, GIDs: d.layer.GIDs, TarSplit: split,
+	}, nil
+}
+
+// Close has nothing to do.
+func (d *oldLayer) Close() error { return nil }
