@@ -24,10 +24,12 @@ type benchCase struct {
 	// ready is called once for each tool after its first build.
 	ready func(ctx context.Context, t tool, dir string) error
 	// push pushes the image instead of building it.
-	push   bool
-	rounds int      // at most
-	tools  []string // nil: all
-	floors []tool
+	push bool
+	// changed is how many bytes are new in a round; nil where it is not asked.
+	changed func(round int) int64
+	rounds  int      // at most
+	tools   []string // nil: all
+	floors  []tool
 }
 
 const copyRecipe = `version: 1
@@ -61,7 +63,7 @@ func cases(full bool) []benchCase {
 	large := copyCase("c", "one file of 4 GB from stage to stage", 1, 4<<30)
 	small.rounds, large.rounds = 3, 2
 	tree := copyCase("a", "900 MB in 6,600 files from stage to stage", 6600, 900<<20)
-	return []benchCase{tree, again, commands, many, small, large, packagesCase(), pushCase()}
+	return []benchCase{tree, again, commands, many, small, large, packagesCase(), manyLayersCase(), pushCase()}
 }
 
 func copyCase(letter, title string, files int, bytes int64) benchCase {

@@ -57,9 +57,11 @@ type result struct {
 	Ratio  float64 `json:"ratio"`
 	RSSMB  int64   `json:"rss_mb"`
 	DiskMB int64   `json:"disk_mb"`
-	// PushedMB is what the last push stored at the registry.
-	PushedMB float64 `json:"pushed_mb,omitempty"`
-	Failed   string  `json:"failed,omitempty"`
+	// PushedMB is what a push stored at the registry, on average, and
+	// ChangedMB what had changed before it.
+	PushedMB  float64 `json:"pushed_mb,omitempty"`
+	ChangedMB float64 `json:"changed_mb,omitempty"`
+	Failed    string  `json:"failed,omitempty"`
 }
 
 func run(ctx context.Context) (err error) {
@@ -156,6 +158,8 @@ func (b *bench) measure(ctx context.Context, c benchCase) error {
 	own := entries[0].finish()
 	for _, e := range entries {
 		e.result.Median = e.finish()
+		e.result.PushedMB /= float64(max(len(e.result.Seconds), 1))
+		e.result.ChangedMB /= float64(max(len(e.result.Seconds), 1))
 		if own > 0 {
 			e.result.Ratio = e.result.Median / own
 		}
@@ -270,7 +274,10 @@ func (e *entry) round(ctx context.Context, c benchCase, dir string, n int) {
 	e.result.Seconds = append(e.result.Seconds, u.took.Seconds())
 	e.result.RSSMB = max(e.result.RSSMB, u.rss>>20)
 	e.result.DiskMB = max(e.result.DiskMB, u.written>>20)
-	e.result.PushedMB = float64(u.pushed) / (1 << 20)
+	e.result.PushedMB += float64(u.pushed) / (1 << 20)
+	if c.changed != nil {
+		e.result.ChangedMB += float64(c.changed(n)) / (1 << 20)
+	}
 	if c.stage {
 		e.failed(e.tool.tidy(ctx, dir))
 	}
@@ -295,6 +302,9 @@ func (b *bench) print() {
 		pushed := ""
 		if r.PushedMB > 0 {
 			pushed = fmt.Sprintf("%.1f", r.PushedMB)
+		}
+		if r.ChangedMB > 0 {
+			pushed += fmt.Sprintf(" of %.1f: %.2f", r.ChangedMB, r.PushedMB/r.ChangedMB)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.2f\t%d\t%d\t%s\t\n", r.Case, r.Tool, r.Median, slices.Min(r.Seconds), slices.Max(r.Seconds), r.Ratio, r.RSSMB, r.DiskMB, pushed)
 	}

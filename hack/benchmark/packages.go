@@ -1,26 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 //go:embed spack-double
 var spackDouble []byte
 
-const (
-	packageCount   = 200
-	changedPackage = 77
-)
+const packageCount = 200
 
 const packagesRecipe = `version: 1
 name: localhost/bench
@@ -50,24 +50,65 @@ COPY --from=builder /opt/software /opt/software
 COPY --from=builder /opt/views /opt/views
 `
 
-// packagesCase pushes an image with 200 packages of which one has changed.
+// packagesCase pushes an image with 200 packages of which one has changed: in
+// each round another one, from the small ones to the large ones.
 func packagesCase() benchCase {
 	total := int64(0)
 	for i := range packageCount {
-		total += packageSize(i)
+		total += packageSizes[i]
 	}
 	return benchCase{
-		letter: "f", title: fmt.Sprintf("one of 200 packages changed, %d of %d MB, and pushed", packageSize(changedPackage)>>20, total>>20),
+		letter: "f", title: fmt.Sprintf("one of 200 packages, together %d MB, changed, and pushed", total>>20),
 		recipe: packagesRecipe, containerfile: packagesContainerfile,
 		prepare: makePackages, push: true, rounds: 5,
 		vary: func(dir string, round int) error {
-			return errors.Join(writePackage(dir, changedPackage, round), writeSpecs(dir, round))
+			if round < 0 {
+				return writeSpecs(dir, round)
+			}
+			return errors.Join(writePackage(dir, changedIn(round), round), writeSpecs(dir, round))
 		},
+		changed: func(round int) int64 { return packageSizes[changedIn(round)] },
 	}
 }
 
-// packageSize is in bytes: 1 to 4 MB.
-func packageSize(i int) int64 { return int64(i*i%7+2) << 19 }
+// manyLayersCase is f with a layer for each package, which Docker cannot take.
+func manyLayersCase() benchCase {
+	c := packagesCase()
+	c.letter, c.title, c.tools = "f200", c.title+", each with a layer of its own", []string{"pdibuild"}
+	c.recipe = strings.Replace(c.recipe, "environment: builder", "{environment: builder, layers: 200}", 1)
+	return c
+}
+
+// packageSizes are in bytes, spread as those of Debian's packages are: half of
+// them have less than 0.5 MB, a few have most of all bytes.
+var packageSizes = func() (sizes [packageCount]int64) {
+	rnd := rand.New(rand.NewPCG(200, 200))
+	for i := range sizes {
+		sizes[i] = min(int64(490_000*math.Exp(2*rnd.NormFloat64())), 64<<20)
+	}
+	return sizes
+}()
+
+// changedIn is the package that changes in a round: one of the middle at
+// first, then a large one, a small one, and one of each half.
+func changedIn(round int) int {
+	order := make([]int, packageCount)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(packageSizes[a], packageSizes[b]) })
+	return order[[]int{100, 180, 20, 140, 60}[round%5]]
+}
+
+// version counts how often a package has changed up to a round.
+func version(i, round int) (n int) {
+	for r := range round + 1 {
+		if changedIn(r) == i {
+			n++
+		}
+	}
+	return n
+}
 
 func makePackages(_ context.Context, dir string) error {
 	busybox, err := exec.LookPath("busybox")
@@ -92,12 +133,9 @@ func makePackages(_ context.Context, dir string) error {
 
 func packageName(i int) string { return fmt.Sprintf("package%03d", i) }
 
-// packageHash looks like Spack's, and is new for the package that changes.
+// packageHash looks like Spack's, and is new when the package changes.
 func packageHash(i, round int) string {
-	text := fmt.Sprintf("%03d", i)
-	if i == changedPackage {
-		text += fmt.Sprintf("r%d", round+1)
-	}
+	text := fmt.Sprintf("%03dr%d", i, version(i, round))
 	hash := strings.NewReplacer("0", "a", "1", "b", "8", "c", "9", "d").Replace(text)
 	return hash + strings.Repeat("x", 32-len(hash))
 }
@@ -107,8 +145,8 @@ func writePackage(dir string, i, round int) error {
 	if err != nil {
 		return err
 	}
-	noise := rand.NewChaCha8([32]byte{byte(i), byte(round + 1)})
-	_, err = io.CopyN(f, noise, packageSize(i))
+	noise := rand.NewChaCha8([32]byte{byte(i), byte(version(i, round))})
+	_, err = io.CopyN(f, noise, packageSizes[i])
 	return errors.Join(err, f.Close())
 }
 

@@ -59,7 +59,7 @@ func (b *Builder) openLayer(diffID digest.Digest) (_ io.ReadCloser, size int64, 
 	}
 	for i := range found {
 		if stream, err := b.joinLayer(found[i].ID); err == nil {
-			return stream, found[i].UncompressedSize, nil
+			return &layerStream{ReadCloser: newReadAhead(stream), under: []io.Closer{stream}}, found[i].UncompressedSize, nil
 		}
 	}
 	return nil, 0, errNoSplit

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -167,14 +168,26 @@ func (d *knownDestination) TryReusingBlob(ctx context.Context, info types.BlobIn
 	}, nil
 }
 
+// PutBlob sends a blob.
+func (d *knownDestination) PutBlob(ctx context.Context, stream io.Reader, info types.BlobInfo, cache types.BlobInfoCache, isConfig bool) (_ types.BlobInfo, err error) {
+	ahead := newReadAhead(stream)
+	defer func() { err = errors.Join(err, ahead.Close()) }()
+	return d.ImageDestination.PutBlob(ctx, ahead, info, cache, isConfig)
+}
+
 // PutManifest sends the manifest, and remembers it when the repository has it.
 func (d *knownDestination) PutManifest(ctx context.Context, manifest []byte, instance *digest.Digest) error {
 	if err := d.ImageDestination.PutManifest(ctx, manifest, instance); err != nil {
 		return err
 	}
+	d.remember(manifest)
+	return nil
+}
+
+func (d *knownDestination) remember(manifest []byte) {
 	var m v1.Manifest
 	if json.Unmarshal(manifest, &m) != nil || len(m.Layers) != len(d.ref.layers) {
-		return nil
+		return
 	}
 	image := pushedImage{Manifest: digest.FromBytes(manifest), Layers: map[digest.Digest]v1.Descriptor{}}
 	for i, l := range m.Layers {
@@ -183,5 +196,4 @@ func (d *knownDestination) PutManifest(ctx context.Context, manifest []byte, ins
 		}
 	}
 	d.ref.memory.remember(image)
-	return nil
 }
