@@ -53,11 +53,14 @@ COPY --from=made /opt/tree /opt/tree
 `
 
 func cases(full bool) []benchCase {
-	again, commands := againCase("d", "the same build again"), commandsCase()
 	if !full {
-		return []benchCase{copyCase("a", "300 MB in 2,200 files from stage to stage", 2200, 300<<20), again, commands}
+		return []benchCase{
+			copyCase("a", "150 MB in 1,100 files from stage to stage", 1100, 150<<20),
+			againCase("d", "the same build again", 2200), commandsCase(10),
+		}
 	}
-	many := againCase("d500", "the same build again, 500 images in the store")
+	again, commands := againCase("d", "the same build again", 6600), commandsCase(20)
+	many := againCase("d500", "the same build again, 500 images in the store", 6600)
 	many.tools, many.ready = []string{"pdibuild"}, buildImages(500)
 	small := copyCase("b", "1 GB in 100,000 files from stage to stage", 100000, 1<<30)
 	large := copyCase("c", "one file of 4 GB from stage to stage", 1, 4<<30)
@@ -79,8 +82,8 @@ func copyCase(letter, title string, files int, bytes int64) benchCase {
 	}
 }
 
-func againCase(letter, title string) benchCase {
-	c := copyCase(letter, title, 6600, 100<<20)
+func againCase(letter, title string, files int) benchCase {
+	c := copyCase(letter, title, files, int64(files)*16<<10)
 	c.vary = func(dir string, _ int) error {
 		return os.WriteFile(filepath.Join(dir, "number"), []byte("1\n"), 0o644)
 	}
@@ -107,11 +110,11 @@ func buildImages(n int) func(context.Context, tool, string) error {
 	}
 }
 
-func commandsCase() benchCase {
-	c := benchCase{letter: "e", title: "20 commands that do nothing", prepare: makeTrue, vary: newNumber, rounds: 5}
+func commandsCase(n int) benchCase {
+	c := benchCase{letter: "e", title: fmt.Sprint(n, " commands that do nothing"), prepare: makeTrue, vary: newNumber, rounds: 5}
 	c.recipe = "version: 1\nname: localhost/bench\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {copy: \"true\", to: /bin/true}\n      - {copy: number, to: /number}\n"
 	c.containerfile = "FROM scratch\nCOPY true /bin/true\nCOPY number /number\n"
-	for i := range 20 {
+	for i := range n {
 		c.recipe += fmt.Sprintf("      - run: [/bin/true, \"%d\"]\n", i)
 		c.containerfile += fmt.Sprintf("RUN [\"/bin/true\", \"%d\"]\n", i)
 	}
