@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-var many = flag.Int("many", 20_000, "how many `files` a hostile image and a hostile context have")
+var many = flag.Int("many", 5_000, "how many `files` a hostile image and a hostile context have")
 
 // A handmade image is one that no tool would make: its layers are archives that
 // were written entry by entry.
@@ -205,6 +205,7 @@ func TestHostileImages(t *testing.T) {
 		"attributes of the overlay": {layers: []func(*tar.Writer) error{of(overlayAttributes("d", o.dir))}, steps: plain},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHandmade(t)
 			for _, l := range c.layers {
 				h.layer(l)

@@ -232,3 +232,44 @@ func tarOf(t *testing.T, entries []archiveEntry) []byte {
 	}
 	return b.Bytes()
 }
+
+// In a container whose /proc has hidden parts, the kernel lets nobody mount
+// another one, so a step shares that container's processes: it sees them, but
+// neither their files nor their memory, and pdibuild says so.
+func TestWithoutProcessNamespace(t *testing.T) {
+	needTool(t, "unshare")
+	needTool(t, "bash")
+	needTool(t, "busybox")
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const look = `P=$(/busybox grep -al sleepe[r]-NONCE /proc/[0-9]*/cmdline | /busybox grep -v self | /busybox head -n 1 | /busybox cut -d/ -f3); echo "sees $(/busybox tr "\\0" " " < /proc/$P/cmdline)"; ` +
+		`kill -0 $P && echo "may signal"; /busybox cat /proc/$P/environ >/dev/null 2>&1 && echo "reads memory"; /busybox ls /proc/$P/root/ >/dev/null 2>&1 && echo "uses its root"; /busybox readlink /proc/$P/fd/0 >/dev/null 2>&1 && echo "sees its files"; echo looked`
+	p := newProject(t, "version: 1\nstages:\n  - name: s\n    from: scratch\n    steps:\n      - {copy: busybox, to: /busybox, mode: '0755'}\n      - run: [/busybox, sh, -c, '"+look+"']\n")
+	p.write("busybox", string(data))
+	dir := t.TempDir()
+	// A process namespace of its own is around all of this: nothing of the host
+	// can be seen, let alone signalled.
+	// What hides a part of /proc counts once a user namespace below has got it.
+	script := `exec unshare --pid --fork --kill-child --mount-proc sh -c 'mount --bind /dev/null /proc/interrupts && exec unshare --user --map-root-user --mount "$@"' sh \
+		bash -c 'bash -c "exec -a sleeper-` + p.nonce + ` sleep 300" & sleep 0.3; "$@"' bash "$@" # mount`
+	out, stderr, code := inSituation(t, dir, script, nil, "build", "-v", "--progress", "plain", "--storage-root", filepath.Join(dir, "store"), p.dir)
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, out, stderr)
+	}
+	for _, want := range []string{"without a process namespace", "sees sleeper-" + p.nonce, "may signal", "looked"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("the build does not say %q:\n%s", want, stderr)
+		}
+	}
+	for _, reached := range []string{"reads memory", "uses its root", "sees its files"} {
+		if strings.Contains(stderr, "s | "+reached) {
+			t.Errorf("a step %s of a process around it:\n%s", reached, stderr)
+		}
+	}
+}
