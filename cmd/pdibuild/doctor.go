@@ -90,9 +90,9 @@ func (a *app) printFindings(findings []doctor.Finding, format string) error {
 // printFindings prints a line for each check, and what to do below it.
 func printFindings(w io.Writer, findings []doctor.Finding) error {
 	var b strings.Builder
-	count := map[doctor.Status]int{}
+	of := map[doctor.Status]int{}
 	for _, f := range findings {
-		count[f.Status]++
+		of[f.Status]++
 		fmt.Fprintf(&b, "%-8s %-20s %s\n", f.Status, f.Check, f.Found)
 		for _, line := range [][2]string{{"it means", f.Means}, {"you", f.User}, {"administrator", f.Admin}} {
 			if line[1] != "" {
@@ -107,7 +107,7 @@ func printFindings(w io.Writer, findings []doctor.Finding) error {
 	case doctor.Warning:
 		verdict = "Builds work here, with the limits above."
 	}
-	fmt.Fprintf(&b, "\n%s (%d errors, %d warnings, %d notes)\n", verdict, count[doctor.Error], count[doctor.Warning], count[doctor.Note])
+	fmt.Fprintf(&b, "\n%s (%s, %s, %s)\n", verdict, count(of[doctor.Error], "error"), count(of[doctor.Warning], "warning"), count(of[doctor.Note], "note"))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
