@@ -3,6 +3,7 @@ package builder
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -224,6 +225,9 @@ func (j *environmentJob) environmentTree() (*layer.Tree, error) {
 			return nil, err
 		}
 	}
+	if err := j.addLicenses(c); err != nil {
+		return nil, err
+	}
 	activate := path.Join(j.in.Dir, activateScript)
 	scripts := map[string]string{
 		activate:         activationScript(j.in.Activation),
@@ -261,6 +265,28 @@ func (j *environmentJob) addSbang(c *copier) error {
 		}
 	}
 	return nil
+}
+
+// licensesFile says under which licence each package is, by its hash, for those
+// who look into the image.
+const licensesFile = "licenses.json"
+
+func (j *environmentJob) addLicenses(c *copier) error {
+	licenses := map[string]string{}
+	for _, p := range j.in.Packages {
+		if p.License != "" {
+			licenses[p.Hash] = p.License
+		}
+	}
+	if len(licenses) == 0 {
+		return nil
+	}
+	data, err := json.MarshalIndent(licenses, "", "  ") // in the order of the keys
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	return c.add(layer.Entry{Header: regular(path.Join(j.in.Dir, licensesFile), int64(len(data))), Open: layer.Bytes(data)})
 }
 
 // environmentFile returns spack.yaml or spack.lock as the image gets it: what

@@ -47,6 +47,7 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 		if p.Prefix = prefixes[s.Hash]; p.Prefix == "" {
 			return nil, fmt.Errorf("%s was installed, but Spack's database does not have it", p)
 		}
+		p.License = licenseOf(&rootView{root: j.wk.root}, p)
 		in.Packages = append(in.Packages, p)
 	}
 	if err := j.addViews(in); err != nil {
@@ -54,6 +55,37 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 	}
 	in.Activation, err = j.activation(ctx)
 	return in, err
+}
+
+// licenseOf is the licence of an installed package. The files that say it are
+// not taken along into an image: one has the time of the installation.
+func licenseOf(view *rootView, p installedPackage) string {
+	bill, err := view.read(path.Join(p.Prefix, spack.SBOMFile))
+	if err == nil && len(bill) > 0 {
+		return spack.DeclaredLicense(bill, p.Name, p.Version)
+	}
+	prefix, err := view.path(p.Prefix)
+	if err != nil {
+		return ""
+	}
+	repos, err := os.OpenRoot(filepath.Join(prefix, ".spack/repos"))
+	if err != nil {
+		return "" // an old Spack
+	}
+	defer repos.Close()
+	// The dependencies' recipes are there, too.
+	directory := strings.ReplaceAll(p.Name, "-", "_")
+	for _, pattern := range []string{"*/packages/", "*/*/packages/"} {
+		for _, name := range []string{directory, p.Name} {
+			found, _ := fs.Glob(repos.FS(), pattern+name+"/"+spack.RecipeFile) // the pattern is right
+			for _, f := range found {
+				if recipe, err := repos.ReadFile(f); err == nil {
+					return spack.RecipeLicense(recipe)
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // prefixes are the install prefixes by hash, from the database of the install

@@ -48,6 +48,8 @@ type installedPackage struct {
 	Version string `json:"version"`
 	Hash    string `json:"hash"`
 	Prefix  string `json:"prefix,omitempty"`
+	// License as Spack knows it, if it does.
+	License string `json:"license,omitempty"`
 }
 
 // String is the package as people write it.

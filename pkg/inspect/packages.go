@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"encoding/json"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -66,8 +68,10 @@ var (
 	statusPath  = regexp.MustCompile(`^/var/lib/dpkg/(status|status\.d/[^/]+)$`)
 	lockPath    = regexp.MustCompile(`/spack\.lock$`)
 	releasePath = regexp.MustCompile(`^/(etc|usr/lib)/os-release$`)
-	// licenseLine is the directive of a recipe that holds always.
-	licenseLine = regexp.MustCompile(`(?m)^ {4}license\(\s*["']([^"']+)["']([^)]*)`)
+	// sbomPath is Spack's own bill, licensesPath what pdibuild says of all
+	// packages.
+	sbomPath     = regexp.MustCompile(`^(.+)/\.spack/sbom/spdx-2\.3\.json$`)
+	licensesPath = regexp.MustCompile(`/licenses\.json$`)
 )
 
 // contents is what has been read in files, by their nodes: a later layer may
@@ -76,6 +80,8 @@ type contents struct {
 	specs    map[uint32]*spack.SpecFile
 	external map[string]*spack.Spec // all external specs that were mentioned
 	licenses map[uint32]string
+	bills    map[uint32][]byte            // of Spack, one for each package
+	listed   map[uint32]map[string]string // licences by hash
 	status   map[uint32][]*DebianPackage
 	locks    map[uint32][]string
 	releases map[uint32]map[string]string
@@ -84,6 +90,7 @@ type contents struct {
 func newContents() *contents {
 	return &contents{
 		specs: map[uint32]*spack.SpecFile{}, external: map[string]*spack.Spec{}, licenses: map[uint32]string{},
+		bills: map[uint32][]byte{}, listed: map[uint32]map[string]string{},
 		status: map[uint32][]*DebianPackage{}, locks: map[uint32][]string{}, releases: map[uint32]map[string]string{},
 	}
 }
@@ -91,9 +98,9 @@ func newContents() *contents {
 // wants says that a file is looked into.
 func (c *contents) wants(name string) bool {
 	switch path.Base(name) {
-	case "spec.json", "package.py":
+	case "spec.json", "package.py", "spdx-2.3.json":
 		return strings.Contains(name, "/.spack/")
-	case "spack.lock", "status", "os-release":
+	case "spack.lock", "licenses.json", "status", "os-release":
 		return true
 	}
 	return statusPath.MatchString(name)
@@ -117,11 +124,18 @@ func (c *contents) take(n uint32, name string, data []byte) {
 		c.specs[n] = f
 	case recipePath.MatchString(name):
 		delete(c.licenses, n)
-		for _, m := range licenseLine.FindAllSubmatch(data, -1) {
-			if !bytes.Contains(m[2], []byte("when=")) {
-				c.licenses[n] = string(m[1])
-				break
-			}
+		if license := spack.RecipeLicense(data); license != "" {
+			c.licenses[n] = license
+		}
+	case sbomPath.MatchString(name):
+		if delete(c.bills, n); len(data) <= 1<<20 { // Spack's have some kilobytes
+			c.bills[n] = bytes.Clone(data)
+		}
+	case licensesPath.MatchString(name):
+		delete(c.listed, n)
+		listed := map[string]string{}
+		if json.Unmarshal(data, &listed) == nil { // another program's file of that name is none
+			c.listed[n] = listed
 		}
 	case statusPath.MatchString(name):
 		c.status[n] = parseStatus(data)
@@ -181,6 +195,17 @@ func (c *contents) finishSpack(img *Image) {
 			licenses[m[1]+"\n"+strings.ReplaceAll(m[2], "_", "-")] = license
 		}
 	}
+	bills, listed := spackBills{}, map[string]string{}
+	for n, bill := range c.bills {
+		if t.live(n) != nil {
+			bills[sbomPath.FindStringSubmatch(t.path(n))[1]] = bill
+		}
+	}
+	for n, list := range c.listed {
+		if t.live(n) != nil {
+			maps.Copy(listed, list)
+		}
+	}
 	byHash := map[string]*SpackPackage{}
 	for n, f := range c.specs {
 		e := t.live(n)
@@ -191,7 +216,7 @@ func (c *contents) finishSpack(img *Image) {
 		p.Prefix = path.Dir(path.Dir(t.path(n)))
 		p.node = t.find(p.Prefix)
 		p.Layer = int(e.layer) + 1
-		p.License = licenses[p.Prefix+"\n"+strings.TrimLeft(p.Name, "_")]
+		p.License = cmp.Or(bills.license(p), licenses[p.Prefix+"\n"+strings.TrimLeft(p.Name, "_")], listed[p.Hash])
 		if other := byHash[p.Hash]; other == nil || p.Prefix < other.Prefix {
 			byHash[p.Hash] = p
 		}
@@ -212,6 +237,13 @@ func (c *contents) finishSpack(img *Image) {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version), strings.Compare(a.Hash, b.Hash))
 	})
 	img.findRoots(byHash)
+}
+
+// spackBills are Spack's own bills of materials, by the prefix that they are in.
+type spackBills map[string][]byte
+
+func (b spackBills) license(p *SpackPackage) string {
+	return spack.DeclaredLicense(b[p.Prefix], p.Name, p.Version)
 }
 
 // findRoots says what was asked for, and leaves out of Needs what is not in

@@ -92,6 +92,24 @@ func TestPackages(t *testing.T) {
 	}
 }
 
+// The licence is from Spack's own bill where there is one, from the list of
+// pdibuild's images, or from the recipe.
+func TestLicenses(t *testing.T) {
+	bill := file{"/opt/software/app-1.0-a/.spack/sbom/spdx-2.3.json", `{"packages": [{"name": "app", "versionInfo": "1.0", "licenseDeclared": "MIT"}]}`, 0}
+	list := file{"/opt/spack-environment/licenses.json", `{"` + hashOf("z") + `": "Apache-2.0", "` + hashOf("y") + `": "ISC"}`, 0}
+	other := file{"/usr/share/licenses.json", `["not this one"]`, 0}
+	img := read(t, imageOf(t, append(spackFiles(), bill, list, other, file{"/opt/software/yaml-1-y/.spack/spec.json", specJSON("yaml", "1", hashOf("y")), 0})))
+	got := map[string]string{}
+	for _, p := range img.Spack {
+		got[p.Name] = p.License
+	}
+	for name, want := range map[string]string{"app": "MIT", "hdf5": "BSD-3-Clause", "zlib": "Zlib", "yaml": "ISC"} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+}
+
 // A package whose files a later layer removes is not there.
 func TestRemovedPackage(t *testing.T) {
 	img := read(t, imageOf(t, spackFiles(), []file{{"/opt/software/.wh.app-1.0-a", "", 0}}))

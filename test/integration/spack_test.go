@@ -98,8 +98,11 @@ func TestSpackEnvironment(t *testing.T) {
 			t.Errorf("the image lacks %s", name)
 		}
 	}
+	if licenses := files["/opt/spack-environment/licenses.json"].content; !strings.Contains(licenses, `"`+p.appHash()+`": "MIT"`) {
+		t.Errorf("licenses.json has %q", licenses)
+	}
 	for name, e := range files {
-		for _, bad := range []string{"/opt/spack/", "tooltool", "spack-build-out", ".spack-db", "pdibuild-spack"} {
+		for _, bad := range []string{"/opt/spack/", "tooltool", "spack-build-out", ".spack-db", "pdibuild-spack", "spdx"} {
 			if strings.Contains(name, bad) {
 				t.Errorf("the image has %s", name)
 			}
