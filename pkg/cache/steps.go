@@ -267,7 +267,9 @@ func (s *Steps) Lock(ctx context.Context, key string) (unlock func(), err error)
 	if err != nil {
 		return nil, fmt.Errorf("lock step %s: %w", key, err)
 	}
-	seeOthers(filepath.Dir(s.path(key))) // who held it has recorded the step
+	// Who held it has recorded the step, perhaps as the first one in there.
+	seeOthers(s.dir)
+	seeOthers(filepath.Dir(s.path(key)))
 	return func() {
 		_ = os.Remove(path)
 		_ = f.Close()
