@@ -50,6 +50,9 @@ test_upstream() {
 	printf 'spack: {view: true, specs: [site1], config: {install_tree: {padded_length: 64}}}\n' >"$dir/b.yaml"
 	check "it is built, with packages of the upstream" test -n "$(build "$dir" --tag test)"
 	check "packages of the upstream are not built again" said 'packages 1/1.*: mine@1.0 '
+	check "and not counted" said 'of these 1 specs, [01] are in the cache'
+	bin/pdibuild plan --storage-root "$store" --no-cache "$dir" >"$work/plan" 2>&1 || cat "$work/plan" >&2
+	check "a plan does not count them either" grep -q 'of these 1 specs' "$work/plan"
 }
 
 # A compiler that Spack installs builds the other packages and works in the
