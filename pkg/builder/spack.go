@@ -357,7 +357,7 @@ func writeYAMLs(dir string, files map[string]any) error {
 // command is a call of spack in the environment.
 func (j *spackJob) command(args ...string) command {
 	cmd := command{
-		argv: append([]string{j.tool, "--color=never", "-C", spackLentConfig}, args...), user: "0", workdir: "/",
+		argv: append([]string{j.tool, "--color=never", "-C", spackLentConfig}, args...), user: "0", workdir: "/", noNet: j.step.Network == "none",
 		env: map[string]string{"TERM": "dumb", "SPACK_COLOR": "never"},
 	}
 	cmd.add = []workerMount{

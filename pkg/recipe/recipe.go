@@ -321,6 +321,9 @@ type SpackInstall struct {
 	KeepGoing bool `yaml:"keep_going,omitempty"`
 	// Strip removes symbols that running does not need.
 	Strip bool `yaml:"strip,omitempty"`
+	// Network is "host" (the default) or "none": packages of binary caches are
+	// there all the same, sources only if they were fetched before.
+	Network string `yaml:"network,omitempty"`
 }
 
 // SpackSource says where Spack itself comes from. Exactly one field is set.

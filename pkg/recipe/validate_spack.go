@@ -22,6 +22,7 @@ func (v *validator) spack(path string, s SpackInstall) {
 	if s.ConcurrentPackages < 0 {
 		v.fail(path+".concurrent_packages", "must be a number above 0, not %d", s.ConcurrentPackages)
 	}
+	v.network(path+".network", s.Network)
 	for name, tree := range s.Upstreams {
 		if !strings.HasPrefix(tree, "/") {
 			v.fail(path+".upstreams."+name, "must be the absolute path of an install tree in the image, not %q", tree)

@@ -46,13 +46,17 @@ func (v *validator) step(path string, st *Stage, s Step) {
 	}
 }
 
+func (v *validator) network(path, kind string) {
+	if !slices.Contains([]string{"", "host", "none"}, kind) {
+		v.fail(path, "must be host or none, not %q", kind)
+	}
+}
+
 func (v *validator) run(path string, st *Stage, s Run) {
 	v.command(path+".run", s.Command)
 	v.env(path+".env", s.Env)
 	v.owner(path+".user", s.User)
-	if !slices.Contains([]string{"", "host", "none"}, s.Network) {
-		v.fail(path+".network", "must be host or none, not %q", s.Network)
-	}
+	v.network(path+".network", s.Network)
 	v.uses(path+".secrets", s.Secrets)
 	v.mentions(path+".run", s.Secrets, append([]string{s.Command.Shell}, s.Command.Argv...)...)
 	v.envMentions(path+".env", s.Secrets, s.Env)

@@ -47,7 +47,7 @@ func TestHostilePackageFindsNoCredential(t *testing.T) {
 		},
 		"variables, tokens": {
 			registry.Options{User: "ann", Tokens: true},
-			", buildcache: {push: [far], required: true, proxy: true}",
+			", network: none, buildcache: {push: [far], required: true, proxy: true}",
 			", access_pair: {id_variable: MIRROR_USER, secret_variable: MIRROR_PASSWORD}",
 			func(_ *project, _, password string) []string {
 				return []string{"MIRROR_USER=ann", "MIRROR_PASSWORD=" + password}
