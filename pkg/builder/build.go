@@ -85,6 +85,12 @@ func (b *Builder) reuseImage(ctx context.Context, p *Plan, opt BuildOptions, sta
 	if err := b.describe(res, opt.Tags); err != nil {
 		return nil, err
 	}
+	if len(opt.CacheTo) > 0 {
+		r := b.stepCacheRun(p, opt)
+		r.notePlanned()
+		r.exportSteps(ctx)
+		r.caches.close()
+	}
 	if err := b.noteOrigins(ctx, p, p.Image); err != nil {
 		return nil, err
 	}

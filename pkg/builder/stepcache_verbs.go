@@ -22,13 +22,7 @@ func (b *Builder) ExportSteps(ctx context.Context, p *Plan, to StepCache, opt St
 		return 0, 0, err
 	}
 	r := b.stepCacheRun(p, BuildOptions{Secrets: opt.Secrets, CacheCompression: opt.Compression, Events: opt.Events})
-	for _, stage := range p.Stages {
-		for _, step := range stage.Steps {
-			if step.Cached && step.Key != "" {
-				r.steps = append(r.steps, finishedStep{stage.Name, step.Key})
-			}
-		}
-	}
+	r.notePlanned()
 	sent, had, err = r.exportTo(ctx, to)
 	if err != nil && ctx.Err() != nil {
 		return sent, had, context.Cause(ctx)
@@ -37,6 +31,17 @@ func (b *Builder) ExportSteps(ctx context.Context, p *Plan, to StepCache, opt St
 		err = registryError("push", to.Repository, err)
 	}
 	return sent, had, err
+}
+
+// notePlanned remembers the steps of the plan whose results are in the store.
+func (r *run) notePlanned() {
+	for _, stage := range r.plan.Stages {
+		for _, step := range stage.Steps {
+			if step.Cached && step.Key != "" {
+				r.steps = append(r.steps, finishedStep{stage.Name, step.Key})
+			}
+		}
+	}
 }
 
 // ImportSteps fetches the steps of the plan that a step cache has and the store

@@ -20,6 +20,10 @@ func TestStepCachePassesOn(t *testing.T) {
 	local := func(verb string) string { return "type=local," + verb + "=" + dir + "," }
 	p := newProject(t, stepCacheRecipe)
 	first := p.fresh("--cache-to", atRegistry+"mode=max")
+	// A build that has nothing to do sends its steps, too.
+	again := p.build("--tls-verify=false", "-v", "--cache-to", "type=local,dest="+dir+"-again,mode=max").ok()
+	again.wantSteps(again.Cached, 0)
+	again.says("6 steps sent, 0 were there")
 	for _, way := range [][2]string{{atRegistry, local("dest")}, {local("src"), atAnother}} {
 		o := p.fresh("--cache-from", strings.TrimSuffix(way[0], ","), "--cache-to", way[1]+"mode=max")
 		o.says("6 steps sent, 0 were there")
