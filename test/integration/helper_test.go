@@ -286,15 +286,9 @@ func (o outcome) wantSteps(cached, executed int) {
 // only an OCI directory.
 func (p *project) export(args ...string) (*ociImage, outcome) {
 	p.t.Helper()
-	o, dir := p.exportTo(args...)
-	return readOCI(p.t, dir), o
-}
-
-// exportTo builds the project into an OCI directory without compression.
-func (p *project) exportTo(args ...string) (outcome, string) {
-	p.t.Helper()
 	dir := filepath.Join(p.t.TempDir(), "oci")
-	return p.build(append([]string{"--compression", "none", "-o", "type=oci,dest=" + dir}, args...)...).ok(), dir
+	o := p.build(append([]string{"--compression", "none", "-o", "type=oci,dest=" + dir}, args...)...).ok()
+	return readOCI(p.t, dir), o
 }
 
 // judge runs another program, such as podman, and returns its output.
