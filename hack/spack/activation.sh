@@ -152,9 +152,24 @@ slurm_up() {
 	return 1
 }
 
+# slurm_down ends the daemons, and munge behind them: without it they cannot
+# say good-bye to each other, and wait for ever.
 slurm_down() {
 	[ -n "${SLURM_CONF:-}" ] || return 0
-	kill "${slurm_pids[@]}" "$(cat "$work/slurm/munge.pid" 2>/dev/null)" 2>/dev/null || true
+	local pid
+	for _ in $(seq 50); do
+		[ -n "$(squeue --noheader 2>/dev/null)" ] || break
+		sleep 0.2
+	done
+	kill "${slurm_pids[@]}" 2>/dev/null || true
+	for pid in "${slurm_pids[@]}"; do
+		for _ in $(seq 50); do
+			kill -0 "$pid" 2>/dev/null || break
+			sleep 0.2
+		done
+		kill -9 "$pid" 2>/dev/null || true
+	done
+	kill "$(cat "$work/slurm/munge.pid" 2>/dev/null)" 2>/dev/null || true
 	wait "${slurm_pids[@]}" 2>/dev/null || true
 	unset SLURM_CONF
 }

@@ -24,9 +24,20 @@ test_together() {
 	check "both have made the same image" test "$(inspect_layers localhost/one:test)" = "$(inspect_layers localhost/two:test)"
 	check "the third is built" test -n "$(build "$dir/three" --tag test)"
 	check "from what they have left" grep -q ', 0 will compile' "$log"
-	check "the source was kept once" test "$(find "$store/pdibuild/cache/spack/sources" -type f -name '*.tar.gz' | grep -c lz4)" -eq 1
+	check "the sources are kept, and are whole" whole_sources "$store/pdibuild/cache/spack/sources"
 	check "the binary cache is whole" bin/pdibuild cache buildcache verify "$store/pdibuild/cache/spack/buildcache"
 	check "nothing is left of the builds" test -z "$(ls "$store/pdibuild/work")"
+}
+
+# whole_sources DIRECTORY: there are archives, each with the digest that is its
+# name.
+whole_sources() {
+	local archive found=0
+	while read -r archive; do
+		[[ $(basename "$archive") == $(sha256sum <"$archive" | cut -c1-64).* ]] || return 1
+		found=$((found + 1))
+	done < <(find "$1" -type f -name '*.tar.gz')
+	[ "$found" -gt 0 ]
 }
 
 # inspect_layers IMAGE: the digests of its layers.
