@@ -4,6 +4,8 @@ package integration
 
 import (
 	"archive/tar"
+	"bufio"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,8 +18,8 @@ import (
 	"testing"
 )
 
-// An ociImage is an image read back from an OCI directory with uncompressed
-// layers, by nothing but the Go standard library.
+// An ociImage is an image read back from an OCI directory with layers that are
+// compressed with gzip or not at all, by nothing but the Go standard library.
 type ociImage struct {
 	t      *testing.T
 	config struct {
@@ -85,8 +87,14 @@ func readLayer(t *testing.T, file string) map[string]entry {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	var files io.Reader = f
+	if unpacked, err := gzip.NewReader(bufio.NewReader(f)); err == nil {
+		files = unpacked
+	} else if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
 	entries := map[string]entry{}
-	for r := tar.NewReader(f); ; {
+	for r := tar.NewReader(files); ; {
 		hdr, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return entries
