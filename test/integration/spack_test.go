@@ -51,10 +51,18 @@ stages:
 func newSpackProject(t *testing.T, comment, step, prepare string) *project {
 	t.Helper()
 	p := newProject(t, strings.NewReplacer("STEP", step, "PREPARE", prepare).Replace(spackRecipe))
-	p.write("spack-double", strings.NewReplacer(appHash, p.appHash(), baseHash, p.ownHash(baseHash)).Replace(spackDouble)+"# "+p.nonce+"\n")
+	p.installs(p)
 	p.environment(comment)
 	emptyBuildcache(t, p)
 	return p
+}
+
+// installs makes the project's double install the packages of another
+// project's, by their hashes.
+func (p *project) installs(other *project) {
+	p.t.Helper()
+	hashes := strings.NewReplacer(appHash, other.appHash(), baseHash, other.ownHash(baseHash))
+	p.write("spack-double", hashes.Replace(spackDouble)+"# "+p.nonce+"\n")
 }
 
 // What the double calls its packages app and base.

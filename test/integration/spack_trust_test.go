@@ -123,7 +123,8 @@ func TestSpackSignedMirror(t *testing.T) {
 		"unsigned: yes": {nobody, ", buildcache: {unsigned: true}", map[string]bool{"base": true, "app": true}, []string{"0 will compile"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newSpackProject(t, "", c.step, "true")
+			maker, p := p, newSpackProject(t, "", c.step, "true")
+			p.installs(maker)
 			p.write("spack.yaml", fmt.Sprintf("spack:\n  view: true\n  specs: [app]\n  mirrors:\n    far: {url: \"file://%s\", signed: true}\n", mirror))
 			p.env = []string{"GNUPGHOME=" + c.home}
 			o := p.build().ok()
