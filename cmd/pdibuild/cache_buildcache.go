@@ -23,7 +23,8 @@ A CACHE is one of
   https://HOST/PATH  http://HOST/PATH   the same at a web server, to read only
   oci://HOST/NAME  oci+http://HOST/NAME a repository in a container registry
 
-A FILTER chooses packages: NAME, NAME@VERSION, NAME@=VERSION, /HASH, %COMPILER,
+A FILTER chooses packages: NAME, NAME@VERSION, NAME@=VERSION, NAME@1.10:1.12,
++VARIANT, ~VARIANT, VARIANT=VALUE, /HASH, %COMPILER,
 platform=, os=, target= and arch=PLATFORM-OS-TARGET (with wildcards), or several
 of these in quotes: 'hdf5@1.14 target=zen*'. Of several FILTERs one suffices.
 

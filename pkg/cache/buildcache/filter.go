@@ -4,26 +4,33 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 )
 
 // A Filter chooses packages; the zero value chooses all. ParseFilter reads one
 // from text.
 type Filter struct {
-	Name    string
-	Version string // also chooses VERSION.anything, as in Spack
-	Exact   bool   // chooses Version alone
+	Name string
+	// Version is a list of versions and ranges with commas between, as Spack
+	// has them: 1.14 also chooses 1.14.3, =1.14 does not, 1.10:1.12 chooses all
+	// from 1.10 to 1.12.anything.
+	Version string
 	Hash    string // or its start
+	// Variants are what variants must be: true, false or one or several values
+	// with commas between, all of which the package must have.
+	Variants map[string]string
 	// Compiler is NAME or NAME@VERSION.
 	Compiler string
 	// Platform, OS and Target may hold the wildcards of path.Match.
 	Platform, OS, Target string
 }
 
-// ParseFilter reads a simple form of Spack's specs: name, name@version,
-// name@=version, /hash, %compiler, platform=…, os=…, target=… and
-// arch=PLATFORM-OS-TARGET, with spaces between. It has no ranges of versions
-// and no variants.
+// ParseFilter reads a form of Spack's specs: name, @version with ranges and
+// lists, +variant, ~variant, variant=value, /hash, %compiler, platform=…, os=…,
+// target=… and arch=PLATFORM-OS-TARGET, with spaces between or, but for those
+// with a =, without. It has no dependencies (^).
 func ParseFilter(text string) (Filter, error) {
 	var f Filter
 	for _, term := range strings.Fields(text) {
@@ -35,8 +42,8 @@ func ParseFilter(text string) (Filter, error) {
 }
 
 func (f *Filter) add(term string) error {
-	if key, value, ok := strings.Cut(term, "="); ok && !strings.ContainsAny(key, "@/%") {
-		return f.addArch(key, value)
+	if key, value, ok := strings.Cut(term, "="); ok && !strings.ContainsAny(key, "@/%+~") {
+		return f.addValue(key, value)
 	}
 	if i := strings.IndexByte(term, '%'); i >= 0 {
 		f.Compiler, term = term[i+1:], term[:i]
@@ -50,24 +57,64 @@ func (f *Filter) add(term string) error {
 			return fmt.Errorf("/%s is no hash: it has letters and the digits 2 to 7", f.Hash)
 		}
 	}
-	if name, version, ok := strings.Cut(term, "@"); ok {
-		version, f.Exact = strings.CutPrefix(version, "=")
-		if version == "" || strings.ContainsAny(version, ":,") {
-			return fmt.Errorf("@%s is not one version", version)
+	term, err := f.addSwitches(term)
+	if err != nil {
+		return err
+	}
+	if name, versions, ok := strings.Cut(term, "@"); ok {
+		if err := checkVersions(versions); err != nil {
+			return err
 		}
-		f.Version, term = version, name
+		f.Version, term = versions, name
 	}
 	if term == "" {
 		return nil
 	}
 	if !nameRE.MatchString(term) {
-		return fmt.Errorf("%q is no package name; variants and dependencies can't be asked for", term)
+		return fmt.Errorf("%q is no package name; dependencies can't be asked for", term)
 	}
 	f.Name = term
 	return nil
 }
 
-func (f *Filter) addArch(key, value string) error {
+// addSwitches takes the variants that are on or off from the end of a term, and
+// returns what is before them. A name may have a hyphen, so that -variant has
+// to stand by itself.
+func (f *Filter) addSwitches(term string) (before string, err error) {
+	if name, ok := strings.CutPrefix(term, "-"); ok {
+		term = "~" + name
+	}
+	for {
+		i := strings.LastIndexAny(term, "+~")
+		if i < 0 {
+			return term, nil
+		}
+		if !nameRE.MatchString(term[i+1:]) {
+			return "", fmt.Errorf("%s is followed by a variant", term[i:i+1])
+		}
+		f.addVariant(term[i+1:], strconv.FormatBool(term[i] == '+'))
+		term = term[:i]
+	}
+}
+
+func (f *Filter) addVariant(name, value string) {
+	if f.Variants == nil {
+		f.Variants = map[string]string{}
+	}
+	f.Variants[name] = value
+}
+
+func checkVersions(list string) error {
+	for _, item := range strings.Split(list, ",") {
+		low, high, isRange := strings.Cut(strings.TrimPrefix(item, "="), ":")
+		if low == "" && !isRange || strings.Contains(high, ":") || isRange && item[0] == '=' {
+			return fmt.Errorf("@%s is no version and no range of versions, such as 1.10:1.12", list)
+		}
+	}
+	return nil
+}
+
+func (f *Filter) addValue(key, value string) error {
 	switch key {
 	case "platform":
 		f.Platform = value
@@ -82,7 +129,10 @@ func (f *Filter) addArch(key, value string) error {
 		}
 		f.Platform, f.OS, f.Target = parts[0], parts[1], parts[2]
 	default:
-		return fmt.Errorf("%s= is none of platform=, os=, target=, arch=", key)
+		if !nameRE.MatchString(key) || value == "" {
+			return fmt.Errorf("%s=%s is no value of a variant", key, value)
+		}
+		f.addVariant(key, value)
 	}
 	for _, pattern := range []string{f.Platform, f.OS, f.Target} {
 		if _, err := path.Match(pattern, ""); err != nil {
@@ -95,19 +145,31 @@ func (f *Filter) addArch(key, value string) error {
 // Match says whether the filter chooses s.
 func (f Filter) Match(s *Spec) bool {
 	return (f.Name == "" || f.Name == s.Name) &&
-		matchVersion(f.Version, s.Version, f.Exact) &&
+		(f.Version == "" || inVersions(s.Version, f.Version)) &&
 		strings.HasPrefix(s.Hash, f.Hash) && f.matchCompiler(s.Compiler) &&
-		matchPattern(f.Platform, s.Platform) && matchPattern(f.OS, s.OS) && matchPattern(f.Target, s.Target)
+		matchPattern(f.Platform, s.Platform) && matchPattern(f.OS, s.OS) && matchPattern(f.Target, s.Target) &&
+		f.matchVariants(s)
 }
 
 func (f Filter) matchCompiler(compiler string) bool {
-	name, version, _ := strings.Cut(f.Compiler, "@")
+	name, versions, _ := strings.Cut(f.Compiler, "@")
 	hasName, hasVersion, _ := strings.Cut(compiler, "@")
-	return f.Compiler == "" || name == hasName && matchVersion(version, hasVersion, false)
+	return f.Compiler == "" || name == hasName && (versions == "" || inVersions(hasVersion, versions))
 }
 
-func matchVersion(want, have string, exact bool) bool {
-	return want == "" || have == want || !exact && strings.HasPrefix(have, want+".")
+func (f Filter) matchVariants(s *Spec) bool {
+	if len(f.Variants) == 0 {
+		return true
+	}
+	has := s.Variants()
+	for name, want := range f.Variants {
+		for _, value := range strings.Split(want, ",") {
+			if !slices.Contains(has[name], value) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func matchPattern(pattern, text string) bool {

@@ -71,7 +71,7 @@ func node(p pkg) map[string]any {
 		"name": p.name, "version": p.version, "hash": p.hash(),
 		"arch":        map[string]any{"platform": "linux", "platform_os": "debian12", "target": "x86_64_v3"},
 		"namespace":   "builtin",
-		"parameters":  map[string]any{"build_system": "generic", "cflags": []any{}},
+		"parameters":  map[string]any{"build_system": "generic", "cflags": []any{}, "mpi": p.name == "hdf5", "api": []any{"v18", "v114"}},
 		"annotations": map[string]any{"original_specfile_version": 5},
 	}
 	if p.external {

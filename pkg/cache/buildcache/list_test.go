@@ -102,6 +102,21 @@ func TestFilters(t *testing.T) {
 		"arch=linux-*-x86_64*":               "app hdf5 ninja py-tool zlib",
 		"arch=linux-debian12-zen4":           "",
 		"os=debian12 ninja":                  "ninja",
+		"hdf5@1.10:1.14":                     "hdf5",
+		"hdf5@:1.14.2":                       "",
+		"hdf5@1.12,1.14:":                    "hdf5",
+		"@1.12:":                             "app hdf5 ninja",
+		"hdf5+mpi":                           "hdf5",
+		"hdf5@1.14+mpi%gcc@10:12":            "hdf5",
+		"hdf5~mpi":                           "",
+		"hdf5 -mpi":                          "",
+		"~mpi %gcc":                          "app ninja zlib",
+		"+mpi":                               "hdf5",
+		"+cuda":                              "",
+		"build_system=generic ninja":         "ninja",
+		"build_system=cmake":                 "",
+		"hdf5 api=v18,v114":                  "hdf5",
+		"hdf5 api=v18,v110":                  "",
 	} {
 		f, err := ParseFilter(text)
 		must(t, err)
@@ -116,11 +131,14 @@ func TestFilters(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"hdf5@1.10:1.14": `filter "hdf5@1.10:1.14": @1.10:1.14 is not one version`,
-		"hdf5+mpi":       `filter "hdf5+mpi": "hdf5+mpi" is no package name; variants and dependencies can't be asked for`,
-		"/XYZ":           `filter "/XYZ": /XYZ is no hash: it has letters and the digits 2 to 7`,
-		"arch=linux":     `filter "arch=linux": arch=linux is not PLATFORM-OS-TARGET`,
-		"target=[":       `filter "target=[": "[": syntax error in pattern`,
+		"hdf5@":      `filter "hdf5@": @ is no version and no range of versions, such as 1.10:1.12`,
+		"hdf5@1:2:3": `filter "hdf5@1:2:3": @1:2:3 is no version and no range of versions, such as 1.10:1.12`,
+		"hdf5 ^zlib": `filter "hdf5 ^zlib": "^zlib" is no package name; dependencies can't be asked for`,
+		"hdf5+":      `filter "hdf5+": + is followed by a variant`,
+		"api=":       `filter "api=": api= is no value of a variant`,
+		"/XYZ":       `filter "/XYZ": /XYZ is no hash: it has letters and the digits 2 to 7`,
+		"arch=linux": `filter "arch=linux": arch=linux is not PLATFORM-OS-TARGET`,
+		"target=[":   `filter "target=[": "[": syntax error in pattern`,
 	} {
 		if _, err := ParseFilter(text); err == nil || err.Error() != want {
 			t.Errorf("%q: error %v, want %s", text, err, want)

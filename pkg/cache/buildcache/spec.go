@@ -64,6 +64,26 @@ func (s *Spec) String() string {
 	return s.Name + "@" + s.Version + "/" + s.Hash[:min(len(s.Hash), 7)]
 }
 
+// Variants returns the package's variants, and its compiler flags, with their
+// values: true or false, or one or several texts.
+func (s *Spec) Variants() map[string][]string {
+	var node struct {
+		Parameters map[string]any `json:"parameters"`
+	}
+	_ = json.Unmarshal(s.raw, &node) // what is of another kind is no variant
+	variants := map[string][]string{}
+	for name, value := range node.Parameters {
+		values, ok := value.([]any)
+		if !ok {
+			values = []any{value}
+		}
+		for _, v := range values {
+			variants[name] = append(variants[name], fmt.Sprint(v))
+		}
+	}
+	return variants
+}
+
 // A document is a spec file: a package with all that it depends on.
 type document struct {
 	version int // of the format
