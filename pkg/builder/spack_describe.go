@@ -89,8 +89,9 @@ func licenseOf(view *rootView, p installedPackage) string {
 }
 
 // prefixes are the install prefixes by hash, from the database of the install
-// tree and, for packages that it lacks, from those of the upstreams. It notes
-// these trees in the installation.
+// tree that spack.yaml names and, for packages that it lacks, from those of the
+// one that another scope names and of the upstreams. It notes these trees in
+// the installation.
 func (j *spackJob) prefixes(ctx context.Context, in *installation, specs []*spack.Spec) (map[string]string, error) {
 	found := map[string]string{}
 	if root := j.installRoot(); root != spackInstallRoot {
@@ -103,12 +104,43 @@ func (j *spackJob) prefixes(ctx context.Context, in *installation, specs []*spac
 	if !slices.ContainsFunc(specs, lacks) {
 		return found, nil
 	}
+	root, err := j.configuredRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
 	trees, err := j.upstreams(ctx)
+	if path.IsAbs(root) && root != j.installRoot() {
+		trees = append([]string{root}, trees...)
+	}
 	in.Trees = append(in.Trees, trees...)
 	for _, tree := range trees {
 		err = errors.Join(err, j.addPrefixes(found, tree))
 	}
 	return found, err
+}
+
+// configuredRoot is the install tree's root in Spack's configuration, from
+// whichever scope names it.
+func (j *spackJob) configuredRoot(ctx context.Context) (string, error) {
+	var section struct {
+		Config struct {
+			InstallTree struct{ Root string } `yaml:"install_tree"`
+		}
+	}
+	err := j.configuration(ctx, "config", &section)
+	return section.Config.InstallTree.Root, err
+}
+
+// configuration reads a section of Spack's configuration.
+func (j *spackJob) configuration(ctx context.Context, name string, section any) error {
+	data, err := j.capture(ctx, "-e", j.dir, "config", "get", name)
+	if err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(data, section); err != nil {
+		return fmt.Errorf("read what Spack says of %s: %w", name, err)
+	}
+	return nil
 }
 
 func (j *spackJob) installRoot() string {
@@ -138,20 +170,16 @@ func (j *spackJob) there(ctx context.Context) (map[string]string, error) {
 // upstreams are the install trees of other Spack installations that this one
 // uses, from whichever scope names them.
 func (j *spackJob) upstreams(ctx context.Context) ([]string, error) {
-	data, err := j.capture(ctx, "-e", j.dir, "config", "get", "upstreams")
-	if err != nil {
-		return nil, err
-	}
-	var config struct {
+	var section struct {
 		Upstreams map[string]struct {
 			InstallTree string `yaml:"install_tree"`
 		}
 	}
-	if err := yaml.Unmarshal(data, &config); err != nil {
-		return nil, fmt.Errorf("read what Spack says of upstreams: %w", err)
+	if err := j.configuration(ctx, "upstreams", &section); err != nil {
+		return nil, err
 	}
 	var trees []string
-	for _, u := range config.Upstreams {
+	for _, u := range section.Upstreams {
 		trees = append(trees, u.InstallTree)
 	}
 	slices.Sort(trees)
