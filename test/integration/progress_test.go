@@ -283,7 +283,7 @@ func TestProgressOfTransfers(t *testing.T) {
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: the same for every user")
 	}
-	address := registry.Start(t, registry.Options{})
+	address := registry.StartFront(t, registry.FrontOptions{Rate: 16 << 20}).Address // so that there is time to see them
 	p := newProject(t, "version: 1\nname: "+address+"/transfer\nstages: [{name: s, from: scratch, steps: [{copy: data, to: /data}]}]\n")
 	data := make([]byte, 40<<20)
 	_, _ = rand.Read(data) // never fails

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // FrontOptions say what stands in front of a registry. The zero value is an
@@ -23,6 +25,9 @@ type FrontOptions struct {
 	User, Password string
 	// RetryAfter is what answers of 429 say, in seconds; "" is nothing.
 	RetryAfter string
+	// Rate is how many bytes pass in a second, in each direction of each
+	// connection; 0 is as many as can.
+	Rate int
 	// Behind are the options of the registry itself.
 	Behind Options
 	// TLS makes the front speak HTTPS, with a certificate that nobody knows;
@@ -53,11 +58,18 @@ func StartFront(t *testing.T, opts FrontOptions) *Front {
 	t.Helper()
 	behind := &url.URL{Scheme: "http", Host: Start(t, opts.Behind)}
 	f := &Front{opts: opts, tokens: map[string]bool{}}
-	f.forward = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(behind)
-		r.Out.Host = r.In.Host // the registry's redirections lead here
-		r.SetXForwarded()
-	}}
+	f.forward = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(behind)
+			r.Out.Host = r.In.Host // the registry's redirections lead here
+			r.SetXForwarded()
+			r.Out.Body = slowly(r.Out.Body, opts.Rate)
+		},
+		ModifyResponse: func(r *http.Response) error {
+			r.Body = slowly(r.Body, opts.Rate)
+			return nil
+		},
+	}
 	if !opts.TLS {
 		server := httptest.NewServer(f)
 		t.Cleanup(server.Close)
@@ -72,6 +84,25 @@ func StartFront(t *testing.T, opts FrontOptions) *Front {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// A slowBody is read at a rate of so many bytes in a second.
+type slowBody struct {
+	io.ReadCloser
+	rate int
+}
+
+func slowly(body io.ReadCloser, rate int) io.ReadCloser {
+	if body == nil || body == http.NoBody || rate == 0 {
+		return body
+	}
+	return slowBody{body, rate}
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), max(1, b.rate/20))])
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(b.rate))
+	return n, err
 }
 
 // Refuse sets what is asked about each request from now on: the status of the
