@@ -141,5 +141,8 @@ func (d *oldLayer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdrive
 	}, nil
 }
 
+// empty is never so: nothing makes no layer.
+func (d *oldLayer) empty() bool { return false }
+
 // Close has nothing to do.
 func (d *oldLayer) Close() error { return nil }

@@ -119,12 +119,16 @@ func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.R
 	return r.putStaged(to, &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}})
 }
 
+// A stagedDiffer can say, once it has made its files, that there are none.
+type stagedDiffer interface {
+	graphdriver.Differ
+	empty() bool
+}
+
 // putStaged lets the store take over what a differ makes. Nothing makes no layer.
-func (r *run) putStaged(to target, d graphdriver.Differ) (cache.Record, error) {
+func (r *run) putStaged(to target, d stagedDiffer) (cache.Record, error) {
 	out, err := r.b.store.PrepareStagedLayer(nil, d)
-	made, ok := d.(*treeDiffer)
-	nothing := err == nil && ok && made.staged.Empty()
-	if err != nil || nothing {
+	if err != nil || d.empty() {
 		if out != nil && out.Target != "" {
 			err = errors.Join(err, r.b.store.CleanupStagedLayer(out))
 		}
@@ -190,6 +194,8 @@ func namelessFile(dir, pattern string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+func (d *treeDiffer) empty() bool { return d.staged.Empty() }
 
 // Close has nothing to do.
 func (d *treeDiffer) Close() error { return nil }

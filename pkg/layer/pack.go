@@ -35,20 +35,20 @@ func Pack(items []Item, limit int) [][]int {
 	if len(items) == 0 {
 		return nil
 	}
-	order := make([]int, len(items))
+	order, keys := make([]int, len(items)), make([]partKey, len(items))
 	for i := range order {
-		order[i] = i
+		order[i], keys[i] = i, keyOfItem(items[i])
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(items[a].Name, items[b].Name) })
 	var done []*group
-	open := groups{newGroup(items, order)}
+	open := groups{newGroup(keys, order)}
 	for len(open) > 0 {
 		costliest := heap.Pop(&open).(*group)
 		if len(done)+len(open)+2 > limit {
 			done = append(append(done, costliest), open...)
 			break
 		}
-		low, high, ok := costliest.part(items)
+		low, high, ok := costliest.part(keys)
 		if !ok {
 			done = append(done, costliest)
 			continue
@@ -78,11 +78,11 @@ type group struct {
 	bit int
 }
 
-func newGroup(items []Item, members []int) *group {
-	g := &group{items: members, first: keyOfItem(items[members[0]])}
+func newGroup(keys []partKey, members []int) *group {
+	g := &group{items: members, first: keys[members[0]]}
 	var size float64
 	for _, i := range members {
-		key := keyOfItem(items[i])
+		key := keys[i]
 		if key.compare(g.first) < 0 {
 			g.first = key
 		}
@@ -96,20 +96,20 @@ func newGroup(items []Item, members []int) *group {
 
 // part parts a group by the first bit of the keys that not all of it share.
 // Trees of one name are one to it.
-func (g *group) part(items []Item) (low, high *group, ok bool) {
+func (g *group) part(keys []partKey) (low, high *group, ok bool) {
 	if len(g.items) == 1 {
 		return nil, nil, false
 	}
 	for bit := g.bit; bit < keyBits; bit++ {
 		var halves [2][]int
 		for _, i := range g.items {
-			n := keyOfItem(items[i]).bit(bit)
+			n := keys[i].bit(bit)
 			halves[n] = append(halves[n], i)
 		}
 		if len(halves[0]) == 0 || len(halves[1]) == 0 {
 			continue
 		}
-		low, high = newGroup(items, halves[0]), newGroup(items, halves[1])
+		low, high = newGroup(keys, halves[0]), newGroup(keys, halves[1])
 		low.bit, high.bit = bit+1, bit+1
 		return low, high, true
 	}

@@ -280,8 +280,18 @@ func TestPushMountsPackages(t *testing.T) {
 	if first.ImageID == second.ImageID || first.Layers != second.Layers {
 		t.Fatalf("the images are %s with %d layers and %s with %d", first.ImageID, first.Layers, second.ImageID, second.Layers)
 	}
-	mounted, uploaded := 0, 0
 	asked := f.Asked()
+	mounted, uploaded := countBlobs(asked)
+	// The configuration is new.
+	if mounted != second.Layers || uploaded > 1 {
+		t.Errorf("of %d layers, %d were mounted; %d blobs were uploaded:\n%s", second.Layers, mounted, uploaded, strings.Join(asked, "\n"))
+	}
+	judge(t, "skopeo", "inspect", "--tls-verify=false", "docker://"+f.Address+"/two/images/more:1")
+}
+
+// countBlobs says how many blobs a registry was told to mount, and how many
+// were sent to it in the way of the libraries.
+func countBlobs(asked []string) (mounted, uploaded int) {
 	for _, r := range asked {
 		switch {
 		case strings.HasPrefix(r, "POST") && strings.Contains(r, "mount="):
@@ -290,9 +300,5 @@ func TestPushMountsPackages(t *testing.T) {
 			uploaded++
 		}
 	}
-	// The configuration is new.
-	if mounted != second.Layers || uploaded > 1 {
-		t.Errorf("of %d layers, %d were mounted; %d blobs were uploaded:\n%s", second.Layers, mounted, uploaded, strings.Join(asked, "\n"))
-	}
-	judge(t, "skopeo", "inspect", "--tls-verify=false", "docker://"+f.Address+"/two/images/more:1")
+	return mounted, uploaded
 }

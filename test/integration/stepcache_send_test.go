@@ -51,16 +51,8 @@ func TestStepCacheMountsLayers(t *testing.T) {
 	f.Asked()
 	o := p.run("cache", "export", "--storage-root", p.store, "--tls-verify=false", "--to", f.Address+"/two/steps", p.dir)
 	o.says("6 steps sent, 0 were there")
-	mounted, uploaded := 0, 0
 	asked := f.Asked()
-	for _, r := range asked {
-		switch {
-		case strings.HasPrefix(r, "POST") && strings.Contains(r, "mount="):
-			mounted++
-		case strings.HasPrefix(r, "PATCH"):
-			uploaded++
-		}
-	}
+	mounted, uploaded := countBlobs(asked)
 	// Six configurations, and the two layers of a stage that the image copies from.
 	if mounted != image.Layers || uploaded > 6+2 {
 		t.Errorf("the image has %d layers, %d were mounted; %d blobs were uploaded:\n%s", image.Layers, mounted, uploaded, strings.Join(asked, "\n"))

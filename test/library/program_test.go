@@ -4,16 +4,14 @@ package library
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/test/busybox"
 )
 
 // A program has a recipe, its context and an image store.
@@ -36,29 +34,11 @@ func newProgram(t *testing.T) *program {
 		}
 	})
 	p := &program{context: filepath.Join(dir, "context"), store: filepath.Join(dir, "store")}
-	busybox, err := os.ReadFile(findBusybox(t))
-	if err := errors.Join(err, os.Mkdir(p.context, 0o755), os.WriteFile(filepath.Join(p.context, "busybox"), busybox, 0o755)); err != nil {
+	program, err := os.ReadFile(busybox.Find(t))
+	if err := errors.Join(err, os.Mkdir(p.context, 0o755), os.WriteFile(filepath.Join(p.context, "busybox"), program, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-// findBusybox finds what the images run.
-func findBusybox(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("SKIPPED: busybox is not installed; apt-get install busybox-static")
-	}
-	f, err := elf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-		t.Skip("SKIPPED: this busybox needs shared libraries; apt-get install busybox-static")
-	}
-	return path
 }
 
 // recipe has two stages side by side and one that needs both. Nothing of it

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // A build that sends its steps to a cache and fetches from it may be killed at
@@ -89,17 +88,7 @@ func TestKilledBootstraps(t *testing.T) {
 		// Nearly all of the time is the tool's.
 		k.events = map[string][]int{}
 		done := k.kill(st, j.args(), nil)
-		v := st.start(j.args()...)
-		seen, _ := v.wait(moment{delay: time.Hour})
-		if err := v.cmd.Wait(); err != nil {
-			t.Fatalf("seed %d: the build after kill %d: %v\n%s", *seed, k.kills, err, v.text.String())
-		}
-		if again := repeated(done, seen); len(again) > 0 {
-			t.Errorf("seed %d, after kill %d: steps are run again: %v", *seed, k.kills, again)
-		}
-		j.right(t, want)
-		k.left(st)
-		st.remove()
+		k.goesOn(st, j, done, want)
 	}
 }
 

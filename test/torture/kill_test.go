@@ -115,18 +115,25 @@ func TestKilledBuilds(t *testing.T) {
 		for range 1 + k.random.IntN(3) {
 			done = k.kill(st, j.args(), done)
 		}
-		v := st.start(j.args()...)
-		seen, _ := v.wait(moment{delay: time.Hour})
-		if err := v.cmd.Wait(); err != nil {
-			t.Fatalf("seed %d: the build after kill %d: %v\n%s", *seed, k.kills, err, v.text.String())
-		}
-		if again := repeated(done, seen); len(again) > 0 {
-			t.Errorf("seed %d, after kill %d: steps are run again: %v", *seed, k.kills, again)
-		}
-		j.right(t, want)
-		k.left(st)
-		st.remove()
+		k.goesOn(st, j, done, want)
 	}
+}
+
+// goesOn builds after kills: it runs none of the steps that were done, and ends
+// as if nothing had been.
+func (k *killing) goesOn(st *store, j job, done []string, want result) {
+	k.t.Helper()
+	v := st.start(j.args()...)
+	seen, _ := v.wait(moment{delay: time.Hour})
+	if err := v.cmd.Wait(); err != nil {
+		k.t.Fatalf("seed %d: the build after kill %d: %v\n%s", *seed, k.kills, err, v.text.String())
+	}
+	if again := repeated(done, seen); len(again) > 0 {
+		k.t.Errorf("seed %d, after kill %d: steps are run again: %v", *seed, k.kills, again)
+	}
+	j.right(k.t, want)
+	k.left(st)
+	st.remove()
 }
 
 // measure does the command without a kill.

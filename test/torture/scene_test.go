@@ -4,7 +4,6 @@ package torture
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pdidev/pdibuild/test/busybox"
 	"github.com/pdidev/pdibuild/test/registry"
 )
 
@@ -73,7 +73,7 @@ stages:
 // newScene makes one. Its data are the same for the same seed.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{dir: t.TempDir(), busybox: findBusybox(t)}
+	s := &scene{dir: t.TempDir(), busybox: busybox.Find(t)}
 	s.registry = registry.Start(t, registry.Options{})
 	s.context = filepath.Join(s.dir, "context")
 	data := rand.New(rand.NewPCG(*seed, 0))
@@ -97,24 +97,6 @@ func newScene(t *testing.T) *scene {
 	}
 	store.remove()
 	return s
-}
-
-// findBusybox finds what the images of the scene run.
-func findBusybox(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("SKIPPED: busybox is not installed; apt-get install busybox-static")
-	}
-	f, err := elf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-		t.Skip("SKIPPED: this busybox needs shared libraries; apt-get install busybox-static")
-	}
-	return path
 }
 
 func noise(from *rand.Rand, n int) []byte {

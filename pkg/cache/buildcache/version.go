@@ -95,7 +95,7 @@ func inVersions(have, list string) bool {
 		}
 		low, high, isRange := strings.Cut(item, ":")
 		if !isRange {
-			return have == item || isVersionOf(have, item)
+			return isVersionOf(have, item)
 		}
 		return (low == "" || compareVersions(have, low) >= 0) &&
 			(high == "" || compareVersions(have, high) <= 0 || isVersionOf(have, high))
