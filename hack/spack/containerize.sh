@@ -109,7 +109,7 @@ same_content() {
 	check "the same files in the view" alike
 	in_both 'cd /opt/software && find . -type f ! -path "*/.spack/*" ! -path "*/.spack-db/*" ! -path "./.spack*" | sort'
 	check "the same files in the packages" alike
-	in_both 'readlink /opt/view; lz4 --version; xxhsum --version; cat /proc/1/comm; command -v lz4; echo $MANPATH $CMAKE_PREFIX_PATH'
+	in_both 'exec 2>&1; readlink /opt/view; lz4 --version; xxhsum --version; cat /proc/1/comm; command -v lz4; command -v pdirun; echo $MANPATH $CMAKE_PREFIX_PATH $PDI_PLUGIN_PATH'
 	check "the same programs, and the same environment" alike
 }
 

@@ -100,6 +100,9 @@ tutorial_with_secrets() {
 	first=$(tutorial_layers)
 	OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password "${through[@]}" bin/pdibuild push --storage-root "$store" --buildcache 2>"$work/build.log" || explain
 	check "what could not be pushed is pushed later" said '[1-9][0-9]* packages pushed'
+	check "with an image of the packages, as 'spack buildcache push --tag latest' makes it" said 'numpex-spack-mirror.* has the tag latest'
+	"${through[@]}" skopeo inspect --config --creds "tester:$isle_password" docker://ghcr.io/thomas-bouvier/numpex-spack-mirror:latest >"$work/tagged.json" || true
+	check "whose variables lead to them" grep -qE 'PDI_PLUGIN_PATH=/opt/software/.*pdiplugin|PATH=/opt/software/.*pdi' "$work/tagged.json"
 	rm -rf "$store/pdibuild/cache/spack/buildcache"
 	again=$(OCI_USERNAME_VARIABLE=tester OCI_PASSWORD_VARIABLE=$isle_password build "$1" --tag HPCAsia2026 --no-cache) || explain
 	check "another host takes every package from the registry" said ', 0 will compile'

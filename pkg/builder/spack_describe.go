@@ -262,7 +262,12 @@ func (j *spackJob) addViews(in *installation) error {
 // activation asks Spack what activating the environment changes. Variables
 // that are about Spack itself are left out: the image has none.
 func (j *spackJob) activation(ctx context.Context) (spack.Activation, error) {
-	script, err := j.capture(ctx, "env", "activate", "--sh", "--dir", j.dir)
+	return j.changes(ctx, "env", "activate", "--sh", "--dir", j.dir)
+}
+
+// changes are those of variables that a command of Spack prints for a shell.
+func (j *spackJob) changes(ctx context.Context, args ...string) (spack.Activation, error) {
+	script, err := j.capture(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +276,7 @@ func (j *spackJob) activation(ctx context.Context) (spack.Activation, error) {
 		name, value, _ := strings.Cut(kv, "=")
 		base[name] = value
 	}
-	changes, err := spack.ParseActivation("spack env activate", script, base)
+	changes, err := spack.ParseActivation("spack "+strings.Join(args[:min(2, len(args))], " "), script, base)
 	if err != nil {
 		return nil, err
 	}

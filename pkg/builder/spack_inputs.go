@@ -53,6 +53,9 @@ func (p *Plan) spackInputs(step recipe.SpackInstall) (*spackInputs, error) {
 	if in.env, err = spack.ParseEnvironment(name, data); err != nil {
 		return nil, &InputError{Err: err, Hint: "correct the environment; 'pdibuild validate' reads it again"}
 	}
+	if _, err := in.pushedTo(step); err != nil {
+		return nil, err
+	}
 	parts := []string{"spack", string(data)}
 	dir := ""
 	if step.Environment != "" {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -167,27 +168,35 @@ func proxyOf(env map[string]string) func(*http.Request) (*url.URL, error) {
 }
 
 // pushPackages sends what the environment consists of to the mirrors that the
-// step names.
+// step names, and the image that it wants to have there.
 func (j *spackJob) pushPackages(ctx context.Context) error {
 	if j.step.Buildcache == nil || len(j.step.Buildcache.Push) == 0 {
 		return nil
 	}
+	images, err := j.imagesOfPackages(ctx)
+	if err != nil {
+		return err
+	}
+	return j.push(ctx, images)
+}
+
+// push sends packages, and images by their tags.
+func (j *spackJob) push(ctx context.Context, images map[string]buildcache.Image) error {
 	local, err := j.run.b.localBuildcache(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range j.step.Buildcache.Push {
-		i := slices.IndexFunc(j.in.env.Mirrors, func(m spack.Mirror) bool { return m.Name == name })
-		if i < 0 {
-			return &InputError{Subject: "buildcache: push", Err: fmt.Errorf("the environment has no mirror %q", name), Hint: "its mirrors are those of mirrors: in " + j.step.Environment}
-		}
-		m := j.in.env.Mirrors[i]
-		if err := j.pushTo(ctx, local, m); err != nil {
+	mirrors, err := j.in.pushedTo(j.step)
+	if err != nil {
+		return err
+	}
+	for _, m := range mirrors {
+		if err := j.pushTo(ctx, local, m, images); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			if err := j.run.b.remember(PendingPush{
-				Mirror: m.Name, URL: m.Push.URL, UserVariable: m.Push.IDVariable, SecretVariable: m.Push.SecretVariable, Hashes: j.ownHashes(),
+				Mirror: m.Name, URL: m.Push.URL, UserVariable: m.Push.IDVariable, SecretVariable: m.Push.SecretVariable, Hashes: j.ownHashes(), Images: images,
 			}); err != nil {
 				return err
 			}
@@ -199,7 +208,58 @@ func (j *spackJob) pushPackages(ctx context.Context) error {
 	return nil
 }
 
-func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror) error {
+// pushedTo are the mirrors of the environment that a step pushes to.
+func (in *spackInputs) pushedTo(step recipe.SpackInstall) ([]spack.Mirror, error) {
+	if step.Buildcache == nil {
+		return nil, nil
+	}
+	var list []spack.Mirror
+	for _, name := range step.Buildcache.Push {
+		i := slices.IndexFunc(in.env.Mirrors, func(m spack.Mirror) bool { return m.Name == name })
+		if i < 0 {
+			return nil, &InputError{Subject: "buildcache: push", Err: fmt.Errorf("the environment has no mirror %q", name), Hint: "its mirrors are those of mirrors: in " + step.Environment}
+		}
+		m := in.env.Mirrors[i]
+		if step.Buildcache.Tag != "" && !strings.HasPrefix(m.Push.URL, "oci") {
+			return nil, &InputError{Subject: "buildcache: tag", Err: fmt.Errorf("mirror %q, %s: %w", name, m.Push.URL, buildcache.ErrNoTags), Hint: "leave out tag:, or push to a registry"}
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// imagesOfPackages are what is to have a tag at the mirrors: the environment's
+// packages, with the variables that 'spack load' sets for them. What activates
+// the environment does not count, since no view is in such an image.
+func (j *spackJob) imagesOfPackages(ctx context.Context) (map[string]buildcache.Image, error) {
+	tag := j.step.Buildcache.Tag
+	if tag == "" {
+		return nil, nil
+	}
+	var img buildcache.Image
+	load := []string{"-e", j.dir, "load", "--sh"}
+	for _, r := range j.lock.Roots {
+		if s := j.lock.Specs[r.Hash]; s != nil && s.External == nil {
+			img.Roots, load = append(img.Roots, r.Hash), append(load, "/"+r.Hash)
+		}
+	}
+	if len(img.Roots) == 0 {
+		j.warn("buildcache: tag: all specs of the environment are the system's, so there is no image of them")
+		return nil, nil
+	}
+	changes, err := j.changes(ctx, load...)
+	if err != nil {
+		return nil, err
+	}
+	env := map[string]string{"PATH": "/bin:/usr/bin"} // as Spack has it
+	changes.Apply(env)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		img.Env = append(img.Env, name+"="+env[name])
+	}
+	return map[string]buildcache.Image{tag: img}, nil
+}
+
+func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror, images map[string]buildcache.Image) error {
 	all := j.mirrors()
 	if b := j.step.Buildcache; b.Password != "" && all.secret(b.Password) == "" {
 		return fmt.Errorf("secret %q was not given", b.Password)
@@ -214,7 +274,13 @@ func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.
 		return err
 	}
 	j.say("%s: %d packages pushed, %d had been there, %d bytes sent", m.Name, len(res.Copied), len(res.Present), res.SentBytes)
-	return j.run.b.forgetPushed(m.Push.URL, hashes)
+	for tag, img := range images {
+		if err := remote.Tag(ctx, tag, img); err != nil {
+			return err
+		}
+		j.say("%s: an image of the packages has the tag %s", m.Name, tag)
+	}
+	return j.run.b.forgetPushed(PendingPush{URL: m.Push.URL, Hashes: hashes, Images: images})
 }
 
 // ownHashes are those of all packages that are not the system's.
@@ -234,7 +300,7 @@ func (j *spackJob) pushAfterFailure(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	if err := j.pushPackages(ctx); err != nil {
+	if err := j.push(ctx, nil); err != nil {
 		j.warn(err.Error())
 	}
 }

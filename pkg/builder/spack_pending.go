@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,8 @@ type PendingPush struct {
 	SecretVariable string `json:"secret_variable,omitempty"`
 	// Hashes are those of the packages.
 	Hashes []string `json:"hashes"`
+	// Images are those that the cache is to have of its packages, by tag.
+	Images map[string]buildcache.Image `json:"images,omitempty"`
 }
 
 // PendingPushOptions say how PushPending reaches a cache.
@@ -67,6 +70,11 @@ func (b *Builder) remember(p PendingPush) error {
 	path := b.pendingPath(p.URL)
 	if old, ok := readPending(path); ok {
 		p.Hashes = append(p.Hashes, old.Hashes...)
+		for tag, img := range old.Images {
+			if _, newer := p.Images[tag]; !newer {
+				p.Images = with(p.Images, tag, img)
+			}
+		}
 	}
 	slices.Sort(p.Hashes)
 	p.Hashes = slices.Compact(p.Hashes)
@@ -77,15 +85,26 @@ func (b *Builder) remember(p PendingPush) error {
 	return writeWhole(path, data)
 }
 
-// forgetPushed takes packages that have been sent off the record.
-func (b *Builder) forgetPushed(address string, hashes []string) error {
-	path := b.pendingPath(address)
+// with is a map with one more entry.
+func with(images map[string]buildcache.Image, tag string, img buildcache.Image) map[string]buildcache.Image {
+	images = maps.Clone(images)
+	if images == nil {
+		images = map[string]buildcache.Image{}
+	}
+	images[tag] = img
+	return images
+}
+
+// forgetPushed takes packages and images that have been sent off the record.
+func (b *Builder) forgetPushed(sent PendingPush) error {
+	path := b.pendingPath(sent.URL)
 	p, ok := readPending(path)
 	if !ok {
 		return nil
 	}
-	p.Hashes = slices.DeleteFunc(p.Hashes, func(h string) bool { return slices.Contains(hashes, h) })
-	if len(p.Hashes) > 0 {
+	p.Hashes = slices.DeleteFunc(p.Hashes, func(h string) bool { return slices.Contains(sent.Hashes, h) })
+	maps.DeleteFunc(p.Images, func(tag string, _ buildcache.Image) bool { _, there := sent.Images[tag]; return there })
+	if len(p.Hashes)+len(p.Images) > 0 {
 		data, err := json.Marshal(p)
 		if err != nil {
 			return err
@@ -145,7 +164,20 @@ func (b *Builder) pushOnePending(ctx context.Context, local *buildcache.Cache, p
 	}
 	gone := len(p.Hashes) - len(res.Copied) - len(res.Present)
 	report(fmt.Sprintf("%s: %d packages pushed, %d had been there, %d are no longer in the local binary cache", p.URL, len(res.Copied), len(res.Present), gone))
-	return len(res.Copied) + len(res.Present), b.forgetPushed(p.URL, p.Hashes)
+	sent := len(res.Copied) + len(res.Present)
+	if err := b.forgetPushed(PendingPush{URL: p.URL, Hashes: p.Hashes}); err != nil {
+		return sent, err
+	}
+	for tag, img := range p.Images {
+		if err := remote.Tag(ctx, tag, img); errors.Is(err, buildcache.ErrNotFound) {
+			report(fmt.Sprintf("%v; the next build that pushes there makes the image", err))
+			continue
+		} else if err != nil {
+			return sent, err
+		}
+		report(fmt.Sprintf("%s: an image of the packages has the tag %s", p.URL, tag))
+	}
+	return sent, b.forgetPushed(p)
 }
 
 // copyPackages copies the packages with the given hashes.

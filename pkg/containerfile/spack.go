@@ -284,6 +284,9 @@ func (e *environment) push() []string {
 		if b.Unsigned {
 			push += " --unsigned"
 		}
+		if b.Tag != "" {
+			push += " --tag " + quote(b.Tag)
+		}
 		push += " " + quote(mirror)
 		if !b.Required {
 			push = "{ " + push + " || echo " + quote("the packages could not be sent to "+mirror) + " >&2; }"

@@ -341,6 +341,10 @@ type SpackSource struct {
 type Buildcache struct {
 	// Push names the mirrors that get the installed packages.
 	Push []string `yaml:"push,omitempty"`
+	// Tag is the tag under which these mirrors, repositories of a registry,
+	// get an image of the environment's packages, as spack buildcache push
+	// --tag makes it.
+	Tag string `yaml:"tag,omitempty"`
 	// Username is the id of the secret with the user's name.
 	Username string `yaml:"username,omitempty"`
 	// Password is the id of the secret with the password.

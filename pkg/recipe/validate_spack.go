@@ -32,6 +32,12 @@ func (v *validator) spack(path string, s SpackInstall) {
 		v.fail(path+".concretize", "must be reuse or fresh, not %q", s.Concretize)
 	}
 	if b := s.Buildcache; b != nil {
+		if b.Tag != "" && (!imageTag.MatchString(b.Tag) || strings.HasSuffix(b.Tag, ".spack")) {
+			v.fail(path+".buildcache.tag", "must be a tag such as latest, and none of those of packages, which end with .spack, not %q", b.Tag)
+		}
+		if b.Tag != "" && len(b.Push) == 0 {
+			v.fail(path+".buildcache.tag", "names an image at the mirrors of push, and there are none")
+		}
 		for key, id := range map[string]string{"username": b.Username, "password": b.Password} {
 			if id != "" {
 				v.secretReference(path+".buildcache."+key, id)

@@ -62,6 +62,39 @@ func TestSpackRegistryWithTokens(t *testing.T) {
 	}
 }
 
+// Packages of the environment can be pulled as an image, by the tag that the
+// step names: at once or, when the registry refuses, later.
+func TestSpackRegistryTag(t *testing.T) {
+	f := registry.StartFront(t, registry.FrontOptions{})
+	p := newMirrorProject(t, f)
+	p.recipe(strings.ReplaceAll(p.read("pdibuild.yaml"), "push: [far]", "push: [far], tag: latest"))
+	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=a secret pass"}
+	f.Refuse(refuseLastWrites)
+	p.build("-v").ok().says("nothing is lost", "pdibuild push --buildcache")
+	f.Refuse(nil)
+	if o := p.run("push", "--storage-root", p.store, "--buildcache"); o.code != 0 || !strings.Contains(o.stderr, "has the tag latest") {
+		t.Errorf("there is no image of the packages: %d\n%s", o.code, o.stderr)
+	}
+	image := "docker://" + f.Address + "/cache:latest"
+	checkTag := func() {
+		t.Helper()
+		config := judge(t, "skopeo", "inspect", "--tls-verify=false", "--config", image)
+		if want := `"PATH=/opt/software/linux/app-1.0-` + p.appHash() + "/bin:/bin:/usr/bin"; !strings.Contains(config, want) {
+			t.Errorf("its configuration lacks %s:\n%s", want, config)
+		}
+		if got := strings.Count(config, "sha256:"); got != 2 {
+			t.Errorf("it has %d layers, want those of base and app:\n%s", got, config)
+		}
+	}
+	checkTag()
+	judge(t, "skopeo", "delete", "--tls-verify=false", image)
+	p.again("-v").ok().says("far: 0 packages pushed", "far: an image of the packages has the tag latest")
+	checkTag()
+
+	p.write("spack.yaml", "spack: {view: true, specs: [app], mirrors: {far: {url: /somewhere}}}\n")
+	p.build().fails(3, "only a binary cache in a container registry", "leave out tag:")
+}
+
 // Whatever a registry says, the build succeeds with one warning per direction,
 // and what could not be pushed is sent later.
 func TestSpackRegistryInTrouble(t *testing.T) {
@@ -157,7 +190,7 @@ func refuseLastWrites(r *http.Request) int {
 func clearCache(t *testing.T, f *registry.Front) {
 	t.Helper()
 	for _, tag := range strings.Fields(judge(t, "skopeo", "list-tags", "--tls-verify=false", "docker://"+f.Address+"/cache")) {
-		if tag = strings.Trim(tag, `",`); strings.HasSuffix(tag, ".spec") || tag == "index.spack" {
+		if tag = strings.Trim(tag, `",`); strings.HasSuffix(tag, ".spack") {
 			judge(t, "skopeo", "delete", "--tls-verify=false", "docker://"+f.Address+"/cache:"+tag)
 		}
 	}

@@ -280,12 +280,7 @@ func (r *repository) putIndex(ctx context.Context, b Blob, from content) error {
 	b.MediaType = ocispec.MediaTypeImageLayerGzip
 	parts := map[Blob]content{b: from, config: inMemory([]byte("{}"))}
 	for part, from := range parts {
-		if _, err := r.stat(ctx, part); err == nil {
-			continue
-		} else if !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if err := r.put(ctx, part, from); err != nil {
+		if err := r.putNew(ctx, part, from); err != nil {
 			return err
 		}
 	}

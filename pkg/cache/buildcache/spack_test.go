@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,8 +97,17 @@ func TestRealSpack(t *testing.T) {
 	maker.run("install", "pdib-app")
 	hash := strings.TrimSpace(maker.run("find", "--format", "{hash}", "pdib-app"))
 	for _, address := range made {
-		maker.run("buildcache", "push", "--unsigned", "--with-build-dependencies", "--update-index", address, "pdib-app")
+		maker.run("buildcache", "push", "--unsigned", "--with-build-dependencies", "--update-index", "--tag", "spacks", address, "pdib-app")
 	}
+	t.Run("the image of a tag is Spack's", func(t *testing.T) {
+		c := trusting(t, made["registry"], authority)
+		must(t, c.Tag(t.Context(), "ours", Image{Roots: []string{hash}}))
+		theirs, theirLayers := tagged(t, c, "spacks")
+		ours, ourLayers := tagged(t, c, "ours")
+		if len(ourLayers) == 0 || !slices.Equal(ourLayers, theirLayers) || !slices.Equal(ours.RootFS.DiffIDs, theirs.RootFS.DiffIDs) || ours.Architecture != theirs.Architecture {
+			t.Errorf("ours has the layers %s and %+v, Spack's %s and %+v", ourLayers, ours, theirLayers, theirs)
+		}
+	})
 	for name, address := range made {
 		t.Run("read Spack's "+name, func(t *testing.T) { checkMade(t, trusting(t, address, authority), hash) })
 	}
