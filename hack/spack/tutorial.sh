@@ -84,6 +84,7 @@ tutorial_runs() {
 	local sources=$work/sources
 	mkdir -p "$sources"
 	check "the service user is 1001" test "$(in_tutorial -- sh -c 'id -u; id -un' | tr '\n' ' ')" = "1001 pdi "
+	check "its name is in the environment" test "$(in_tutorial -- sh -c 'echo $SERVICE_NAME')" = pdi
 	check "compilers are those of the recipe" test "$(in_tutorial -- sh -c 'echo $CC $CXX')" = "/usr/local/bin/gcc /usr/local/bin/g++"
 	check "its directories are its own" test "$(in_tutorial -- stat -c %U /opt/pdi /var/log/pdi /opt/tutorial/00_begin | sort | uniq -c | tr -s ' ')" = " 3 pdi"
 	check "the view has its second name" test "$(in_tutorial -- readlink /opt/view)" = /opt/views/view
