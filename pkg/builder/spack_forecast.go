@@ -120,14 +120,15 @@ func (m *mirrors) forecast(ctx context.Context, step *PlannedStep) (*SpackForeca
 		return nil, err
 	}
 	there, known := m.b.readThere(step.Key)
-	f := foretell(lock, offers, there)
+	specs := missing(lock, offers, there)
+	f := foretell(specs, offers)
 	if !known && step.spack.mayHaveUpstreams(m.step) {
 		f.Hint = "packages of its upstreams are counted, too: the first build looks which these have"
 	}
 	for _, t := range trouble {
 		f.Trouble = append(f.Trouble, fmt.Sprintf("%s (%s): %v", t.mirror.Name, t.mirror.Fetch.URL, t.err))
 	}
-	return f, m.weigh(ctx, f, missing(lock, offers, there), offers)
+	return f, m.weigh(ctx, f, specs, offers)
 }
 
 // offered are the packages that any of the caches has.
@@ -151,11 +152,12 @@ func missing(lock *spack.Lock, offers []*offer, there map[string]string) []*spac
 	return slices.DeleteFunc(needed(lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
 }
 
-// foretell says what is compiled, given what caches have and what is there.
-func foretell(lock *spack.Lock, offers []*offer, there map[string]string) *SpackForecast {
+// foretell says which of the packages that are missing are compiled, given what
+// caches have.
+func foretell(specs []*spack.Spec, offers []*offer) *SpackForecast {
 	all := offered(offers)
 	f := &SpackForecast{Known: true}
-	for _, s := range missing(lock, offers, there) {
+	for _, s := range specs {
 		f.Specs++
 		if all[s.Hash] {
 			f.Cached++

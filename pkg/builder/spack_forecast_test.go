@@ -33,13 +33,14 @@ func TestForecastOfCaches(t *testing.T) {
 		{"tttttttttt", "aaaaaaaaaa", "of these 3 specs, 2 are in the cache (0 B), 1 will compile", "lib@2/lllllll"},
 		{"aaaaaaaaaa", "llllllllll", "of these 2 specs, 2 are in the cache (0 B), 0 will compile", ""},
 	} {
-		f := foretell(smallLock(), []*offer{{has: map[string]bool{c.local: true}}, {has: map[string]bool{c.mirror: true}}}, nil)
+		offers := []*offer{{has: map[string]bool{c.local: true}}, {has: map[string]bool{c.mirror: true}}}
+		f := foretell(missing(smallLock(), offers, nil), offers)
 		if f.String() != c.want || strings.Join(f.Compile, " ") != c.compile {
 			t.Errorf("with %q here and %q there: %s: %v, want %s: %s", c.local, c.mirror, f, f.Compile, c.want, c.compile)
 		}
 	}
 	upstream := map[string]string{"llllllllll": "/opt/site/lib"}
-	if f := foretell(smallLock(), []*offer{{}}, upstream); f.String() != "of these 1 specs, 0 are in the cache (0 B), 1 will compile" {
+	if f := foretell(missing(smallLock(), nil, upstream), nil); f.String() != "of these 1 specs, 0 are in the cache (0 B), 1 will compile" {
 		t.Errorf("with lib in an upstream: %s", f)
 	}
 	part := &SpackForecast{Known: true, Specs: 209, Cached: 180, Bytes: 1_234_000_000, FetchBytes: 310_400_000, Compile: make([]string, 29)}

@@ -42,12 +42,13 @@ func (j *spackJob) fetch(ctx context.Context) error {
 	if err := j.lookWhatIsThere(ctx); err != nil {
 		return err
 	}
-	f := foretell(j.lock, offers, j.thereAlready)
+	specs := missing(j.lock, offers, j.thereAlready)
+	f := foretell(specs, offers)
 	if len(f.Compile) > 0 {
 		j.run.b.soundSources()
 		j.run.b.notices.tell(j.run.emit)
 	}
-	if err := m.weigh(ctx, f, missing(j.lock, offers, j.thereAlready), offers); err != nil {
+	if err := m.weigh(ctx, f, specs, offers); err != nil {
 		return err
 	}
 	e := j.event(EventForecast)
