@@ -163,7 +163,7 @@ func (b *bench) startBuildKit(ctx context.Context, dir string) error {
 				"--opt", "filename=Containerfile", "--output", "type=image,name=localhost/bench:bench,push=false,compression=uncompressed",
 			}, push: []string{
 				ctl, "--addr", socket, "build", "--frontend", "dockerfile.v0", "--local", "context={dir}", "--local", "dockerfile={dir}",
-				"--opt", "filename=Containerfile", "--output", "type=image,name={registry},push=true,registry.insecure=true",
+				"--opt", "filename=Containerfile", "--output", "type=image,name={registry},push=true,registry.insecure=true,compression=gzip,force-compression=true",
 			}})
 			return nil
 		}

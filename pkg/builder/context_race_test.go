@@ -39,7 +39,7 @@ func TestContextNeverLeadsOutside(t *testing.T) {
 		if err == nil {
 			read++
 			for _, f := range source.files {
-				if f.sha256 == forbidden {
+				if f.digest() == forbidden {
 					t.Fatal("a file outside of the context was hashed")
 				}
 				content, err := readAll(&f, context)
@@ -145,9 +145,9 @@ func TestContextFileChangesWhilePlanning(t *testing.T) {
 			continue
 		}
 		f := source.files[0]
-		empty := f.sha256 == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-		if empty != (f.info.Size() == 0) {
-			t.Fatalf("%d bytes have the digest %s", f.info.Size(), f.sha256)
+		empty := f.digest() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+		if empty != (f.size == 0) {
+			t.Fatalf("%d bytes have the digest %s", f.size, f.digest())
 		}
 	}
 }

@@ -163,7 +163,8 @@ func scanUpper(upper string, tree *layer.Tree, closed bool) error {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(strings.TrimPrefix(full, upper), "/")
+		// A clone, or each name would keep the whole path in memory.
+		name := strings.Clone(strings.TrimPrefix(strings.TrimPrefix(full, upper), "/"))
 		if name == "" || d.Type()&fs.ModeSocket != 0 {
 			return nil
 		}
@@ -178,12 +179,12 @@ func scanUpper(upper string, tree *layer.Tree, closed bool) error {
 		if err := scanOverlayAttributes(full, name, info, tree); err != nil {
 			return err
 		}
-		e, err := fileEntry(full, name, info, links)
+		e, err := fileEntry(hostFile{upper, name}, name, info, links)
 		if err != nil {
 			return err
 		}
 		if info.Mode().IsRegular() && closed {
-			e.Origin = layer.Origin{Path: full, Owned: true}
+			e.Origin = layer.Origin{Dir: upper, Name: name, Owned: true}
 		}
 		return tree.Add(e)
 	})

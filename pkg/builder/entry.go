@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -48,16 +49,22 @@ func inodeOf(info fs.FileInfo) inode {
 	return inode{dev: uint64(st.Dev), ino: st.Ino} //nolint:unconvert // not a uint64 on every architecture
 }
 
+// A hostFile is the path of a file below a directory, in two parts because all
+// files of a tree share the first; see layer.Origin.
+type hostFile struct{ dir, name string }
+
+func (f hostFile) path() string { return filepath.Join(f.dir, f.name) }
+
 // fileEntry describes a file of the host as a layer entry: with its owner, its
 // extended attributes and, for the further names of a hard-linked file, the
 // first one.
-func fileEntry(full, name string, info fs.FileInfo, links *hardLinks) (layer.Entry, error) {
-	return layeredEntry(full, name, info, 0, links)
+func fileEntry(at hostFile, name string, info fs.FileInfo, links *hardLinks) (layer.Entry, error) {
+	return layeredEntry(at, name, info, 0, links)
 }
 
 // layeredEntry describes a file that the n-th layer of an image has.
-func layeredEntry(full, name string, info fs.FileInfo, n int, links *hardLinks) (layer.Entry, error) {
-	link := ""
+func layeredEntry(at hostFile, name string, info fs.FileInfo, n int, links *hardLinks) (layer.Entry, error) {
+	full, link := at.path(), ""
 	if info.Mode()&fs.ModeSymlink != 0 {
 		var err error
 		if link, err = os.Readlink(full); err != nil {
@@ -80,7 +87,7 @@ func layeredEntry(full, name string, info fs.FileInfo, n int, links *hardLinks) 
 	if err := readAttributes(full, hdr); err != nil {
 		return layer.Entry{}, err
 	}
-	return layer.Entry{Header: *hdr, Open: layer.File(full)}, nil
+	return layer.Entry{Header: *hdr, Open: layer.FileIn(at.dir, at.name)}, nil
 }
 
 // readAttributes adds extended attributes to hdr; which of them stay is

@@ -313,7 +313,7 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 	}
 	dir := root
 	if info.Mode()&fs.ModeSymlink != 0 {
-		e, err := layeredEntry(full, root, info, 0, &hardLinks{})
+		e, err := layeredEntry(hostFile{j.source.root, root}, root, info, 0, &hardLinks{})
 		if err != nil {
 			return err
 		}

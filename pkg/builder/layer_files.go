@@ -64,13 +64,14 @@ func (l *layerFiles) holder(name string) (int, fs.FileInfo, bool) {
 }
 
 // file returns which layer has the regular file that is seen at name in the
-// mounted image as info, counted from 1, and its path there; 0 if none has.
+// mounted image as info, counted from 1, and that layer's directory; 0 if none
+// has it.
 func (l *layerFiles) file(name string, info fs.FileInfo) (int, string) {
 	i, found, ok := l.holder(name)
 	if !ok || !found.Mode().IsRegular() || inodeNumber(found) != inodeNumber(info) {
 		return 0, "" // the caller reads what it sees
 	}
-	return i + 1, filepath.Join(l.dirs[i], name)
+	return i + 1, l.dirs[i]
 }
 
 func inodeNumber(info fs.FileInfo) uint64 {

@@ -131,6 +131,10 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 		if err != nil {
 			return state{}, stepContext(st.Name, len(ps.Steps)+1, recipe.Summary(step), err)
 		}
+		if planned.source != nil {
+			// The step is planned again when its turn has come.
+			planned.source = &copySource{key: planned.source.key}
+		}
 		ps.Steps, s = append(ps.Steps, planned), next
 	}
 	s.applyImageSettings(st)

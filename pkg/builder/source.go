@@ -16,7 +16,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -44,10 +46,26 @@ type sourceFile struct {
 	match int
 	rel   string
 	// path in the context.
-	path   string
-	info   fs.FileInfo
-	link   string
-	sha256 string
+	path string
+	link string
+	// There may be a million of these: no fs.FileInfo, which is large.
+	mode     fs.FileMode
+	size     int64
+	modified time.Time
+	sha256   [sha256.Size]byte
+	known    bool // the digest
+}
+
+// The methods of fs.FileInfo.
+func (f *sourceFile) Name() string       { return path.Base(f.path) }
+func (f *sourceFile) Size() int64        { return f.size }
+func (f *sourceFile) Mode() fs.FileMode  { return f.mode }
+func (f *sourceFile) ModTime() time.Time { return f.modified }
+func (f *sourceFile) IsDir() bool        { return f.mode.IsDir() }
+func (f *sourceFile) Sys() any           { return nil }
+
+func (f *sourceFile) describe(info fs.FileInfo) {
+	f.mode, f.size, f.modified = info.Mode(), info.Size(), info.ModTime()
 }
 
 // isURL reports whether a source is fetched from the web.
@@ -189,7 +207,7 @@ func (c *contextReader) walk(match string, n int) error {
 		return err
 	}
 	if !top.IsDir() {
-		return c.add(sourceFile{match: n, rel: ".", path: match, info: top})
+		return c.add(sourceFile{match: n, rel: ".", path: match}, top)
 	}
 	return fs.WalkDir(c.root.FS(), match, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -217,19 +235,21 @@ func (c *contextReader) walk(match string, n int) error {
 		if err != nil {
 			return err
 		}
-		return c.add(sourceFile{match: n, rel: rel, path: name, info: info})
+		return c.add(sourceFile{match: n, rel: rel, path: name}, info)
 	})
 }
 
 // add identifies one file.
-func (c *contextReader) add(f sourceFile) (err error) {
-	switch mode := f.info.Mode(); {
+func (c *contextReader) add(f sourceFile, info fs.FileInfo) (err error) {
+	f.describe(info)
+	switch mode := f.mode; {
 	case mode.IsDir():
 	case mode&fs.ModeSymlink != 0:
 		f.link, err = c.root.Readlink(f.path)
-	case mode.IsRegular(): // see hashAll
+	case mode.IsRegular():
+		f.sha256, f.known = c.known.Get(info) // else see hashAll
 	case f.rel == ".":
-		return fmt.Errorf("it is neither a file nor a directory but %s", f.info.Mode().Type())
+		return fmt.Errorf("it is neither a file nor a directory but %s", mode.Type())
 	default:
 		return nil // sockets, devices and fifos are not copied
 	}
@@ -239,17 +259,14 @@ func (c *contextReader) add(f sourceFile) (err error) {
 	return err
 }
 
-// hashAll identifies the contents of regular files, several at a time.
+// hashAll identifies the contents of regular files that are not known, several
+// at a time.
 func (c *contextReader) hashAll(files []sourceFile) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.NumCPU())
 	for i := range files {
 		f := &files[i]
-		if !f.info.Mode().IsRegular() {
-			continue
-		}
-		if sum, ok := c.known.Get(f.info); ok {
-			f.sha256 = hex.EncodeToString(sum[:])
+		if !f.mode.IsRegular() || f.known {
 			continue
 		}
 		g.Go(func() error { return c.hash(f) })
@@ -267,20 +284,21 @@ func (c *contextReader) hash(src *sourceFile) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if src.info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return err
 	}
+	src.describe(info)
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
 		return err
 	}
-	if !src.info.Mode().IsRegular() || n != src.info.Size() {
+	if !src.mode.IsRegular() || n != src.size {
 		return errChanging
 	}
-	sum := [sha256.Size]byte(h.Sum(nil))
-	c.known.Put(f, src.info, sum)
-	src.sha256 = hex.EncodeToString(sum[:])
+	src.sha256, src.known = [sha256.Size]byte(h.Sum(nil)), true
+	c.known.Put(f, info, src.sha256)
 	return nil
 }
 
@@ -301,16 +319,25 @@ var errChanging = errors.New("the file changed while it was being read")
 
 // key does not depend on times or owners in the context.
 func (c *contextReader) key() string {
-	parts := []string{"context"}
-	for _, f := range c.files {
-		parts = append(parts, fmt.Sprint(f.match), f.rel, path.Base(f.path), f.info.Mode().String(), f.link, f.sha256)
+	k := newKey("context")
+	for i := range c.files {
+		f := &c.files[i]
+		k.add(strconv.Itoa(f.match), f.rel, path.Base(f.path), f.mode.String(), f.link, f.digest())
 	}
-	return keyOf(parts...)
+	return k.text()
+}
+
+// digest is the content's in hex, "" for what has none.
+func (f *sourceFile) digest() string {
+	if !f.known {
+		return ""
+	}
+	return hex.EncodeToString(f.sha256[:])
 }
 
 // entry is the file as an entry of a layer, under the given name.
 func (f *sourceFile) entry(context, name string) (layer.Entry, error) {
-	hdr, err := tar.FileInfoHeader(f.info, f.link)
+	hdr, err := tar.FileInfoHeader(f, f.link)
 	if err != nil {
 		return layer.Entry{}, err
 	}
@@ -330,7 +357,7 @@ func (f *sourceFile) open(context string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &verifiedFile{File: file, sum: sha256.New(), want: f.sha256, name: f.path}, nil
+	return &verifiedFile{File: file, sum: sha256.New(), want: f.digest(), name: f.path}, nil
 }
 
 // A verifiedFile fails at its end when its content is not the wanted.

@@ -237,7 +237,7 @@ func (f *spackFiles) write(context, dir string) error {
 }
 
 func (f *sourceFile) write(context, name string) (err error) {
-	switch mode := f.info.Mode(); {
+	switch mode := f.mode; {
 	case mode.IsDir():
 		return os.MkdirAll(name, 0o755)
 	case mode&fs.ModeSymlink != 0:
@@ -251,7 +251,7 @@ func (f *sourceFile) write(context, name string) (err error) {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644|f.info.Mode().Perm()&0o111)
+	dst, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644|f.mode.Perm()&0o111)
 	if err != nil {
 		return err
 	}

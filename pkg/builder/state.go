@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"maps"
 	"slices"
 	"strings"
@@ -45,13 +46,25 @@ type state struct {
 
 // keyOf hashes the parts, each with its length so that they cannot run into
 // one another.
-func keyOf(parts ...string) string {
-	h := sha256.New()
-	for _, p := range append([]string{keyVersion}, parts...) {
-		fmt.Fprintf(h, "%d:%s\n", len(p), p)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+func keyOf(parts ...string) string { return newKey(parts...).text() }
+
+// A keyWriter makes a key of parts that need not be in memory together.
+type keyWriter struct{ sum hash.Hash }
+
+func newKey(parts ...string) keyWriter {
+	k := keyWriter{sha256.New()}
+	k.add(keyVersion)
+	k.add(parts...)
+	return k
 }
+
+func (k keyWriter) add(parts ...string) {
+	for _, p := range parts {
+		fmt.Fprintf(k.sum, "%d:%s\n", len(p), p)
+	}
+}
+
+func (k keyWriter) text() string { return hex.EncodeToString(k.sum.Sum(nil)) }
 
 // extend returns the key after one more step, or "" when parent is not known.
 func extend(parent string, parts ...string) string {

@@ -40,7 +40,7 @@ func (x *stepRun) addCopy(ctx context.Context, view *rootView, tree *layer.Tree,
 	}
 	for i := range x.planned.source.files {
 		f := &x.planned.source.files[i]
-		name := c.name(path.Base(f.path), f.rel, f.match, f.info.IsDir(), x.planned.source)
+		name := c.name(path.Base(f.path), f.rel, f.match, f.IsDir(), x.planned.source)
 		e, err := f.entry(x.run.plan.Context, name)
 		if err != nil {
 			return done, err
@@ -83,7 +83,7 @@ func (s *copySource) matches() int {
 func (s *copySource) isDirMatch(n int) bool {
 	for i := range s.files {
 		if s.files[i].match == n {
-			return s.files[i].info.IsDir()
+			return s.files[i].IsDir()
 		}
 	}
 	return false

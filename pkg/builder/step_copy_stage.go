@@ -134,15 +134,19 @@ func (s *stageCopier) addFile(full, name string, info fs.FileInfo) error {
 	if info.Mode()&fs.ModeSocket != 0 || s.drop != nil && s.drop(full, info) {
 		return nil
 	}
+	// A clone, or each name would keep the whole path in memory.
+	at := hostFile{s.view.root, strings.Clone(strings.TrimPrefix(full, s.view.root))}
 	n, origin := 0, ""
 	if info.Mode().IsRegular() {
-		n, origin = s.files.file(strings.TrimPrefix(full, s.view.root), info)
+		n, origin = s.files.file(at.name, info)
 	}
-	e, err := layeredEntry(full, name, info, n, &s.links)
+	e, err := layeredEntry(at, name, info, n, &s.links)
 	if err != nil {
 		return err
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
-	e.Origin.Path = origin
+	if origin != "" {
+		e.Open, e.Origin = nil, layer.Origin{Dir: origin, Name: at.name}
+	}
 	return s.add(e)
 }

@@ -30,12 +30,13 @@ import (
 type Contents struct {
 	file string
 
-	mu sync.Mutex
-	// known are digests of former times; used are those that were asked for
-	// or learnt now, which are all that is written.
-	known, used map[contentID]contentSum
-	// learnt says that used has what known lacks.
-	learnt bool
+	mu    sync.Mutex
+	known map[contentID]content
+	// former counts those that the file had, used those that were asked for
+	// or learnt now, which are all that is written; learnt says that there
+	// are some that the file lacks.
+	former, used int
+	learnt       bool
 	// devices says which file systems can be trusted.
 	devices map[uint64]bool
 	// settled is the constant, but in tests.
@@ -49,7 +50,10 @@ type contentID struct {
 	Modified, Change int64 // nanoseconds
 }
 
-type contentSum [sha256.Size]byte
+type content struct {
+	sum  [sha256.Size]byte
+	used bool
+}
 
 // contentRecord is the length of an entry of the file.
 const contentRecord = 5*8 + sha256.Size
@@ -70,7 +74,7 @@ func OpenContents(dir, of string) *Contents {
 	sum := sha256.Sum256([]byte(of))
 	c := &Contents{
 		file: filepath.Join(dir, fmt.Sprintf("%x", sum[:12])), devices: map[uint64]bool{}, settled: settled,
-		known: map[contentID]contentSum{}, used: map[contentID]contentSum{},
+		known: map[contentID]content{},
 	}
 	data, err := os.ReadFile(c.file)
 	if err != nil {
@@ -84,11 +88,13 @@ func OpenContents(dir, of string) *Contents {
 	if want := sha256.Sum256(body); !bytes.Equal(want[:], end) {
 		return c
 	}
+	c.known = make(map[contentID]content, len(body)/contentRecord)
 	for ; len(body) >= contentRecord; body = body[contentRecord:] {
 		number := func(n int) uint64 { return binary.LittleEndian.Uint64(body[n*8:]) }
 		id := contentID{number(0), number(1), int64(number(2)), int64(number(3)), int64(number(4))}
-		c.known[id] = contentSum(body[5*8 : contentRecord])
+		c.known[id] = content{sum: [sha256.Size]byte(body[5*8 : contentRecord])}
 	}
+	c.former = len(c.known)
 	return c
 }
 
@@ -101,13 +107,11 @@ func (c *Contents) Get(info fs.FileInfo) (sum [sha256.Size]byte, ok bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.used[id]
-	if !ok {
-		if found, ok = c.known[id]; ok {
-			c.used[id] = found
-		}
+	found, ok := c.known[id]
+	if ok && !found.used {
+		c.use(id, found.sum)
 	}
-	return found, ok
+	return found.sum, ok
 }
 
 // Put remembers the digest of an open file, which before describes as it was
@@ -129,8 +133,16 @@ func (c *Contents) Put(f *os.File, before fs.FileInfo, sum [sha256.Size]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.trusts(f, id.Device) {
-		c.used[id], c.learnt = sum, true
+		c.use(id, sum)
+		c.learnt = true
 	}
+}
+
+func (c *Contents) use(id contentID, sum [sha256.Size]byte) {
+	if !c.known[id].used {
+		c.used++
+	}
+	c.known[id] = content{sum: sum, used: true}
 }
 
 // trusts reports whether the kernel keeps the change times of f's file system.
@@ -168,16 +180,19 @@ func identify(info fs.FileInfo) (contentID, bool) {
 func (c *Contents) Save() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.learnt && len(c.used) == len(c.known) {
+	if !c.learnt && c.used == c.former {
 		return nil
 	}
-	data := make([]byte, 0, len(contentsMagic)+len(c.used)*contentRecord+sha256.Size)
+	data := make([]byte, 0, len(contentsMagic)+c.used*contentRecord+sha256.Size)
 	data = append(data, contentsMagic...)
-	for id, sum := range c.used {
+	for id, known := range c.known {
+		if !known.used {
+			continue
+		}
 		for _, n := range []uint64{id.Device, id.Inode, uint64(id.Size), uint64(id.Modified), uint64(id.Change)} {
 			data = binary.LittleEndian.AppendUint64(data, n)
 		}
-		data = append(data, sum[:]...)
+		data = append(data, known.sum[:]...)
 	}
 	end := sha256.Sum256(data[len(contentsMagic):])
 	unfinished := filepath.Join(filepath.Dir(c.file), "new")

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -171,11 +170,4 @@ func capabilityV2(value string) string {
 	}
 	v2 := binary.LittleEndian.AppendUint32(nil, revision2|magic&flags)
 	return string(append(v2, value[4:size2]...))
-}
-
-// copyHeader returns a header that shares nothing with hdr.
-func copyHeader(hdr *tar.Header) *tar.Header {
-	c := *hdr
-	c.PAXRecords = maps.Clone(hdr.PAXRecords)
-	return &c
 }

@@ -21,13 +21,17 @@ import (
 // it a file of the layer by a hard link, where that is right, and no byte is
 // copied.
 type Origin struct {
-	// Path of a regular file that nobody will ever write to again. Empty
-	// means that there is none.
-	Path string
+	// Dir and Name are the path of a regular file that nobody will ever write
+	// to again. No Dir means that there is none. They are two, because the
+	// names of a large tree can share their memory with those of its entries,
+	// and all have one directory.
+	Dir, Name string
 	// Owned says that the file's attributes may be changed: it belongs to
 	// a working layer that is thrown away afterwards.
 	Owned bool
 }
+
+func (o Origin) path() string { return filepath.Join(o.Dir, o.Name) }
 
 // StageOptions say where and how a tree is staged.
 type StageOptions struct {
@@ -172,7 +176,7 @@ func (s *stager) make(name string, do func(string) error) error {
 }
 
 func (s *stager) placeFile(hdr *tar.Header, origin Origin) (io.WriteCloser, error) {
-	if origin.Path != "" && s.link(hdr, origin) {
+	if origin.Dir != "" && s.link(hdr, origin) {
 		s.bytes += hdr.Size
 		if origin.Owned {
 			s.unfinished = append(s.unfinished, stagedFile{hdr: hdr, kept: true})
@@ -195,15 +199,15 @@ func (s *stager) placeFile(hdr *tar.Header, origin Origin) (io.WriteCloser, erro
 // could.
 func (s *stager) link(hdr *tar.Header, origin Origin) bool {
 	var st unix.Stat_t
-	if unix.Lstat(origin.Path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != hdr.Size {
+	if unix.Lstat(origin.path(), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != hdr.Size {
 		return false
 	}
 	id := [2]uint64{uint64(st.Dev), st.Ino} //nolint:unconvert // not a uint64 on every architecture
-	if s.linked[id] || !origin.Owned && !s.same(hdr, &st, origin.Path) {
+	if s.linked[id] || !origin.Owned && !s.same(hdr, &st, origin.path()) {
 		return false
 	}
 	// Another file system, too many links: then it is copied.
-	if s.make(hdr.Name, func(p string) error { return os.Link(origin.Path, p) }) != nil {
+	if s.make(hdr.Name, func(p string) error { return os.Link(origin.path(), p) }) != nil {
 		return false
 	}
 	s.linked[id] = true

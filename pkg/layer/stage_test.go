@@ -73,7 +73,7 @@ func writeFile(t *testing.T, name string, data []byte, mode os.FileMode) string 
 func fileOf(name, full string, size int, owned bool) Entry {
 	return Entry{
 		Header: tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(size), ModTime: stageTime},
-		Open:   File(full), Origin: Origin{Path: full, Owned: owned},
+		Open:   File(full), Origin: Origin{Dir: filepath.Dir(full), Name: filepath.Base(full), Owned: owned},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 )
 
@@ -18,9 +19,10 @@ type Entry struct {
 	// optional. Extended attributes are PAX records "SCHILY.xattr.NAME".
 	Header tar.Header
 	// Open gives the content of a regular file: Header.Size bytes. It is
-	// called when the file is written. Nil is right for size 0.
+	// called when the file is written. Nil is right for size 0, and where
+	// Origin has the content.
 	Open func() (io.ReadCloser, error)
-	// Origin is the file that Open reads, where Stage may use it.
+	// Origin is the file that has the content, where Stage may use it.
 	Origin Origin
 }
 
@@ -36,15 +38,15 @@ func File(name string) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return os.Open(name) }
 }
 
+// FileIn is File of a path in two parts; see Origin for why.
+func FileIn(dir, name string) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }
+}
+
 // A Tree collects the entries of a layer in any order. The zero value is
 // empty. It keeps headers in memory, contents stay where they are.
 type Tree struct {
 	nodes map[string]*node // by clean name
-}
-
-type node struct {
-	Entry
-	place place
 }
 
 // Add adds an entry; it replaces one of the same name. A hard link may come
@@ -60,8 +62,7 @@ func (t *Tree) Add(e Entry) error {
 	if t.nodes == nil {
 		t.nodes = map[string]*node{}
 	}
-	e.Header = *copyHeader(&e.Header)
-	t.nodes[p.name] = &node{Entry: e, place: p}
+	t.nodes[p.name] = newNode(e, p)
 	return nil
 }
 
@@ -145,7 +146,7 @@ func (t *Tree) hide(dir string, lower func(string) ([]string, error)) error {
 		switch {
 		case n == nil:
 			err = t.Add(Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: path.Join(dir, whiteoutPrefix+base)}})
-		case n.Header.Typeflag == tar.TypeDir:
+		case n.kind == tar.TypeDir:
 			err = t.hide(name, lower)
 		}
 		if err != nil {
@@ -168,17 +169,21 @@ func (t *Tree) sorted(skip func(string) bool) []*node {
 
 func addNode(enc *encoder, hdr *tar.Header, file *node) (err error) {
 	if hdr.Size == 0 || !isRegular(hdr) {
-		return enc.add(hdr, nil, file.Origin)
+		return enc.add(hdr, nil, file.origin)
 	}
-	if file.Open == nil {
+	open := file.open
+	if open == nil && file.origin.Dir != "" {
+		open = File(file.origin.path())
+	}
+	if open == nil {
 		return fmt.Errorf("layer entry %q: has a size but no content", hdr.Name)
 	}
-	content, err := file.Open()
+	content, err := open()
 	if err != nil {
 		return fmt.Errorf("layer entry %q: %w", hdr.Name, err)
 	}
 	defer func() { err = errors.Join(err, content.Close()) }()
-	return enc.add(hdr, content, file.Origin)
+	return enc.add(hdr, content, file.origin)
 }
 
 // links knows the hard-linked files of a tree.
@@ -192,7 +197,7 @@ type links struct {
 func (t *Tree) resolveLinks(nodes []*node) (links, error) {
 	l := links{file: map[*node]*node{}, first: map[*node]string{}}
 	for _, n := range nodes {
-		if n.Header.Typeflag != tar.TypeLink || n.place.whiteout {
+		if n.kind != tar.TypeLink || n.place.whiteout {
 			continue
 		}
 		file, err := t.linkTarget(n)
@@ -217,15 +222,15 @@ func (t *Tree) resolveLinks(nodes []*node) (links, error) {
 func (t *Tree) linkTarget(link *node) (*node, error) {
 	n := link
 	for range len(t.nodes) {
-		name, err := cleanName(n.Header.Linkname)
+		name, err := cleanName(n.link)
 		if err != nil {
 			return nil, fmt.Errorf("hard link %q: %w", link.place.name, err)
 		}
 		n = t.nodes[name]
-		if n == nil || n.place.whiteout || n.Header.Typeflag == tar.TypeDir {
+		if n == nil || n.place.whiteout || n.kind == tar.TypeDir {
 			return nil, fmt.Errorf("hard link %q: there is no file %q in this layer", link.place.name, name)
 		}
-		if n.Header.Typeflag != tar.TypeLink {
+		if n.kind != tar.TypeLink {
 			return n, nil
 		}
 	}
@@ -237,9 +242,9 @@ func (t *Tree) linkTarget(link *node) (*node, error) {
 func (l links) apply(n *node) (*tar.Header, *node) {
 	file := l.file[n]
 	if file == nil {
-		return &n.Header, n
+		return n.header(), n
 	}
-	hdr := copyHeader(&file.Header)
+	hdr := file.header()
 	hdr.Name = n.place.name
 	if first := l.first[file]; first != n.place.name {
 		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
