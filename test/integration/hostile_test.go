@@ -334,7 +334,7 @@ func TestContextChangesUnderBuild(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the first step", func() bool { return strings.Contains(said.String(), "begun "+p.nonce) })
+	eventually(t, 10*time.Minute, "the first step", func() bool { return strings.Contains(said.String(), "begun "+p.nonce) }) // after the base
 	p.write("data", "after "+p.nonce)
 	_ = cmd.Wait() // its code says more
 	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(said.String(), "data") || !strings.Contains(said.String(), "run the build again") {
