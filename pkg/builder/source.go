@@ -56,13 +56,23 @@ type sourceFile struct {
 	known    bool // the digest
 }
 
-// The methods of fs.FileInfo.
-func (f *sourceFile) Name() string       { return path.Base(f.path) }
-func (f *sourceFile) Size() int64        { return f.size }
-func (f *sourceFile) Mode() fs.FileMode  { return f.mode }
+// Name implements fs.FileInfo.
+func (f *sourceFile) Name() string { return path.Base(f.path) }
+
+// Size implements fs.FileInfo.
+func (f *sourceFile) Size() int64 { return f.size }
+
+// Mode implements fs.FileInfo.
+func (f *sourceFile) Mode() fs.FileMode { return f.mode }
+
+// ModTime implements fs.FileInfo.
 func (f *sourceFile) ModTime() time.Time { return f.modified }
-func (f *sourceFile) IsDir() bool        { return f.mode.IsDir() }
-func (f *sourceFile) Sys() any           { return nil }
+
+// IsDir implements fs.FileInfo.
+func (f *sourceFile) IsDir() bool { return f.mode.IsDir() }
+
+// Sys implements fs.FileInfo.
+func (f *sourceFile) Sys() any { return nil }
 
 func (f *sourceFile) describe(info fs.FileInfo) {
 	f.mode, f.size, f.modified = info.Mode(), info.Size(), info.ModTime()
