@@ -28,7 +28,7 @@ func (c *copier) toDirectory(ctx context.Context, m *manifest, doc *document) er
 	}
 	archive := m.archive
 	archive.MediaType = archiveType
-	spec := Blob{Digest: digest.FromBytes(packed), Size: int64(len(packed)), MediaType: specType}
+	spec := blobOf(packed, specType)
 	if err := c.send(ctx, archive, c.source(ctx, m.archive)); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (c *copier) commitImage(ctx context.Context, m *manifest, doc *document, la
 	if err != nil {
 		return err
 	}
-	config := Blob{Digest: digest.FromBytes(raw), Size: int64(len(raw)), MediaType: ocispec.MediaTypeImageConfig}
+	config := blobOf(raw, ocispec.MediaTypeImageConfig)
 	if err := c.send(ctx, config, inMemory(raw)); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (t *installTree) manifest(ctx context.Context, r ref) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := Blob{Digest: digest.FromBytes(p.doc), Size: int64(len(p.doc)), MediaType: specType}
+	spec := blobOf(p.doc, specType)
 	m := &manifest{archive: archive, spec: spec, parts: []Blob{archive, spec}, date: p.date}
 	m.raw, err = encodeV3(v3BlobOf(archive, "gzip"), v3BlobOf(spec, "gzip"))
 	if err == nil {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"path"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // layout2 reads a directory of layout 2, which Spack before 1.0 made.
@@ -60,7 +58,8 @@ func (l *layout2) manifest(ctx context.Context, r ref) (*manifest, error) {
 	meta := metaOf(raw)
 	m := &manifest{raw: raw, doc: raw, date: info.modified}
 	_, m.signed = withoutSignature(raw)
-	m.spec = Blob{Digest: digest.FromBytes(raw), Size: int64(len(raw)), MediaType: specType, path: r.key}
+	m.spec = blobOf(raw, specType)
+	m.spec.path = r.key
 	m.archive = Blob{Digest: meta.digest(), Size: meta.Size, MediaType: archiveType, path: v2Archive(r.key, doc.root())}
 	if m.archive.Digest == "" {
 		return nil, damaged(r.key, "it does not say the digest of its archive")

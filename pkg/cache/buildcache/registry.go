@@ -269,16 +269,16 @@ func (r *repository) commit(ctx context.Context, p ref, m *manifest) error {
 }
 
 func (r *repository) push(ctx context.Context, tag, mediaType string, raw []byte) error {
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	return r.remote.Manifests().PushReference(ctx, desc, bytes.NewReader(raw), tag)
+	return r.remote.Manifests().PushReference(ctx, descriptor(blobOf(raw, mediaType)), bytes.NewReader(raw), tag)
 }
 
 // putIndex makes the index the only layer of an image, as Spack does it, which
 // says that it is a compressed tar archive.
 func (r *repository) putIndex(ctx context.Context, b Blob, from content) error {
-	config := Blob{Digest: digest.FromString("{}"), Size: 2, MediaType: ocispec.MediaTypeImageConfig}
+	noConfig := []byte("{}")
+	config := blobOf(noConfig, ocispec.MediaTypeImageConfig)
 	b.MediaType = ocispec.MediaTypeImageLayerGzip
-	parts := map[Blob]content{b: from, config: inMemory([]byte("{}"))}
+	parts := map[Blob]content{b: from, config: inMemory(noConfig)}
 	for part, from := range parts {
 		if err := r.putNew(ctx, part, from); err != nil {
 			return err
@@ -304,6 +304,11 @@ func encodeImage(config Blob, layers []Blob, description string) ([]byte, error)
 		image.Annotations = map[string]string{ocispec.AnnotationDescription: description}
 	}
 	return json.Marshal(image)
+}
+
+// blobOf describes data that is in memory.
+func blobOf(data []byte, mediaType string) Blob {
+	return Blob{Digest: digest.FromBytes(data), Size: int64(len(data)), MediaType: mediaType}
 }
 
 func inMemory(data []byte) content {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -92,7 +91,7 @@ func (r *repository) putImage(ctx context.Context, tag string, config ocispec.Im
 	if err != nil {
 		return err
 	}
-	b := Blob{Digest: digest.FromBytes(raw), Size: int64(len(raw)), MediaType: ocispec.MediaTypeImageConfig}
+	b := blobOf(raw, ocispec.MediaTypeImageConfig)
 	if err := r.putNew(ctx, b, inMemory(raw)); err != nil {
 		return err
 	}
