@@ -262,21 +262,22 @@ func (j *spackJob) addViews(in *installation) error {
 // activation asks Spack what activating the environment changes. Variables
 // that are about Spack itself are left out: the image has none.
 func (j *spackJob) activation(ctx context.Context) (spack.Activation, error) {
-	return j.changes(ctx, "env", "activate", "--sh", "--dir", j.dir)
+	return j.changes(ctx, "spack env activate", "env", "activate", "--sh", "--dir", j.dir)
 }
 
 // changes are those of variables that a command of Spack prints for a shell.
-func (j *spackJob) changes(ctx context.Context, args ...string) (spack.Activation, error) {
+// Name stands for the command in messages.
+func (j *spackJob) changes(ctx context.Context, name string, args ...string) (spack.Activation, error) {
 	script, err := j.capture(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
 	base := map[string]string{}
 	for _, kv := range j.request.Env {
-		name, value, _ := strings.Cut(kv, "=")
-		base[name] = value
+		variable, value, _ := strings.Cut(kv, "=")
+		base[variable] = value
 	}
-	changes, err := spack.ParseActivation("spack "+strings.Join(args[:min(2, len(args))], " "), script, base)
+	changes, err := spack.ParseActivation(name, script, base)
 	if err != nil {
 		return nil, err
 	}

@@ -171,9 +171,6 @@ func proxyOf(env map[string]string) func(*http.Request) (*url.URL, error) {
 // pushPackages sends what the environment consists of to the mirrors that the
 // step names, and the image that it wants to have there.
 func (j *spackJob) pushPackages(ctx context.Context) error {
-	if j.step.Buildcache == nil || len(j.step.Buildcache.Push) == 0 {
-		return nil
-	}
 	images, err := j.imagesOfPackages(ctx)
 	if err != nil {
 		return err
@@ -183,11 +180,11 @@ func (j *spackJob) pushPackages(ctx context.Context) error {
 
 // push sends packages, and images by their tags.
 func (j *spackJob) push(ctx context.Context, images map[string]buildcache.Image) error {
-	local, err := j.run.b.localBuildcache(ctx)
-	if err != nil {
+	mirrors, err := j.in.pushedTo(j.step)
+	if err != nil || len(mirrors) == 0 {
 		return err
 	}
-	mirrors, err := j.in.pushedTo(j.step)
+	local, err := j.run.b.localBuildcache(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,8 +230,7 @@ func (in *spackInputs) pushedTo(step recipe.SpackInstall) ([]spack.Mirror, error
 // packages, with the variables that 'spack load' sets for them. What activates
 // the environment does not count, since no view is in such an image.
 func (j *spackJob) imagesOfPackages(ctx context.Context) (map[string]buildcache.Image, error) {
-	tag := j.step.Buildcache.Tag
-	if tag == "" {
+	if j.step.Buildcache == nil || j.step.Buildcache.Tag == "" {
 		return nil, nil
 	}
 	var img buildcache.Image
@@ -248,7 +244,7 @@ func (j *spackJob) imagesOfPackages(ctx context.Context) (map[string]buildcache.
 		j.warn("buildcache: tag: all specs of the environment are the system's, so there is no image of them")
 		return nil, nil
 	}
-	changes, err := j.changes(ctx, load...)
+	changes, err := j.changes(ctx, "spack load", load...)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +253,7 @@ func (j *spackJob) imagesOfPackages(ctx context.Context) (map[string]buildcache.
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		img.Env = append(img.Env, name+"="+env[name])
 	}
-	return map[string]buildcache.Image{tag: img}, nil
+	return map[string]buildcache.Image{j.step.Buildcache.Tag: img}, nil
 }
 
 func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror, images map[string]buildcache.Image) error {

@@ -70,10 +70,9 @@ func (b *Builder) remember(p PendingPush) error {
 	path := b.pendingPath(p.URL)
 	if old, ok := readPending(path); ok {
 		p.Hashes = append(p.Hashes, old.Hashes...)
-		for tag, img := range old.Images {
-			if _, newer := p.Images[tag]; !newer {
-				p.Images = with(p.Images, tag, img)
-			}
+		if old.Images != nil {
+			maps.Copy(old.Images, p.Images)
+			p.Images = old.Images
 		}
 	}
 	slices.Sort(p.Hashes)
@@ -83,16 +82,6 @@ func (b *Builder) remember(p PendingPush) error {
 		return err
 	}
 	return writeWhole(path, data)
-}
-
-// with is a map with one more entry.
-func with(images map[string]buildcache.Image, tag string, img buildcache.Image) map[string]buildcache.Image {
-	images = maps.Clone(images)
-	if images == nil {
-		images = map[string]buildcache.Image{}
-	}
-	images[tag] = img
-	return images
 }
 
 // forgetPushed takes packages and images that have been sent off the record.
