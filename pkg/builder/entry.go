@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,6 +56,8 @@ type hostFile struct{ dir, name string }
 
 func (f hostFile) path() string { return filepath.Join(f.dir, f.name) }
 
+func (f hostFile) open() (io.ReadCloser, error) { return os.Open(f.path()) }
+
 // fileEntry describes a file of the host as a layer entry: with its owner, its
 // extended attributes and, for the further names of a hard-linked file, the
 // first one.
@@ -87,7 +90,7 @@ func layeredEntry(at hostFile, name string, info fs.FileInfo, n int, links *hard
 	if err := readAttributes(full, hdr); err != nil {
 		return layer.Entry{}, err
 	}
-	return layer.Entry{Header: *hdr, Open: layer.FileIn(at.dir, at.name)}, nil
+	return layer.Entry{Header: *hdr, Open: at.open}, nil
 }
 
 // readAttributes adds extended attributes to hdr; which of them stay is

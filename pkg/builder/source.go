@@ -367,21 +367,22 @@ func (f *sourceFile) open(context string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &verifiedFile{File: file, sum: sha256.New(), want: f.digest(), name: f.path}, nil
+	return &verifiedFile{File: file, sum: sha256.New(), want: f.sha256, name: f.path}, nil
 }
 
 // A verifiedFile fails at its end when its content is not the wanted.
 type verifiedFile struct {
 	*os.File
-	sum        hash.Hash
-	want, name string
+	sum  hash.Hash
+	want [sha256.Size]byte
+	name string
 }
 
 // Read hides os.File's other ways to be read.
 func (v *verifiedFile) Read(p []byte) (int, error) {
 	n, err := v.File.Read(p)
 	v.sum.Write(p[:n])
-	if errors.Is(err, io.EOF) && hex.EncodeToString(v.sum.Sum(nil)) != v.want {
+	if errors.Is(err, io.EOF) && [sha256.Size]byte(v.sum.Sum(nil)) != v.want {
 		return n, v.changed()
 	}
 	return n, err

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 )
 
@@ -36,11 +35,6 @@ func Bytes(data []byte) func() (io.ReadCloser, error) {
 // File is the content of an Entry that is in a file.
 func File(name string) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return os.Open(name) }
-}
-
-// FileIn is File of a path in two parts; see Origin for why.
-func FileIn(dir, name string) func() (io.ReadCloser, error) {
-	return func() (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }
 }
 
 // A Tree collects the entries of a layer in any order. The zero value is
