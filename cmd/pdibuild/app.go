@@ -209,6 +209,9 @@ func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Co
 	if err != nil {
 		return err
 	}
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	opt.Lost = lose
 	e, err := a.open(opt)
 	if err != nil {
 		return err
@@ -217,9 +220,8 @@ func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Co
 	if closing := e.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("close the image store: %w", closing)
 	}
-	var interrupt *interruptError
-	if err != nil && errors.As(context.Cause(ctx), &interrupt) {
-		return interrupt // whatever else failed, this is why
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause // a signal or a lost store: whatever else failed, this is why
 	}
 	return err
 }

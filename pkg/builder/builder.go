@@ -19,7 +19,7 @@ import (
 // A Builder holds an open image store. Its methods may be called from several
 // goroutines; several Builders, also in other processes, may share a store.
 type Builder struct {
-	store storage.Store
+	store *guardedStore
 	steps *cache.Steps
 	works *works
 	// failed are the containers of failed steps.
@@ -51,7 +51,11 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(so)
+	store, err := openStore(so, func(err error) {
+		if opt.Lost != nil {
+			opt.Lost(storeError(so.GraphRoot, err))
+		}
+	})
 	if err != nil {
 		return nil, storeError(so.GraphRoot, err)
 	}

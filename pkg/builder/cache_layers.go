@@ -242,7 +242,7 @@ func (b *Builder) removeLayers(ids []string) error {
 		switch {
 		case errors.Is(err, storage.ErrLayerHasChildren), errors.Is(err, storage.ErrLayerUsedByImage), errors.Is(err, storage.ErrLayerUsedByContainer):
 			return lockfile.ErrHeld
-		case err != nil && !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrNotALayer):
+		case err != nil && !unknownLayer(err):
 			return err
 		}
 	}

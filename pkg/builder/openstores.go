@@ -6,37 +6,73 @@ import (
 	"go.podman.io/storage"
 )
 
-// openStores counts the Builders of each store in this process. The storage
+// openStores are the stores that Builders of this process use. The storage
 // library keeps a list of all stores for the whole process and gives everybody
 // the same one for the same directories. So only the last one to close may shut
 // it down, which removes what is being staged, and takes it off the list.
 var openStores = struct {
 	sync.Mutex
-	users map[storage.Store]int
-}{users: map[storage.Store]int{}}
+	by map[storage.Store]*openedStore
+	// lost are those that can't be used again by this process, by graph root.
+	lost map[string]error
+}{by: map[storage.Store]*openedStore{}, lost: map[string]error{}}
 
-func openStore(so storage.StoreOptions) (storage.Store, error) {
-	openStores.Lock()
-	defer openStores.Unlock()
-	store, err := storage.GetStore(so)
-	if err != nil && forgetRefusal(so) {
-		store, err = storage.GetStore(so)
-	}
-	if err == nil {
-		openStores.users[store]++
-	}
-	return store, err
+type openedStore struct {
+	*guardedStore
+	users int
 }
 
-func closeStore(store storage.Store) error {
+// openStore opens a store, or gives the one that is open. lost is called when it
+// can be used no more; may be nil.
+func openStore(so storage.StoreOptions, lost func(error)) (*guardedStore, error) {
 	openStores.Lock()
 	defer openStores.Unlock()
-	openStores.users[store]--
-	if openStores.users[store] > 0 {
+	if err := openStores.lost[so.GraphRoot]; err != nil {
+		return nil, err
+	}
+	g := newGuardedStore()
+	store, err := getStore(g, so)
+	if err != nil && forgetRefusal(so) {
+		store, err = getStore(g, so)
+	}
+	if gone := g.isLost(); gone != nil {
+		openStores.lost[so.GraphRoot] = gone
+		return nil, gone
+	}
+	if err != nil {
+		return nil, err
+	}
+	opened := openStores.by[store]
+	if opened == nil {
+		g.Store = store
+		opened = &openedStore{guardedStore: g}
+		openStores.by[store] = opened
+	}
+	if gone := opened.isLost(); gone != nil {
+		return nil, gone
+	}
+	opened.users++
+	opened.onLost(lost)
+	return opened.guardedStore, nil
+}
+
+func getStore(g *guardedStore, so storage.StoreOptions) (storage.Store, error) {
+	return guarded(g, func() (storage.Store, error) { return storage.GetStore(so) })
+}
+
+func closeStore(g *guardedStore) error {
+	openStores.Lock()
+	defer openStores.Unlock()
+	opened := openStores.by[g.Store]
+	opened.users--
+	if opened.users > 0 {
 		return nil
 	}
-	delete(openStores.users, store)
-	_, err := store.Shutdown(false)
-	store.Free()
+	delete(openStores.by, g.Store)
+	_, err := g.Shutdown(false)
+	if gone := g.isLost(); gone != nil {
+		openStores.lost[g.Store.GraphRoot()] = gone
+	}
+	g.Store.Free()
 	return err
 }

@@ -24,6 +24,12 @@ type StoreOptions struct {
 	Limits CacheLimits
 	// Registries is used by every pull and push.
 	Registries Registries
+	// Lost is called, once and from a goroutine of its own, when the store can't
+	// be used any more: one of its lock files can be opened no longer, because
+	// the disk fails or somebody has removed the store. Every call fails from
+	// then on, and so does Open for that store in this process: cancel what runs
+	// and end it. The error is a *HostError. May be nil.
+	Lost func(error)
 }
 
 // Registries says how registries are talked to. The zero value uses the

@@ -182,13 +182,11 @@ func (wk *work) lend() (string, error) {
 
 func (w *works) remove(id string) error {
 	var errs []error
-	if w.store.Exists(id) {
-		if _, err := w.store.Unmount(id, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
-			errs = append(errs, err)
-		}
-		if err := w.store.DeleteLayer(id); err != nil && !errors.Is(err, storage.ErrLayerUnknown) {
-			errs = append(errs, err)
-		}
+	if _, err := w.store.Unmount(id, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) && !unknownLayer(err) {
+		errs = append(errs, err)
+	}
+	if err := w.store.DeleteLayer(id); err != nil && !unknownLayer(err) {
+		errs = append(errs, err)
 	}
 	if err := os.RemoveAll(filepath.Join(w.dir, id+".lent")); err != nil {
 		errs = append(errs, err)
@@ -197,6 +195,11 @@ func (w *works) remove(id string) error {
 		errs = append(errs, w.forget(id))
 	}
 	return errors.Join(errs...)
+}
+
+// unknownLayer says that the storage library has no such layer.
+func unknownLayer(err error) bool {
+	return errors.Is(err, storage.ErrLayerUnknown) || errors.Is(err, storage.ErrNotALayer)
 }
 
 // forget removes what there is of a mounted working layer beside the layer
@@ -260,7 +263,7 @@ func (w *works) removeAbandoned() {
 		lockfile.Abandoned(w.dir, nil, func(id string) {
 			clearOnce()
 			remove := w.remove
-			if kept[id] || w.store.Exists(id) && recorded()[id] {
+			if kept[id] || recorded()[id] {
 				remove = w.forget
 			}
 			if remove(id) != nil {
