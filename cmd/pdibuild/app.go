@@ -220,7 +220,7 @@ func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Co
 	if closing := e.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("close the image store: %w", closing)
 	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause // a signal or a lost store: whatever else failed, this is why
 	}
 	return err
