@@ -150,14 +150,16 @@ func (b *Builder) describe(res *Result, tags []string) error {
 	if err != nil {
 		return err
 	}
-	if len(names) > 0 {
-		if err := b.store.AddNames(res.ImageID, names); err != nil {
-			return fmt.Errorf("name the image: %w", err)
-		}
-	}
 	img, err := b.store.Image(res.ImageID)
 	if err != nil {
 		return fmt.Errorf("find the image: %w", err)
+	}
+	// To add names writes the list of all images, also if it has them already.
+	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(img.Names, name) })
+	if len(missing) > 0 {
+		if err := b.store.AddNames(img.ID, missing); err != nil {
+			return fmt.Errorf("name the image: %w", err)
+		}
 	}
 	layers, err := b.layers(img.TopLayer)
 	if err != nil {
