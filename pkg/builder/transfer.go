@@ -214,8 +214,9 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		Compression:         archive.Gzip,
 		CompressionFormat:   sys.CompressionFormat,
 		CompressionLevel:    sys.CompressionLevel,
-		// A layer that is there in gzip form is not what was asked for.
-		ForceCompressionFormat: opt.Compression != "" && opt.Compression != "gzip",
+		// A layer that is there in another form is not what was asked for;
+		// knownReference looks after the other methods.
+		ForceCompressionFormat: opt.Compression == "zstd:chunked",
 		SourceLookupReferenceFunc: func(src types.ImageReference) (types.ImageReference, error) {
 			src = streamedReference{src, b}
 			if m == nil {

@@ -71,14 +71,15 @@ func (m *pushMemory) remember(image pushedImage) {
 	_ = ioutils.AtomicWriteFile(m.file, append(text, hex.EncodeToString(sum[:])...), 0o600)
 }
 
-// best is the image that has the most of some layers; nil if none has any.
-func (m *pushMemory) best(layers []digest.Digest) *pushedImage {
+// best is the image that has the most of some layers in a form; nil if none has
+// any.
+func (m *pushMemory) best(layers []digest.Digest, mediaType string) *pushedImage {
 	var best *pushedImage
 	most := 0
 	for i := range m.images {
 		n := 0
 		for _, l := range layers {
-			if _, ok := m.images[i].Layers[l]; ok {
+			if m.images[i].Layers[l].MediaType == mediaType {
 				n++
 			}
 		}
@@ -96,15 +97,37 @@ type knownReference struct {
 	memory *pushMemory
 	// layers are those of the image, the lowest first, by their digests.
 	layers []digest.Digest
+	// form is what they are to be in. The level of the compression is not asked
+	// for: a layer that was compressed once is not compressed again.
+	form layerForm
 	// report is told what is not asked for.
 	report io.Writer
+}
+
+// A layerForm is a compression, and the type of a layer in it.
+type layerForm struct {
+	mediaType string
+	algorithm *compression.Algorithm
+	// only says that a layer that the repository has in another form is sent
+	// again. The copying library knows how to ask for that, but does not ask
+	// destinations outside of it.
+	only bool
+}
+
+// knownForms are by the names that PushOptions has. One is missing: a manifest
+// says of layers in zstd:chunked more than their digests.
+var knownForms = map[string]layerForm{
+	"":     {v1.MediaTypeImageLayerGzip, &compression.Gzip, false},
+	"gzip": {v1.MediaTypeImageLayerGzip, &compression.Gzip, false},
+	"zstd": {v1.MediaTypeImageLayerZstd, &compression.Zstd, true},
 }
 
 // knownReference returns ref itself where nothing can be known.
 func (b *Builder) knownReference(ref types.ImageReference, id string, opt PushOptions) types.ImageReference {
 	named := ref.DockerReference()
-	if named == nil || opt.Compression != "" && opt.Compression != "gzip" || opt.CompressionLevel != 0 {
-		return ref // other forms of the layers are wanted than may be known
+	form, ok := knownForms[opt.Compression]
+	if named == nil || !ok {
+		return ref
 	}
 	img, err := b.store.Image(id)
 	if err != nil {
@@ -114,7 +137,7 @@ func (b *Builder) knownReference(ref types.ImageReference, id string, opt PushOp
 	if err != nil {
 		return ref
 	}
-	known := &knownReference{ImageReference: ref, memory: b.pushMemory(reference.TrimNamed(named).Name()), report: opt.Report}
+	known := &knownReference{ImageReference: ref, form: form, memory: b.pushMemory(reference.TrimNamed(named).Name()), report: opt.Report}
 	for _, l := range layers {
 		known.layers = append(known.layers, l.UncompressedDigest)
 	}
@@ -128,7 +151,7 @@ func (r *knownReference) NewImageDestination(ctx context.Context, sys *types.Sys
 		return nil, err
 	}
 	d := &knownDestination{ImageDestination: dest, ref: r}
-	if image := r.memory.best(r.layers); image != nil && r.there(ctx, sys, image.Manifest) {
+	if image := r.memory.best(r.layers, r.form.mediaType); image != nil && r.there(ctx, sys, image.Manifest) {
 		d.there = image.Layers
 		fmt.Fprintf(r.report, "The repository still has the image %s: its layers are not asked for\n", image.Manifest)
 	}
@@ -158,13 +181,18 @@ type knownDestination struct {
 
 // TryReusingBlob says what the repository has.
 func (d *knownDestination) TryReusingBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache, substitute bool) (bool, types.BlobInfo, error) {
+	form := d.ref.form
 	found, ok := d.there[info.Digest]
-	if !ok || !substitute {
-		return d.ImageDestination.TryReusingBlob(ctx, info, cache, substitute)
+	if !ok || !substitute || found.MediaType != form.mediaType {
+		there, blob, err := d.ImageDestination.TryReusingBlob(ctx, info, cache, substitute)
+		if there && substitute && form.only && (blob.CompressionAlgorithm == nil || blob.CompressionAlgorithm.Name() != form.algorithm.Name()) {
+			return false, types.BlobInfo{}, nil
+		}
+		return there, blob, err
 	}
 	return true, types.BlobInfo{
 		Digest: found.Digest, Size: found.Size, MediaType: found.MediaType,
-		CompressionOperation: types.Compress, CompressionAlgorithm: &compression.Gzip,
+		CompressionOperation: types.Compress, CompressionAlgorithm: form.algorithm,
 	}, nil
 }
 
@@ -191,7 +219,7 @@ func (d *knownDestination) remember(manifest []byte) {
 	}
 	image := pushedImage{Manifest: digest.FromBytes(manifest), Layers: map[digest.Digest]v1.Descriptor{}}
 	for i, l := range m.Layers {
-		if l.MediaType == v1.MediaTypeImageLayerGzip {
+		if l.MediaType == d.ref.form.mediaType {
 			image.Layers[d.ref.layers[i]] = l
 		}
 	}

@@ -50,6 +50,12 @@ func TestDamagedLayerIsNotPushed(t *testing.T) {
 // nor sent again, and no request names it. Once the registry has lost that
 // image, the layers are asked for; and sent, where they are lost, too.
 func TestPushAsksForNoLayerAgain(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--compression", "zstd"}, {"--compression-level", "9"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) { testPushAsksForNoLayerAgain(t, flags) })
+	}
+}
+
+func testPushAsksForNoLayerAgain(t *testing.T, flags []string) {
 	f := registry.StartFront(t, registry.FrontOptions{})
 	name := f.Address + "/group/app:"
 	recipe := "version: 1\nstages:\n  - name: final\n    from: scratch\n    steps:\n      - {file: /a, content: NONCE a}\n      - {file: /b, content: NONCE b}\n      - {file: /c, content: NONCE LAST}\n"
@@ -58,7 +64,7 @@ func TestPushAsksForNoLayerAgain(t *testing.T) {
 		t.Helper()
 		p.recipe(strings.Replace(recipe, "LAST", last, 1))
 		f.Asked()
-		p.build("-t", name+tag, "--push", "--tls-verify=false").ok()
+		p.build(append(flags, "-t", name+tag, "--push", "--tls-verify=false")...).ok()
 		asked := f.Asked()
 		judge(t, "skopeo", "copy", "--src-tls-verify=false", "docker://"+name+tag, "dir:"+t.TempDir())
 		return asked
@@ -86,6 +92,33 @@ func TestPushAsksForNoLayerAgain(t *testing.T) {
 	asked = push("4", "3")
 	if countAsked(asked, "PATCH") != 2 || countAsked(asked, "HEAD /v2/group/app/blobs/") < 4 {
 		t.Errorf("the push to a registry that has lost its images asked:\n%s", strings.Join(asked, "\n"))
+	}
+}
+
+// A layer that the repository has in gzip form is sent in the form that is asked
+// for, and then both are known.
+func TestPushInAnotherForm(t *testing.T) {
+	needTool(t, "skopeo")
+	f := registry.StartFront(t, registry.FrontOptions{})
+	name := f.Address + "/group/app:"
+	p := newProject(t, "version: 1\nname: localhost/app\nstages:\n  - name: final\n    from: scratch\n    steps: [{file: /f, content: NONCE}]\n")
+	p.build("--tag", "1").ok()
+	for i, form := range []string{"gzip", "zstd", "zstd:chunked", "zstd", "gzip"} {
+		f.Asked()
+		tag := fmt.Sprint(name, i)
+		if o := p.run("push", "--storage-root", p.store, "--tls-verify=false", "--compression", form, "localhost/app:1", tag); o.code != 0 {
+			t.Fatal(o.stderr)
+		}
+		manifest := judge(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "docker://"+tag)
+		if want := "+" + strings.TrimSuffix(form, ":chunked"); !strings.Contains(manifest, want) {
+			t.Errorf("push %d has no layer in %s form:\n%s", i, form, manifest)
+		}
+		if chunked := strings.Contains(manifest, "zstd-chunked"); chunked != (form == "zstd:chunked") {
+			t.Errorf("push %d in %s form:\n%s", i, form, manifest)
+		}
+		if sent := countAsked(f.Asked(), "PATCH"); i > 2 && sent != 0 {
+			t.Errorf("push %d, in a form that the repository had got before, sent %d blobs", i, sent)
+		}
 	}
 }
 
