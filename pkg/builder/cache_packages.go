@@ -84,6 +84,10 @@ func (b *Builder) removePackages(ctx context.Context, going map[string]bool, alo
 		opt.Grace = -1
 	}
 	_, err = local.Prune(ctx, opt)
+	var damage *buildcache.DamageError
+	if !alone && errors.As(err, &damage) {
+		return nil // a manifest that a build is writing now, or has left: the next prune knows what it names
+	}
 	return err
 }
 

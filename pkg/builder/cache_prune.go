@@ -59,6 +59,9 @@ func (b *Builder) PruneCache(ctx context.Context, opt PruneOptions) (*PruneResul
 		return nil, err
 	}
 	defer sweep.End()
+	if !opt.DryRun {
+		b.clearPackages(ctx)
+	}
 	entries, err := b.inventory(ctx, sweep)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 // see works.
 func (b *Builder) clear() {
 	b.steps.Clear()
+	b.clearPackages(context.Background())
+	spack := filepath.Join(b.cacheDir, "spack")
+	clearNew(filepath.Dir(b.cacheDir), filepath.Join(spack, "locks"), filepath.Join(spack, "times"), filepath.Join(spack, "pending"))
 	root, run := b.store.GraphRoot(), b.store.RunRoot()
 	driver := b.store.GraphDriverName()
 	for dir, lock := range map[string]string{

@@ -85,6 +85,11 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	if j.lent, err = wk.lend(); err != nil {
 		return cache.Record{}, err
 	}
+	written, err := x.run.b.writePackages(ctx)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	defer func() { written(err == nil) }()
 	for _, do := range []func(context.Context) error{j.prepare, j.concretize, j.fetch, j.install} {
 		if err := do(ctx); err != nil {
 			return cache.Record{}, x.keepFailed(ctx, failure{wk, j.request, s.layer, err})
@@ -412,20 +417,4 @@ func (j *spackJob) say(format string, args ...any) {
 	e := j.event(EventInfo)
 	e.Text = fmt.Sprintf(format, args...)
 	j.run.emit(e)
-}
-
-// writeWhole leaves the old content or the new one.
-func writeWhole(name string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

@@ -1,8 +1,10 @@
 package buildcache
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -191,6 +193,43 @@ func (d *directory) used(ctx context.Context, gone ...ref) (map[string]bool, err
 		}
 	}
 	return used, nil
+}
+
+// removeCutOff removes manifests of packages, and the file that says what layout
+// it is, that break off. Who copies them into place, as Spack does, leaves such
+// when it is killed.
+func (d *directory) removeCutOff(ctx context.Context) error {
+	names, err := d.files.walk(ctx, v3Specs, v3Suffix)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for _, name := range append(names, v3Layout) {
+		raw, err := os.ReadFile(d.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !cutOff(raw) {
+			continue
+		}
+		if err := os.Remove(d.path(name)); err != nil {
+			return err
+		}
+		if name != v3Layout {
+			_ = os.Remove(filepath.Dir(d.path(name))) // if it is empty
+		}
+	}
+	return nil
+}
+
+// cutOff says that a file of JSON, which may be signed, breaks off.
+func cutOff(raw []byte) bool {
+	if bytes.HasPrefix(raw, []byte("-----BEGIN PGP")) {
+		return !bytes.Contains(raw, []byte("-----END PGP SIGNATURE-----"))
+	}
+	return !json.Valid(raw)
 }
 
 // clean removes what writers that were killed left behind.
