@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pdidev/pdibuild/test/registry"
+	"github.com/pdidev/pdibuild/test/spackdouble"
 )
 
 // mirror makes the environment's only mirror the one of a registry.
@@ -246,7 +247,7 @@ func TestSpackBuildsShareTheCache(t *testing.T) {
 	p := newSpackProject(t, "", "", "true")
 	p.write("spack.yaml", "spack: {view: true, specs: [app]}\n")
 	q := newProject(t, strings.NewReplacer("STEP", "", "PREPARE", "true").Replace(spackRecipe)+"    labels: {second: \"yes\"}\n")
-	q.write("spack-double", spackDouble+"# "+p.nonce+"2\n")
+	q.write("spack-double", spackdouble.Script+"# "+p.nonce+"2\n")
 	q.write("spack.yaml", "spack: {view: true, specs: [app]} # q\n")
 	first, second := p.command(p.buildArgs()...), q.command(q.buildArgs()...)
 	for _, cmd := range []*exec.Cmd{first, second} {

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	_ "embed"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,14 +11,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pdidev/pdibuild/test/spackdouble"
 )
 
 // These tests are about the flow of a spack step, with a test double of the
-// spack command in the place of Spack: see testdata/spack-double. The real one
-// is for hack/test-spack.
-
-//go:embed testdata/spack-double
-var spackDouble string
+// spack command in the place of Spack: see test/spackdouble. The real one is for
+// hack/test-spack.
 
 const spackRecipe = `version: 1
 name: localhost/spack-flow
@@ -61,17 +59,11 @@ func newSpackProject(t *testing.T, comment, step, prepare string) *project {
 // project's, by their hashes.
 func (p *project) installs(other *project) {
 	p.t.Helper()
-	hashes := strings.NewReplacer(appHash, other.appHash(), baseHash, other.ownHash(baseHash))
-	p.write("spack-double", hashes.Replace(spackDouble)+"# "+p.nonce+"\n")
+	hashes := strings.NewReplacer(spackdouble.App, other.appHash(), spackdouble.Base, other.ownHash(spackdouble.Base))
+	p.write("spack-double", hashes.Replace(spackdouble.Script)+"# "+p.nonce+"\n")
 }
 
-// What the double calls its packages app and base.
-const (
-	appHash  = "appappappappappappappappappappap"
-	baseHash = "basebasebasebasebasebasebasebase"
-)
-
-func (p *project) appHash() string { return p.ownHash(appHash) }
+func (p *project) appHash() string { return p.ownHash(spackdouble.App) }
 
 // ownHash is a hash of the project's own, so that no other one knows layers of
 // the package. Its first letters stay.

@@ -128,12 +128,16 @@ func archiveImage(file string) (id string, err error) {
 type inventory map[string]int
 
 // Names of files have ids and random parts, which become *.
-var random = regexp.MustCompile(`[0-9a-f]{24,64}|[A-Z0-9]{26}|[0-9]{3,}|steps/[0-9a-f]{2}|\.new-.*|sha256-[^/]*=`)
+var random = regexp.MustCompile(`[0-9a-f]{24,64}|[A-Z0-9]{26}|[0-9]{3,}|steps/[0-9a-f]{2}|blobs/sha256/[0-9a-f]{2}|\.new-.*|sha256-[^/]*=`)
 
 // remembered is what a build keeps about files of the context once they are two
 // seconds old: a slow machine's first build does, a fast one's doesn't. The
 // files that it is writing are none of it.
 var remembered = regexp.MustCompile(`pdibuild/cache/contents(/new|/[0-9a-f]{24})?$`)
+
+// blobPlace is a directory for the blobs of a binary cache whose digests begin
+// alike: how many there are is chance.
+var blobPlace = regexp.MustCompile(`buildcache/blobs/sha256/[0-9a-f]{2}$`)
 
 // inventory looks at the store and at what else a build could leave: all but
 // the files of layers, logs, what is remembered about blobs and files, and the
@@ -147,7 +151,7 @@ func (st *store) inventory() inventory {
 		st.t.Fatalf("list the store: %v", err)
 	}
 	for _, name := range strings.Split(string(out), "\n") {
-		if name == "image.tar" || name == "metadata.json" || strings.Contains(name, "blob-info-cache") || remembered.MatchString(name) {
+		if name == "image.tar" || blobPlace.MatchString(name) || name == "metadata.json" || strings.Contains(name, "blob-info-cache") || remembered.MatchString(name) {
 			continue
 		}
 		inv[random.ReplaceAllString(name, "*")]++

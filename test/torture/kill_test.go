@@ -3,6 +3,7 @@
 package torture
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -29,6 +30,12 @@ type killing struct {
 	kills  int
 	// extra are kinds of things that stayed.
 	extra map[string]int
+	// pace is how long it takes on average from an event to the kill.
+	pace time.Duration
+	// seen are the events of the last run.
+	seen []event
+	// look is called with the store of each build that has gone on.
+	look func(st *store)
 }
 
 // moment is any time of the command's, or shortly after an event of any phase.
@@ -38,12 +45,12 @@ func (k *killing) moment() moment {
 		return moment{delay: time.Duration(k.random.Float64() * 1.05 * float64(k.took))}
 	}
 	events := k.events[phases[k.random.IntN(len(phases))]]
-	return moment{events: events[k.random.IntN(len(events))], delay: time.Duration(k.random.ExpFloat64() * 20 * float64(time.Millisecond))}
+	return moment{events: events[k.random.IntN(len(events))], delay: time.Duration(k.random.ExpFloat64() * float64(cmp.Or(k.pace, 20*time.Millisecond)))}
 }
 
 // learn takes over how long the command took and what it reported.
 func (k *killing) learn(start time.Time, seen []event) {
-	k.took, k.events = time.Since(start), map[string][]int{}
+	k.took, k.events, k.seen = time.Since(start), map[string][]int{}, seen
 	for i, e := range seen {
 		k.events[e.phase()] = append(k.events[e.phase()], i+1)
 	}
@@ -62,6 +69,7 @@ func (k *killing) kill(st *store, args []string, done []string) []string {
 		k.phases[append([]event{{}}, seen...)[len(seen)].phase()]++
 		seen = append(seen, v.kill(k.t, k.random.IntN(3))...)
 	}
+	k.seen = seen
 	if again := repeated(done, seen); len(again) > 0 {
 		k.t.Errorf("seed %d, kill %d: steps are run again: %v", *seed, k.kills, again)
 	}
@@ -133,6 +141,9 @@ func (k *killing) goesOn(st *store, j job, done []string, want result) {
 	}
 	j.right(k.t, want)
 	k.left(st)
+	if k.seen = seen; k.look != nil {
+		k.look(st)
+	}
 	st.remove()
 }
 

@@ -39,8 +39,28 @@ func (e event) phase() string {
 		return "pulling bases"
 	case "commit":
 		return "committing"
-	case "output", "transfer":
+	case "transfer":
 		return "exporting and pushing"
+	case "output":
+		switch { // the lines of a step's command have its stage
+		case e.Stage == "":
+			return "exporting and pushing"
+		case strings.HasPrefix(e.Line, "[+]"):
+			return "after packages"
+		case strings.Contains(e.Line, " install "):
+			return "building packages"
+		}
+	case "forecast":
+		return "fetching packages"
+	case "package":
+		if strings.HasPrefix(e.Text, "building ") {
+			return "building packages"
+		}
+		return "after packages"
+	case "step-start":
+		if what, _, _ := strings.Cut(e.Text, " "); what == "spack" || what == "environment" {
+			return what + " steps"
+		}
 	case "step-end", "stage-end":
 		return "between steps"
 	}
