@@ -1,15 +1,14 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net/http"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/doctor"
 )
 
@@ -18,7 +17,7 @@ how steps are run, limits, settings. For whatever is not right it says what that
 means for a build here, and what to do with and without an administrator.
 
 Registries are asked only when --registry names them. Credentials are counted,
-never shown. The exit code is 5 when no build can succeed here. docs/doctor.md
+never shown. The exit code is 5 when no usual build can succeed here. docs/doctor.md
 lists the checks.`
 
 const doctorExample = `  pdibuild doctor
@@ -48,8 +47,8 @@ func newDoctor(a *app) *cobra.Command {
 		if opt.Store, err = store.options(a); err != nil {
 			return err
 		}
-		if !store.tlsVerify {
-			opt.Client = trustingClient()
+		if i := slices.IndexFunc(registries, func(r string) bool { return builder.RegistryHost(r) == "" }); i >= 0 {
+			return usagef("give a name such as --registry ghcr.io", "--registry: %q names no registry", registries[i])
 		}
 		ctx, stop := interruptible(cmd.Context(), func() {})
 		defer stop()
@@ -63,13 +62,6 @@ func newDoctor(a *app) *cobra.Command {
 	store.addRegistries(cmd)
 	hide(cmd, "creds")
 	return cmd
-}
-
-// trustingClient is for --tls-verify=false.
-func trustingClient() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // asked for
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
 func (a *app) printFindings(findings []doctor.Finding, format string) error {
@@ -103,7 +95,7 @@ func printFindings(w io.Writer, findings []doctor.Finding) error {
 	verdict := "Builds work here."
 	switch doctor.Worst(findings) {
 	case doctor.Error:
-		verdict = "No build can succeed here before the errors above are mended."
+		verdict = "No usual build can succeed here before the errors above are mended."
 	case doctor.Warning:
 		verdict = "Builds work here, with the limits above."
 	}

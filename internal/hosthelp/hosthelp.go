@@ -2,7 +2,7 @@
 // that means, and what to do with and without an administrator. Errors about
 // the host and 'pdibuild doctor' take their words from here, so that both say
 // the same. It looks at nothing but what tells the causes of a missing user
-// namespace apart.
+// namespace apart, and who needs ids that nobody has.
 package hosthelp
 
 import (
@@ -21,17 +21,21 @@ const (
 	UserNamespacesMax       Topic = "user-namespaces-max"
 	UserNamespacesAppArmor  Topic = "user-namespaces-apparmor"
 	UserNamespacesContainer Topic = "user-namespaces-container"
+	UserNamespacesChroot    Topic = "user-namespaces-chroot"
+	UserNamespacesUnmapped  Topic = "user-namespaces-unmapped"
 	Mounts                  Topic = "mounts"
 	Process                 Topic = "process"
 	SubordinateIDs          Topic = "subordinate-ids"
 	NewUIDMap               Topic = "newuidmap"
 	NewUIDMapBroken         Topic = "newuidmap-broken"
+	OuterNamespace          Topic = "outer-namespace"
 	SmallRange              Topic = "small-range"
 	Seccomp                 Topic = "seccomp"
 	Kernel                  Topic = "kernel"
 	Store                   Topic = "store"
 	StorePermission         Topic = "store-permission"
 	VFS                     Topic = "vfs"
+	VFSKept                 Topic = "vfs-kept"
 	Fuse                    Topic = "fuse-overlayfs"
 	NetworkFileSystem       Topic = "network-file-system"
 	MemoryFileSystem        Topic = "memory-file-system"
@@ -41,6 +45,7 @@ const (
 	DiskErrors              Topic = "disk-errors"
 	TemporaryDirectory      Topic = "temporary-directory"
 	Home                    Topic = "home"
+	HomeNotNeeded           Topic = "home-not-needed"
 	Sandbox                 Topic = "sandbox"
 	Runtime                 Topic = "oci-runtime"
 	OpenFiles               Topic = "open-files"
@@ -79,6 +84,17 @@ func (h Help) Hint() string {
 // For returns what there is to say about a topic; every constant has an entry.
 func For(t Topic) Help { return table[t] }
 
+// Here is For with this host's user and a range of ids that is free here, so
+// that the command can be pasted.
+func Here(t Topic) Help { return table[t].pasted(CurrentUser()) }
+
+func (h Help) pasted(u User) Help {
+	if strings.Contains(h.Admin, anyRange) && !u.IsRoot() && !u.Unmapped {
+		h.Admin = strings.ReplaceAll(h.Admin, anyRange, u.GiveRange())
+	}
+	return h
+}
+
 // Topics lists the topics in order.
 func Topics() []Topic {
 	var all []Topic
@@ -92,8 +108,11 @@ func Topics() []Topic {
 const (
 	noNamespace = "an ordinary user cannot build or run anything here: pdibuild is root only in a user namespace of its own, and this host gives it none"
 	otherHost   = "build on another host, or in a CI job (docs/ci.md)"
+	fullCopies  = "every layer is a full copy of the image: builds are slower and need several times the room"
+	makeRoom    = "free what nothing needs with 'pdibuild cache prune --all', after 'pdibuild rm' of images that have a name"
 	localDisk   = "choose a directory on a local disk, such as --storage-root /scratch/$USER/pdibuild"
-	addRange    = "give a range with 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'"
+	anyRange    = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+	addRange    = "give a range with '" + anyRange + "'"
 )
 
 // table is never changed.
@@ -123,6 +142,14 @@ var table = map[Topic]Help{
 		Admin: "",
 		User:  "start the container around this program with '--security-opt seccomp=unconfined' (docker, podman), or build outside of it",
 	},
+	UserNamespacesChroot: {
+		Means: noNamespace,
+		User:  "start it outside of the chroot: the kernel gives an ordinary user in one no user namespace",
+	},
+	UserNamespacesUnmapped: {
+		Means: noNamespace,
+		User:  "leave the user namespace that is around this program, or make it with a mapping, such as 'unshare --map-root-user'",
+	},
 	Mounts: {
 		Means: "no root file system can be arranged, so no step can run",
 		User:  "in a container, start that with '--security-opt seccomp=unconfined' or with CAP_SYS_ADMIN; elsewhere, leave the sandbox around this program",
@@ -146,6 +173,10 @@ var table = map[Topic]Help{
 		Admin: "restore the rights of the programs with 'chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap', and check that the ranges overlap no others",
 		User:  "use another store (--storage-root DIR); leave a sandbox that forbids set-user-ID programs (no_new_privs)",
 	},
+	OuterNamespace: {
+		Means: "builds use the ids of the user namespace that another program has made, not the ranges in /etc/subuid and /etc/subgid; with a single one they give the same images, but slower (docs/rootless.md)",
+		User:  "start pdibuild outside of that namespace",
+	},
 	SmallRange: {
 		Means: "images with files of users above the range cannot be unpacked",
 		Admin: addRange,
@@ -153,7 +184,7 @@ var table = map[Topic]Help{
 	},
 	Seccomp: {
 		Means: "with a single user id, steps that give files to other users, such as apt-get install, fail",
-		Admin: "give a range of ids instead ('usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'), or Linux 5.6 or newer",
+		Admin: "give a range of ids instead ('" + anyRange + "'), or Linux 5.6 or newer",
 		User:  "leave the sandbox or container that forbids seccomp(2), or build on another host",
 	},
 	Kernel: {
@@ -170,9 +201,13 @@ var table = map[Topic]Help{
 		User:  "choose another directory with --storage-root: this one must belong to you, and be one that you can write to",
 	},
 	VFS: {
-		Means: "every layer is a full copy of the image: builds are slower and need several times the room",
-		Admin: "install fuse-overlayfs, or Linux 5.13 or newer",
-		User:  localDisk,
+		Means: fullCopies,
+		Admin: "install fuse-overlayfs; where the kernel is older than 5.13, a newer one helps, too",
+		User:  localDisk + "; in a container, mount a volume there",
+	},
+	VFSKept: {
+		Means: fullCopies,
+		User:  "use another store (--storage-root DIR): a new one gets overlay here; this one stays as it was made, or as storage.conf or --storage-driver says",
 	},
 	Fuse: {
 		Means: "file access in steps is slower than with the kernel's overlay",
@@ -194,12 +229,12 @@ var table = map[Topic]Help{
 	Disk: {
 		Means: "a build of a usual image may not fit",
 		Admin: "make room, or raise your quota",
-		User:  "remove images with 'pdibuild rm', or " + localDisk,
+		User:  makeRoom + "; or " + localDisk,
 	},
 	Inodes: {
 		Means: "an image has tens of thousands of files, and no more can be made here",
 		Admin: "make a file system with more inodes",
-		User:  "remove images with 'pdibuild rm', or " + localDisk,
+		User:  makeRoom + "; or " + localDisk,
 	},
 	DiskErrors: {
 		Means: "what was read or written may be wrong: nothing of the step is kept",
@@ -212,7 +247,11 @@ var table = map[Topic]Help{
 	},
 	Home: {
 		Means: "the image store, credentials and settings are looked for in the home directory",
-		User:  "set HOME to a directory that you can write to, or give --storage-root and --authfile",
+		User:  "set HOME to a directory that you can write to, or give --storage-root, and --authfile for credentials",
+	},
+	HomeNotNeeded: {
+		Means: "the image store is somewhere else; only settings and credentials are looked for in the home directory",
+		User:  "nothing has to be done; --authfile names a file with credentials",
 	},
 	Sandbox: {
 		Means: "no step can run",
@@ -235,15 +274,17 @@ var table = map[Topic]Help{
 	Clock: {
 		Means: "certificates of registries and mirrors count as expired or not yet valid",
 		Admin: "set the clock, for example with 'timedatectl set-ntp true'",
-		User:  "images stay the same: their times come from the recipe, not from the clock",
+		User:  "ask for that; until then only registries and mirrors that are reached without TLS work. Images stay the same: their times come from the recipe",
 	},
 	Policy: {
 		Means: "no image can be fetched or pushed",
-		User:  "repair or remove policy.json in ~/.config/containers or /etc/containers; without one, the built-in default applies",
+		Admin: "repair or remove /etc/containers/policy.json; without one, a default applies that accepts every image",
+		User:  `repair or remove ~/.config/containers/policy.json; a right one there, such as '{"default": [{"type": "insecureAcceptAnything"}]}', is used instead of that in /etc/containers`,
 	},
 	RegistriesConf: {
 		Means: "no image can be fetched or pushed",
-		User:  "repair or remove registries.conf in ~/.config/containers or /etc/containers; without one, the built-in default applies",
+		Admin: "repair or remove /etc/containers/registries.conf; without one, names without a registry are looked for at docker.io",
+		User:  "repair or remove ~/.config/containers/registries.conf; a right one there, even an empty one, is used instead of that in /etc/containers",
 	},
 	Credentials: {
 		Means: "private images cannot be fetched, and none can be pushed",
@@ -269,6 +310,9 @@ var table = map[Topic]Help{
 // NoUserNamespace finds out which of the causes it is that there is no user
 // namespace; found is what says so.
 func NoUserNamespace() (t Topic, found string) {
+	if CurrentUser().Unmapped {
+		return UserNamespacesUnmapped, "this is in a user namespace that does not map its user"
+	}
 	settings := []struct {
 		path, forbids string
 		topic         Topic
@@ -283,10 +327,28 @@ func NoUserNamespace() (t Topic, found string) {
 			return s.topic, strings.ReplaceAll(s.path, "/", ".") + " is " + s.forbids
 		}
 	}
+	if inChroot("/proc/self/mountinfo") {
+		return UserNamespacesChroot, "this is inside of a chroot"
+	}
 	if name := Container(); name != "" {
 		return UserNamespacesContainer, "this is inside of " + name
 	}
 	return UserNamespaces, "no setting says why"
+}
+
+// inChroot reports whether nothing is mounted at the root of this process: then
+// it is a directory in another root, and chroot(2) has made it one.
+func inChroot(mounts string) bool {
+	data, err := os.ReadFile(mounts)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == "/" {
+			return false
+		}
+	}
+	return true
 }
 
 // Container names what this process is inside of, "" if that shows nowhere.

@@ -14,8 +14,10 @@ import (
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/signature"
 	is "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/transports"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
@@ -45,10 +47,16 @@ func emptyState(platform string) state {
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// fromFileHint is about an image in a directory or archive that is not there.
+const fromFileHint = "a relative path starts at the directory of the build context"
+
 // fetchBase finds from among the local images or, unless pull forbids it,
 // fetches it. With fetch false it returns errNotLocal instead of fetching.
 func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (state, error) {
 	ref, err := alltransports.ParseImageName(from)
+	if transport, _, _ := strings.Cut(from, ":"); err != nil && transport != "docker" && transports.Get(transport) != nil {
+		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: fromFileHint}
+	}
 	if err != nil || ref.Transport().Name() == "docker" {
 		return b.namedBase(ctx, strings.TrimPrefix(from, "docker://"), o)
 	}
@@ -116,6 +124,9 @@ func (b *Builder) localNamed(sys *types.SystemContext, name string) (*storage.Im
 // pullNamed fetches a registry image, trying the names that a short name can
 // stand for.
 func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name string, o baseOptions) (state, error) {
+	if _, err := sysregistriesv2.GetRegistries(sys); err != nil {
+		return state{}, hostError("read the settings of registries", err, hosthelp.RegistriesConf)
+	}
 	resolved, err := shortnames.Resolve(sys, name)
 	if err != nil {
 		return state{}, &InputError{Subject: "from " + name, Err: err, Hint: "write the registry's name in front, such as docker.io/library/debian:12"}
@@ -152,7 +163,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, o baseOptions) (state, error) {
 	sys := b.systemContext(o.platform)
 	fail := func(err error) (state, error) {
-		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "a relative path starts at the directory of the build context"}
+		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: fromFileHint}
 	}
 	id, err := b.fileImageID(ctx, sys, from, ref)
 	if err != nil {

@@ -20,7 +20,7 @@ type HostError struct {
 
 // hostError takes the way out from the table that 'pdibuild doctor' has, too.
 func hostError(op string, err error, topic hosthelp.Topic) *HostError {
-	return &HostError{Op: op, Err: err, Hint: hosthelp.For(topic).Hint(), Topic: string(topic)}
+	return &HostError{Op: op, Err: err, Hint: hosthelp.Here(topic).Hint(), Topic: string(topic)}
 }
 
 func (e *HostError) Error() string { return e.Op + ": " + e.Err.Error() }

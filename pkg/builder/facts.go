@@ -21,6 +21,9 @@ import (
 type Facts struct {
 	// Driver of the store, and the program that mounts for it, if any.
 	Driver, MountProgram string
+	// OverlayErr says why the kernel's overlay cannot be used where the driver
+	// is vfs; nil when it could be.
+	OverlayErr error
 	// Root is the graph root.
 	Root string
 	// Hardlinks says that layers are made of hard links where possible.
@@ -50,6 +53,9 @@ func (b *Builder) Facts(ctx context.Context) Facts {
 		if strings.HasSuffix(name, "mount_program") {
 			f.MountProgram = value
 		}
+	}
+	if f.Driver == "vfs" {
+		f.OverlayErr = tryOverlay(f.Root)
 	}
 	choice, err := b.tryIsolations(ctx, IsolationAuto)
 	f.Isolation, f.Runtime, f.IsolationErr = choice.String(), choice.Runtime, err

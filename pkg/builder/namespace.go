@@ -26,8 +26,22 @@ import (
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 
-// namespaceEnv marks a process that EnterNamespace has started.
+// namespaceEnv marks a process that EnterNamespace has started; its value says
+// in what.
 const namespaceEnv = "_PDIBUILD_NAMESPACE"
+
+// The values of namespaceEnv.
+const (
+	inMountNamespace = "mount"
+	inOwnNamespace   = "user"
+)
+
+// OwnUserNamespace reports whether EnterNamespace has made the user namespace
+// that this process is in. Otherwise it is the host's own, or one that another
+// program has made.
+func OwnUserNamespace() bool {
+	return os.Getenv(namespaceEnv) == inOwnNamespace //nolint:forbidigo // the marker of our own re-execution, not configuration
+}
 
 // Init has to be the first call in main. It reports whether this process is a
 // helper that the package has started by running the program again; then its
@@ -73,7 +87,7 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	args := append([]string{os.Args[0] + "-in-a-user-namespace"}, os.Args[1:]...)
 	cmd := unshare.Command(args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), namespaceEnv+"=1") //nolint:forbidigo // the same program needs the same environment
+	cmd.Env = append(os.Environ(), namespaceEnv+"="+inMountNamespace) //nolint:forbidigo // the same program needs the same environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.UnshareFlags = syscall.CLONE_NEWNS
 	privileged, err := hasSysAdmin()
@@ -83,10 +97,13 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	if privileged {
 		return cmd, nil
 	}
+	if err := tryUserNamespace(); err != nil {
+		return nil, namespaceError(err)
+	}
 	cmd.UnshareFlags |= syscall.CLONE_NEWUSER
 	setMappings(cmd)
 	// By these the containers libraries find the user's own files.
-	cmd.Env = append(cmd.Env, unshare.UsernsEnvName+"=1",
+	cmd.Env = append(cmd.Env, namespaceEnv+"="+inOwnNamespace, unshare.UsernsEnvName+"=1",
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
 	if dir := runtimeDir(); dir != "" {
 		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+dir)
@@ -226,8 +243,33 @@ func privateMounts() error {
 	return nil
 }
 
+// tryUserNamespace makes a user namespace for nobody: where the kernel refuses
+// it, this is the error. The library would write its own to standard error, and
+// then complain about a child that has said nothing. A directory is no program,
+// so that the try ends there, with EACCES, when there is a namespace for it.
+func tryUserNamespace() error {
+	cmd := &exec.Cmd{Path: "/", SysProcAttr: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}}
+	err := cmd.Start()
+	if errors.Is(err, syscall.EACCES) {
+		return nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno // without "fork/exec /"
+	}
+	return err
+}
+
+var errNoMoreNamespaces = errors.New("there may be no more of them")
+
 func namespaceError(err error) error {
+	if _, procErr := os.Stat("/proc/self/exe"); procErr != nil {
+		return hostError("find this program", procErr, hosthelp.Process)
+	}
 	topic, found := hosthelp.NoUserNamespace()
+	if errors.Is(err, syscall.ENOSPC) { // so the kernel says it, and means no disk
+		topic, err = hosthelp.UserNamespacesMax, errNoMoreNamespaces
+	}
 	return hostError("create a user namespace", fmt.Errorf("%w (%s)", err, found), topic)
 }
 

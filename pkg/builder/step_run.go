@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -101,8 +102,7 @@ func (x *stepRun) exitHint(report workerReport, tail []string) string {
 	switch {
 	case len(report.refused) > 0:
 		return fmt.Sprintf("the command wanted to become another user (%s), and this host gives you a single user id: "+
-			"ask the administrator for a range in /etc/subuid and /etc/subgid ('usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'), "+
-			"or run it as root of the image", strings.Join(report.refused, ", "))
+			"an administrator can %s; or run it as root of the image", strings.Join(report.refused, ", "), hosthelp.Here(hosthelp.SubordinateIDs).Admin)
 	case slices.ContainsFunc(tail, func(l string) bool { return strings.Contains(l, "No space left on device") }):
 		return "the disk is full: make room and run the command again; finished steps are kept"
 	case report.exitCode == 137:

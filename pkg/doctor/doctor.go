@@ -10,8 +10,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +28,7 @@ const (
 	Note Status = "note"
 	// Warning means that some builds fail, or are slow.
 	Warning Status = "warning"
-	// Error means that no build can succeed.
+	// Error means that no usual build can succeed; a tiny one may.
 	Error Status = "error"
 )
 
@@ -58,20 +56,18 @@ type Options struct {
 	Home, TemporaryDirectory string
 	// Registries are asked whether they can be reached.
 	Registries []string
-	// Client asks them. Nil is one with a short timeout.
-	Client *http.Client
 }
 
 // An examination collects findings.
 type examination struct {
 	opt      Options
-	ids      identity
+	user     hosthelp.User
 	findings []Finding
 }
 
 // Examine makes all checks, in an order in which one explains the next.
 func Examine(ctx context.Context, opt Options) []Finding {
-	x := &examination{opt: opt, ids: readIdentity()}
+	x := &examination{opt: opt, user: hosthelp.CurrentUser()}
 	x.kernel()
 	x.userNamespaces()
 	x.subordinateIDs()
@@ -108,10 +104,7 @@ func (x *examination) good(check, found string) {
 
 // bad notes what is not, in the words of the host's help.
 func (x *examination) bad(check string, status Status, found string, topic hosthelp.Topic) {
-	h := hosthelp.For(topic)
-	if x.ids.name != "" {
-		h.Admin = strings.ReplaceAll(h.Admin, " USER'", " "+x.ids.name+"'")
-	}
+	h := hosthelp.Here(topic)
 	x.findings = append(x.findings, Finding{Check: check, Status: status, Found: found, Means: h.Means, Admin: h.Admin, User: h.User})
 }
 

@@ -51,8 +51,10 @@ func (x *examination) driver(f builder.Facts) {
 	const check = "store"
 	found := fmt.Sprintf("%s at %s", f.Driver, f.Root)
 	switch {
+	case f.Driver == "vfs" && f.OverlayErr == nil:
+		x.bad(check, Warning, found+", although overlay works there", hosthelp.VFSKept)
 	case f.Driver == "vfs":
-		x.bad(check, Warning, found, hosthelp.VFS)
+		x.bad(check, Warning, fmt.Sprintf("%s, because no overlay can be used there (%v)", found, f.OverlayErr), hosthelp.VFS)
 	case f.MountProgram != "":
 		x.bad(check, Note, found+", mounted by "+f.MountProgram, hosthelp.Fuse)
 	default:
@@ -137,7 +139,7 @@ func (x *examination) disk(dir string) {
 	found := fmt.Sprintf("%s free at %s", size(free), dir)
 	switch {
 	case free < leastRoom:
-		x.bad("disk", Error, found, hosthelp.Disk)
+		x.bad("disk", Error, found+"; a small image needs "+size(leastRoom), hosthelp.Disk)
 	case free < usualRoom:
 		x.bad("disk", Warning, found, hosthelp.Disk)
 	default:
@@ -149,7 +151,7 @@ func (x *examination) disk(dir string) {
 	found = fmt.Sprintf("%d free at %s", st.Ffree, dir)
 	switch {
 	case st.Ffree < leastFiles:
-		x.bad("inodes", Error, found, hosthelp.Inodes)
+		x.bad("inodes", Error, fmt.Sprintf("%s; a small image needs %d", found, leastFiles), hosthelp.Inodes)
 	case st.Ffree < usualFiles:
 		x.bad("inodes", Warning, found, hosthelp.Inodes)
 	default:

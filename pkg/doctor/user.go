@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -13,46 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/pkg/builder"
 )
-
-// An identity is who runs this, as the host sees it.
-type identity struct {
-	uid  uint64
-	name string
-	// total is the number of user ids in this namespace.
-	total uint64
-}
-
-// readIdentity reads the outer id from the mapping of this namespace; see
-// user_namespaces(7).
-func readIdentity() identity {
-	id := identity{uid: uint64(os.Getuid())}
-	data, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return id
-	}
-	for line := range strings.Lines(string(data)) {
-		var inside, outside, size uint64
-		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
-			continue
-		}
-		if uint64(os.Getuid()) >= inside && uint64(os.Getuid())-inside < size {
-			id.uid = outside + uint64(os.Getuid()) - inside
-		}
-		id.total += size
-	}
-	if u, err := user.LookupId(strconv.FormatUint(id.uid, 10)); err == nil {
-		id.name = u.Username
-	}
-	return id
-}
-
-func (id identity) String() string {
-	if id.name == "" {
-		return fmt.Sprintf("uid %d (without an entry in the user database)", id.uid)
-	}
-	return fmt.Sprintf("%s (uid %d)", id.name, id.uid)
-}
 
 // kernel compares the release with the one from which on an overlay can be
 // mounted without root.
@@ -63,7 +24,7 @@ func (x *examination) kernel() {
 	}
 	release := unix.ByteSliceToString(uts.Release[:])
 	found := "Linux " + release
-	if major, minor, ok := kernelVersion(release); ok && x.ids.uid != 0 && (major < 5 || major == 5 && minor < 11) {
+	if major, minor, ok := kernelVersion(release); ok && x.user.ID != 0 && (major < 5 || major == 5 && minor < 11) {
 		x.bad("kernel", Warning, found, hosthelp.Kernel)
 		return
 	}
@@ -81,57 +42,64 @@ func (x *examination) userNamespaces() {
 	case x.opt.Namespace != nil:
 		topic, _ := hosthelp.NoUserNamespace()
 		x.failed(check, x.opt.Namespace, topic)
-	case x.ids.uid == 0 && x.ids.total >= 1<<32-1:
-		x.good(check, "not needed: this is root")
+	case x.user.IsRoot():
+		x.good(check, notNeeded)
 	default:
 		x.good(check, "this user gets one")
 	}
 }
 
-// subordinateIDs looks at the ranges and at what became of them.
+// notNeeded is said of what only an ordinary user needs.
+const notNeeded = "not needed: this is root"
+
+// subordinateIDs looks at the ranges and at what became of them. Where there is
+// no namespace, they do not matter.
 func (x *examination) subordinateIDs() {
 	const check = "subordinate-ids"
-	if x.ids.uid == 0 {
-		x.good(check, "not needed: this is root")
-		return
-	}
-	uids, gids := x.ranges("/etc/subuid"), x.ranges("/etc/subgid")
-	_, uidErr := exec.LookPath("newuidmap")
-	_, gidErr := exec.LookPath("newgidmap")
-	entered := x.opt.Namespace == nil
 	switch {
-	case uids == 0 && gids == 0:
-		x.bad(check, Note, fmt.Sprintf("/etc/subuid and /etc/subgid have no range for %s", x.ids), hosthelp.SubordinateIDs)
-	case uids == 0 || gids == 0:
-		x.bad(check, Warning, fmt.Sprintf("only one of /etc/subuid (%d ids) and /etc/subgid (%d ids) has a range for %s", uids, gids, x.ids), hosthelp.SubordinateIDs)
-	case uidErr != nil || gidErr != nil:
-		x.bad(check, Warning, "newuidmap or newgidmap is not installed", hosthelp.NewUIDMap)
-	case entered && x.ids.total == 1:
-		x.bad(check, Warning, fmt.Sprintf("%s has %d ids, but newuidmap could not map them", x.ids, uids), hosthelp.NewUIDMapBroken)
-	case min(uids, gids) < 65536:
-		x.bad(check, Warning, fmt.Sprintf("%s has %d user ids and %d group ids", x.ids, uids, gids), hosthelp.SmallRange)
+	case x.user.IsRoot():
+		x.good(check, notNeeded)
+	case x.opt.Namespace != nil:
+	case builder.OwnUserNamespace():
+		x.ranges(check, x.user.Ranges("/etc/subuid"), x.user.Ranges("/etc/subgid"))
+	case x.user.IDs >= usualIDs:
+		x.good(check, fmt.Sprintf("%d in the user namespace around this program", x.user.IDs))
 	default:
-		x.good(check, fmt.Sprintf("%d for %s", uids, x.ids))
+		x.bad(check, Note, fmt.Sprintf("the user namespace around this program has %s", ids(x.user.IDs, "")), hosthelp.OuterNamespace)
 	}
 }
 
-// ranges counts the ids that a file such as /etc/subuid gives this user; see
-// subuid(5).
-func (x *examination) ranges(file string) (total uint64) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return 0
+// usualIDs are enough for every usual image; Debian's last user is 65534.
+const usualIDs = 65535
+
+// ranges judges how many ids the files give this user, and what of them there
+// is in our namespace.
+func (x *examination) ranges(check string, uids, gids uint64) {
+	_, uidErr := exec.LookPath("newuidmap")
+	_, gidErr := exec.LookPath("newgidmap")
+	switch {
+	case x.user.Name == "":
+		x.bad(check, Note, fmt.Sprintf("newuidmap gives nothing to %s", x.user), hosthelp.SubordinateIDs)
+	case uids == 0 && gids == 0:
+		x.bad(check, Note, fmt.Sprintf("/etc/subuid and /etc/subgid have no range for %s", x.user), hosthelp.SubordinateIDs)
+	case uids == 0 || gids == 0:
+		x.bad(check, Warning, fmt.Sprintf("only one of /etc/subuid (%d ids) and /etc/subgid (%d ids) has a range for %s", uids, gids, x.user), hosthelp.SubordinateIDs)
+	case uidErr != nil || gidErr != nil:
+		x.bad(check, Warning, "newuidmap or newgidmap is not installed", hosthelp.NewUIDMap)
+	case x.user.IDs == 1:
+		x.bad(check, Warning, fmt.Sprintf("%s has %s, but newuidmap could not map them", x.user, ids(uids, "")), hosthelp.NewUIDMapBroken)
+	case min(uids, gids) < usualIDs:
+		x.bad(check, Warning, fmt.Sprintf("%s has %s and %s", x.user, ids(uids, "user "), ids(gids, "group ")), hosthelp.SmallRange)
+	default:
+		x.good(check, fmt.Sprintf("%d for %s", uids, x.user))
 	}
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Split(strings.TrimSpace(line), ":")
-		if len(fields) != 3 || (fields[0] != x.ids.name || x.ids.name == "") && fields[0] != strconv.FormatUint(x.ids.uid, 10) {
-			continue
-		}
-		if n, err := strconv.ParseUint(fields[2], 10, 64); err == nil {
-			total += n
-		}
+}
+
+func ids(n uint64, kind string) string {
+	if n == 1 {
+		return "one " + kind + "id"
 	}
-	return total
+	return fmt.Sprintf("%d %sids", n, kind)
 }
 
 func (x *examination) container() {
@@ -165,14 +133,19 @@ func (x *examination) seccomp() {
 
 func (x *examination) home() {
 	const check = "home"
-	home := x.opt.Home
+	home, found := x.opt.Home, ""
+	if home == "" {
+		found = "HOME is not set"
+	} else if err := unix.Access(home, unix.W_OK); err != nil {
+		found = fmt.Sprintf("HOME=%s cannot be written to: %v", home, err)
+	}
 	switch {
-	case home == "":
-		x.bad(check, Warning, "HOME is not set", hosthelp.Home)
-	case unix.Access(home, unix.W_OK) != nil:
-		x.bad(check, Warning, fmt.Sprintf("HOME=%s cannot be written to: %v", home, unix.Access(home, unix.W_OK)), hosthelp.Home)
-	default:
+	case found == "":
 		x.good(check, home)
+	case x.opt.Store.Root != "" || x.user.IsRoot():
+		x.bad(check, Note, found, hosthelp.HomeNotNeeded)
+	default:
+		x.bad(check, Warning, found, hosthelp.Home)
 	}
 }
 

@@ -33,6 +33,9 @@ type FrontOptions struct {
 	// TLS makes the front speak HTTPS, with a certificate that nobody knows;
 	// see Authority.
 	TLS bool
+	// Ahead is how much the front's clock is ahead of this host's, as its
+	// answers say.
+	Ahead time.Duration
 }
 
 // A Front is a server in front of a real registry. It may ask for tokens, as
@@ -67,6 +70,7 @@ func StartFront(t *testing.T, opts FrontOptions) *Front {
 		},
 		ModifyResponse: func(r *http.Response) error {
 			r.Body = slowly(r.Body, opts.Rate)
+			r.Header.Del("Date") // the front has its own
 			return nil
 		},
 	}
@@ -124,6 +128,7 @@ func (f *Front) Asked() []string {
 
 // ServeHTTP answers a request.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", time.Now().Add(f.opts.Ahead).UTC().Format(http.TimeFormat))
 	f.mu.Lock()
 	f.asked = append(f.asked, r.Method+" "+r.URL.RequestURI())
 	status := 0
