@@ -314,7 +314,7 @@ func (c *check) bytes(limit string, value, highest int64, format string) {
 func (v Violation) String() string {
 	text := v.Limit + ": "
 	if v.Path != "" {
-		text += shown(v.Path) + " in layer " + strconv.Itoa(v.Layer) + " "
+		text += shownPath(v.Path) + " in layer " + strconv.Itoa(v.Layer) + " "
 	}
 	return cmp.Or(text+shown(v.Message), v.Limit)
 }

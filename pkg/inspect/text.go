@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // shown makes a text safe for a terminal: one with anything that is not to be
@@ -20,6 +22,9 @@ func shown(s string) string {
 	}
 	return s
 }
+
+// shownPath is shown for the path of a file in an image.
+func shownPath(path string) string { return shown(spack.ShortenPadding(path)) }
 
 // shownSteps are as long as a line of a terminal has room for.
 const shownSteps = 90
@@ -102,7 +107,7 @@ func WriteText(w io.Writer, r *Report) error {
 	p.waste(r)
 	p.heading("LARGEST DIRECTORIES")
 	for _, d := range r.Directories {
-		p.line("  %s\t%s", SizeText(d.Size), shown(d.Path))
+		p.line("  %s\t%s", SizeText(d.Size), shownPath(d.Path))
 	}
 	p.packages(r)
 	p.configuration(r.Config)
@@ -141,7 +146,7 @@ func (p *page) layers(r *Report) {
 		}
 		p.heading(fmt.Sprintf("LAYER %d (%d of %d changes)", l.Number, len(l.Changes), max(l.Added+l.Changed+l.Removed, len(l.Changes))))
 		for _, c := range l.Changes {
-			p.line("  %s\t%s\t%s", sign(c.Change), SizeText(c.Size), shown(c.Path))
+			p.line("  %s\t%s\t%s", sign(c.Change), SizeText(c.Size), shownPath(c.Path))
 		}
 	}
 }
@@ -163,14 +168,14 @@ func (p *page) waste(r *Report) {
 	}
 	p.heading("LARGEST WASTE")
 	for _, w := range r.Waste.Files {
-		p.line("  %s\t%s\t%s", SizeText(w.Size), shown(w.Path), wasteReason(w))
+		p.line("  %s\t%s\t%s", SizeText(w.Size), shownPath(w.Path), wasteReason(w))
 	}
 }
 
 func wasteReason(w Waste) string {
 	switch {
 	case w.Kind == Duplicate:
-		return fmt.Sprintf("layer %d, the same as %s", w.Layer, shown(w.Of))
+		return fmt.Sprintf("layer %d, the same as %s", w.Layer, shownPath(w.Of))
 	case w.Kind == Removed:
 		return fmt.Sprintf("layer %d, removed in layer %d", w.Layer, w.By)
 	case w.Same:
@@ -300,5 +305,5 @@ func (p *page) file(f FileChange) {
 	if f.Change == Changed && f.SizeA != f.SizeB {
 		size = SizeText(f.SizeA) + " → " + SizeText(f.SizeB)
 	}
-	p.line("  %s\t%s\t%s\t%s", sign(f.Change), size, shown(f.Path), f.What)
+	p.line("  %s\t%s\t%s\t%s", sign(f.Change), size, shownPath(f.Path), f.What)
 }

@@ -171,7 +171,7 @@ func (v *View) row(n uint32, depth int) Row {
 }
 
 // Path of a row, safe to be shown.
-func (v *View) Path(n uint32) string { return shown(v.img.table.path(n)) }
+func (v *View) Path(n uint32) string { return shownPath(v.img.table.path(n)) }
 
 // Folders are the nodes that have others below, for collapsing all.
 func (v *View) Folders() []uint32 {
