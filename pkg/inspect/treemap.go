@@ -5,6 +5,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // A block is one rectangle of a treemap, and what is in it.
@@ -69,6 +72,7 @@ func (img *Image) directoryBlocks() block {
 func (img *Image) packageBlocks() block {
 	all := block{Name: "all packages"}
 	add := func(kind string, list []block) {
+		slices.SortStableFunc(list, largerFirst)
 		b := block{Name: kind, Blocks: list}
 		for _, p := range list {
 			b.Size += p.Size
@@ -89,8 +93,12 @@ func (img *Image) packageBlocks() block {
 	}
 	add("Spack", spack)
 	add("Debian", debian)
+	slices.SortStableFunc(all.Blocks, largerFirst)
 	return all
 }
+
+// largerFirst is the order in which tiles become near squares.
+func largerFirst(x, y block) int { return cmp.Compare(y.Size, x.Size) }
 
 // sumUp adds to each directory what is below. A node comes after its parent.
 func (img *Image) sumUp(sizes []int64) {
@@ -100,7 +108,7 @@ func (img *Image) sumUp(sizes []int64) {
 }
 
 // blockOf makes the block of a node. A directory with nothing but another
-// directory is one block with it.
+// directory is one block with it; what Spack pads a path with is there once.
 func (img *Image) blockOf(n uint32, sizes, hidden []int64, least int64) block {
 	t := img.table
 	b := block{Name: t.names[t.nodes[n].name], Size: sizes[n], Hidden: hidden[n]}
@@ -119,11 +127,13 @@ func (img *Image) blockOf(n uint32, sizes, hidden []int64, least int64) block {
 	}
 	if len(b.Blocks) == 1 && rest == 0 {
 		only := b.Blocks[0]
-		if b.Name != "" {
+		switch {
+		case b.Name == "", b.Name == spack.Placeholder && strings.HasPrefix(only.Name, b.Name):
+		default:
 			only.Name = b.Name + "/" + only.Name
 		}
 		return only
 	}
-	slices.SortStableFunc(b.Blocks, func(x, y block) int { return cmp.Compare(y.Size, x.Size) })
+	slices.SortStableFunc(b.Blocks, largerFirst)
 	return b
 }
