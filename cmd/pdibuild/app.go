@@ -218,7 +218,7 @@ func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Co
 	}
 	err = work(ctx, e)
 	if closing := e.Close(); err == nil && closing != nil {
-		err = fmt.Errorf("close the image store: %w", closing)
+		err = closing
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause // a signal or a lost store: whatever else failed, this is why

@@ -239,7 +239,7 @@ var table = map[Topic]Help{
 	DiskErrors: {
 		Means: "what was read or written may be wrong: nothing of the step is kept",
 		Admin: "look into the kernel's log ('dmesg') and check the disk",
-		User:  localDisk,
+		User:  "choose a directory on another disk, such as --storage-root /scratch/$USER/pdibuild",
 	},
 	TemporaryDirectory: {
 		Means: "programs that steps and registries need cannot write temporary files",

@@ -63,6 +63,9 @@ func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (st
 	if ref.Transport().Name() == is.Transport.Name() {
 		name := strings.TrimPrefix(from, "containers-storage:")
 		img, err := b.localImage(name)
+		if isDiskError(err) {
+			return state{}, fmt.Errorf("from %s: %w", from, err)
+		}
 		if err != nil {
 			return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "list the images of this store with 'pdibuild images'"}
 		}

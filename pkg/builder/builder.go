@@ -53,7 +53,7 @@ func Open(opt StoreOptions) (*Builder, error) {
 	}
 	store, err := openStore(so, func(err error) {
 		if opt.Lost != nil {
-			opt.Lost(storeError(so.GraphRoot, err))
+			opt.Lost(storeFailure("work in", so.GraphRoot, err))
 		}
 	})
 	if err != nil {
@@ -117,9 +117,9 @@ func (b *Builder) Close() error {
 	err := b.works.end()
 	shutdownErr := closeStore(b.store)
 	if errors.Is(shutdownErr, storage.ErrLayerUsedByContainer) {
-		return err // another build's working layer; it is not ours to unmount
+		shutdownErr = nil // another build's working layer; it is not ours to unmount
 	}
-	return errors.Join(err, shutdownErr)
+	return b.hostCause("close the image store", errors.Join(err, shutdownErr))
 }
 
 // enter keeps others from removing what we are about to use, until Close.
@@ -177,7 +177,9 @@ func forgetRefusal(so storage.StoreOptions) bool {
 	return os.Remove(filepath.Join(so.RunRoot, driver, driver+"-false")) == nil
 }
 
-func storeError(path string, err error) error {
+func storeError(path string, err error) error { return storeFailure("open", path, err) }
+
+func storeFailure(op, path string, err error) error {
 	if _, tempErr := os.Stat(os.TempDir()); tempErr != nil {
 		// The library says something else then.
 		return hostError("find a place for temporary files", tempErr, hosthelp.TemporaryDirectory)
@@ -191,7 +193,7 @@ func storeError(path string, err error) error {
 	case errors.Is(err, unix.EIO):
 		topic = hosthelp.DiskErrors
 	}
-	return hostError(fmt.Sprintf("open the image store at %s", path), err, topic)
+	return diskHint(hostError(fmt.Sprintf("%s the image store at %s", op, path), err, topic))
 }
 
 // captureLibraryLog silences the one global logger that the containers

@@ -106,7 +106,8 @@ const aRunningBuild = "a running build"
 
 // CacheEntries lists all that is kept for later builds beside images with a
 // name, what was used last first.
-func (b *Builder) CacheEntries(ctx context.Context) ([]CacheEntry, error) {
+func (b *Builder) CacheEntries(ctx context.Context) (_ []CacheEntry, err error) {
+	defer func() { err = b.hostCause("look into the cache", err) }()
 	sweep, err := b.users.Sweep(ctx)
 	if err != nil {
 		return nil, err

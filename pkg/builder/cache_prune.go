@@ -53,7 +53,8 @@ type PruneResult struct {
 //
 // It may be killed at any time: a step's record goes before its layers, and
 // layers that nobody knows are removed the next time.
-func (b *Builder) PruneCache(ctx context.Context, opt PruneOptions) (*PruneResult, error) {
+func (b *Builder) PruneCache(ctx context.Context, opt PruneOptions) (_ *PruneResult, err error) {
+	defer func() { err = b.hostCause("clear the cache", err) }()
 	sweep, err := b.users.Sweep(ctx)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 // so that it is made again, and told. It returns how much was looked at, and
 // how much was damaged.
 func (b *Builder) VerifyCache(ctx context.Context, tell func(string)) (looked, damaged int, err error) {
+	defer func() { err = b.hostCause("verify the cache", err) }()
 	sweep, err := b.users.Sweep(ctx)
 	if err != nil {
 		return 0, 0, err

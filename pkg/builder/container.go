@@ -69,7 +69,8 @@ type Container struct {
 
 // Container makes a container of an image of the store; an image that is not
 // there is fetched if opt.Pull allows it. Close it.
-func (b *Builder) Container(ctx context.Context, image string, opt ContainerOptions) (*Container, error) {
+func (b *Builder) Container(ctx context.Context, image string, opt ContainerOptions) (_ *Container, err error) {
+	defer func() { err = b.hostCause("make a container of "+image, err) }()
 	s, err := b.containerImage(ctx, image, opt)
 	if err != nil {
 		return nil, err

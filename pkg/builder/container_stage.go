@@ -10,7 +10,8 @@ import (
 
 // StageContainer opens a stage of the plan as far as it is built: after its
 // last step, or the last one whose result is known. Close it.
-func (b *Builder) StageContainer(ctx context.Context, p *Plan, stage string, opt ContainerOptions) (*Container, error) {
+func (b *Builder) StageContainer(ctx context.Context, p *Plan, stage string, opt ContainerOptions) (_ *Container, err error) {
+	defer func() { err = b.hostCause("make a container of stage "+stage, err) }()
 	if stage == "" {
 		stage = p.target
 	}

@@ -101,7 +101,17 @@ func (wk *work) viewBefore(name string) (*rootView, error) {
 	if i, _, ok := wk.files.holder(name); ok {
 		return &rootView{root: wk.files.dirs[i]}, nil
 	}
-	return nil, nil
+	return nil, wk.files.err
+}
+
+// notSeen keeps the error of a disk that hides what was there before: the layer
+// would be another one.
+func (wk *work) notSeen(errs ...error) {
+	for _, err := range errs {
+		if wk.unseen == nil && isDiskError(err) {
+			wk.unseen = fmt.Errorf("compare with the layers below: %w", err)
+		}
+	}
 }
 
 // changed reports whether a directory that a command has touched is another
@@ -109,13 +119,16 @@ func (wk *work) viewBefore(name string) (*rootView, error) {
 func (wk *work) changed(hdr *tar.Header) bool {
 	before, err := wk.viewBefore(hdr.Name)
 	if err != nil || before == nil {
+		wk.notSeen(err)
 		return true
 	}
 	old, err := before.header("/" + hdr.Name)
 	if err != nil || old.Typeflag != tar.TypeDir {
+		wk.notSeen(err)
 		return true
 	}
 	if err := readAttributes(filepath.Join(before.root, hdr.Name), old); err != nil {
+		wk.notSeen(err)
 		return true
 	}
 	maps.DeleteFunc(old.PAXRecords, func(key, _ string) bool {
@@ -129,10 +142,12 @@ func (wk *work) changed(hdr *tar.Header) bool {
 func (wk *work) unchanged(name string) bool {
 	before, err := wk.viewBefore(name)
 	if err != nil || before == nil {
+		wk.notSeen(err)
 		return false
 	}
 	old, err1 := os.Lstat(filepath.Join(before.root, name))
 	now, err2 := os.Lstat(filepath.Join(wk.root, name))
+	wk.notSeen(err1, err2)
 	return err1 == nil && err2 == nil && old.ModTime().Equal(now.ModTime()) && old.Size() == now.Size()
 }
 

@@ -23,7 +23,9 @@ func chooseDriver(root string) (name string, options []string, err error) {
 	if layersIn(root, "vfs") && !layersIn(root, "overlay") {
 		return "vfs", nil, nil
 	}
-	err = tryOverlay(root)
+	if err = tryOverlay(root); errors.Is(err, errNoWhiteout) {
+		err = tryOverlay(root) // a disk that has failed once is not a reason to copy every file for good
+	}
 	if err == nil {
 		return "overlay", nil, nil
 	}

@@ -117,13 +117,17 @@ func readAttributes(full string, hdr *tar.Header) error {
 }
 
 func attributeNames(full string) ([]string, error) {
+	var buf []byte
 	size, err := unix.Llistxattr(full, nil)
-	if err != nil || size == 0 {
-		return nil, ignoreUnsupported(err)
+	if err == nil && size > 0 {
+		buf = make([]byte, size)
+		size, err = unix.Llistxattr(full, buf)
 	}
-	buf := make([]byte, size)
-	if size, err = unix.Llistxattr(full, buf); err != nil {
-		return nil, ignoreUnsupported(err)
+	if ignoreUnsupported(err) != nil {
+		return nil, fmt.Errorf("list the attributes of %s: %w", full, err)
+	}
+	if err != nil || size == 0 {
+		return nil, nil //nolint:nilerr // a file system without attributes, or a file without
 	}
 	return strings.Split(strings.TrimRight(string(buf[:size]), "\x00"), "\x00"), nil
 }

@@ -179,6 +179,7 @@ func (s *failedStep) leave(wk *work) error {
 // RemoveFailed removes the containers of failed steps, and returns how many
 // there were.
 func (b *Builder) RemoveFailed(ctx context.Context) (removed int, err error) {
+	defer func() { err = b.hostCause("remove the containers of failed steps", err) }()
 	for _, path := range b.failed.records() {
 		if err := ctx.Err(); err != nil {
 			return removed, err
@@ -198,7 +199,8 @@ func (b *Builder) RemoveFailed(ctx context.Context) (removed int, err error) {
 // failed, as the step has left it: with its files, in its directory, with its
 // environment but for secrets. Source is that of PlanOptions. What is changed in
 // it stays for the next look, and is no part of any build. Close it.
-func (b *Builder) FailedContainer(ctx context.Context, source string, opt ContainerOptions) (*Container, error) {
+func (b *Builder) FailedContainer(ctx context.Context, source string, opt ContainerOptions) (_ *Container, err error) {
+	defer func() { err = b.hostCause("open the container of the failed step", err) }()
 	s, err := b.failed.read(b.failed.path(source))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &InputError{Err: fmt.Errorf("no step of %s has failed, or it was built since", source), Hint: "'pdibuild shell --stage NAME' looks into a stage, 'pdibuild shell IMAGE' into an image"}

@@ -1,7 +1,9 @@
 package builder
 
 import (
+	"errors"
 	"io"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -108,6 +110,10 @@ func lockFailure(p any) error {
 	err, ok := p.(error)
 	if _, mistake := p.(runtime.Error); !ok || mistake {
 		panic(p)
+	}
+	var inner *os.PathError
+	if outer, ok := err.(*os.PathError); ok && errors.As(outer.Err, &inner) && inner.Path == outer.Path { //nolint:errorlint // the outermost
+		return inner // once is enough to say what could not be opened
 	}
 	return err
 }

@@ -2,12 +2,15 @@ package builder
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 )
 
 // The storage library panics when it can't open a lock file, and keeps locked
@@ -49,6 +52,9 @@ func TestStoreThatCannotBeLockedIsLost(t *testing.T) {
 		if !errors.As(err, new(*os.PathError)) {
 			t.Errorf("the reason is %v, not the lock file's", err)
 		}
+		if strings.Count(err.Error(), lock) != 1 {
+			t.Errorf("the reason does not name the lock file once: %v", err)
+		}
 	case <-time.After(5 * time.Second):
 		t.Error("nobody was told")
 	}
@@ -77,7 +83,7 @@ func TestMistakesAreNotHidden(t *testing.T) {
 	for name, p := range map[string]any{"text": "unlocked too often", "nil map": func() (p any) {
 		defer func() { p = recover() }()
 		var m map[string]int
-		m["a"] = 1
+		m["a"] = 1 //nolint:staticcheck // this is the mistake
 		return nil
 	}()} {
 		t.Run(name, func(t *testing.T) {
@@ -99,5 +105,19 @@ func within(t *testing.T, limit time.Duration, work func()) {
 	case <-done:
 	case <-time.After(limit):
 		t.Fatalf("not ended within %v", limit)
+	}
+}
+
+// What the library says about a mount that has failed names each layer.
+func TestMountErrorIsShort(t *testing.T) {
+	err := fmt.Errorf("creating overlay mount to /merged, mount_data=%q: %w", strings.Repeat("/store/overlay/0123456789abcdef/diff:", 30), unix.EIO)
+	short := mountError(fmt.Errorf("x: %w", err))
+	if !errors.Is(short, unix.EIO) || short.Error() != "mount the working layer: x: creating overlay mount to /merged: input/output error" {
+		t.Errorf("got %v", short)
+	}
+	for text, host := range map[string]bool{`creating overlay mount to /merged, mount_data="a:b": invalid argument`: true, "layer not known": false} {
+		if err := mountError(errors.New(text)); errors.As(err, new(*HostError)) != host {
+			t.Errorf("got %#v of %s", err, text)
+		}
 	}
 }

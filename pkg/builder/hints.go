@@ -22,8 +22,16 @@ func hintFor(err error) string {
 	return ""
 }
 
-// fullDisk begins the hint about a disk without room.
-const fullDisk = "make room and run the command again, finished steps are kept; "
+// diskHint adds to the way out that nothing is lost.
+func diskHint(e *HostError) *HostError {
+	switch hosthelp.Topic(e.Topic) {
+	case hosthelp.Disk, hosthelp.Inodes:
+		e.Hint = "make room and run the command again, finished steps are kept; " + e.Hint
+	case hosthelp.DiskErrors:
+		e.Hint = "run the command again when the disk works, finished steps are kept; " + e.Hint
+	}
+	return e
+}
 
 // hostCause makes a *HostError of an error that a full or broken disk has
 // caused. The error of a command in a step stays what it is: the disk can be
@@ -65,11 +73,7 @@ func (b *Builder) hostCause(op string, err error) error {
 		op, err = registry.Op+" "+registry.Image, registry.Err
 	}
 	b.works.leaveUntidy()
-	e := hostError(op, err, topic)
-	if topic == hosthelp.Inodes || topic == hosthelp.Disk {
-		e.Hint = fullDisk + e.Hint
-	}
-	return e
+	return diskHint(hostError(op, err, topic))
 }
 
 func (b *Builder) inodesUsedUp() bool {

@@ -63,8 +63,12 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageS
 	return nil, &InputError{Subject: "image " + name, Err: err, Hint: "check the path; 'skopeo inspect " + name + "' reads it, too"}
 }
 
-func (b *Builder) openStored(ctx context.Context, name string) (*ImageSource, error) {
+func (b *Builder) openStored(ctx context.Context, name string) (_ *ImageSource, err error) {
+	defer func() { err = b.hostCause("read image "+name, err) }()
 	img, err := b.localImage(name)
+	if isDiskError(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "'pdibuild images' lists the images of this store; docker://" + name + " is the one of the registry, and oci-archive:FILE a file"}
 	}

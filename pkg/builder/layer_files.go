@@ -21,6 +21,15 @@ type layerFiles struct {
 	dirs []string
 	// having caches which of them a directory consists of, by its path.
 	having map[string][]int
+	// err is why a directory could not be looked at, since the disk fails.
+	err error
+}
+
+// note keeps the error of a disk, which says nothing about what is there.
+func (l *layerFiles) note(err error) {
+	if l.err == nil && isDiskError(err) {
+		l.err = err
+	}
 }
 
 func newLayerFiles(store storage.Store, top string) (*layerFiles, error) {
@@ -57,6 +66,7 @@ func (l *layerFiles) holder(name string) (int, fs.FileInfo, bool) {
 			return i, info, !isWhiteout(info)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
+			l.note(err)
 			return 0, nil, false
 		}
 	}
@@ -96,10 +106,11 @@ func (l *layerFiles) in(dir string) []int {
 			continue
 		}
 		if err != nil || !info.IsDir() {
+			l.note(err)
 			break
 		}
 		found = append(found, i)
-		if isOpaque(full) {
+		if l.isOpaque(full) {
 			break
 		}
 	}
@@ -107,16 +118,17 @@ func (l *layerFiles) in(dir string) []int {
 	return found
 }
 
-func isOpaque(dir string) bool {
+func (l *layerFiles) isOpaque(dir string) bool {
 	names, err := attributeNames(dir)
-	if err != nil {
-		return false
-	}
 	for _, n := range names {
 		if strings.HasSuffix(n, ".overlay.opaque") {
-			value, err := attribute(dir, n)
-			return err == nil && value == "y"
+			var value string
+			value, err = attribute(dir, n)
+			if value == "y" {
+				return true
+			}
 		}
 	}
+	l.note(err)
 	return false
 }

@@ -37,7 +37,11 @@ func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Re
 	if err != nil && !errors.Is(err, errNoUpper) {
 		return cache.Record{}, err
 	}
-	return x.keep(target{parent: parent}, tree, wk, opt)
+	rec, err := x.keep(target{parent: parent}, tree, wk, opt)
+	if err == nil {
+		err = wk.unseen
+	}
+	return rec, err
 }
 
 // keep stores a layer: the tree or, where that is nil, what the storage driver

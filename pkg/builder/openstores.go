@@ -71,8 +71,8 @@ func closeStore(g *guardedStore) error {
 	delete(openStores.by, g.Store)
 	_, err := g.Shutdown(false)
 	if gone := g.isLost(); gone != nil {
-		openStores.lost[g.Store.GraphRoot()] = gone
+		openStores.lost[g.GraphRoot()] = gone
 	}
-	g.Store.Free()
+	g.Free()
 	return err
 }

@@ -70,7 +70,10 @@ func (v *rootView) header(name string) (*tar.Header, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		hdr.Uid, hdr.Gid = int(st.Uid), int(st.Gid)
 	}
-	if uid, gid, ok, err := ownership.Owner(full); err == nil && ok {
+	switch uid, gid, ok, err := ownership.Owner(full); {
+	case isDiskError(err):
+		return nil, err
+	case err == nil && ok:
 		hdr.Uid, hdr.Gid = uid, gid
 	}
 	return hdr, nil

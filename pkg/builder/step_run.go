@@ -105,10 +105,16 @@ func (x *stepRun) exitHint(report workerReport, tail []string) string {
 			"an administrator can %s; or run it as root of the image", strings.Join(report.refused, ", "), hosthelp.Here(hosthelp.SubordinateIDs).Admin)
 	case slices.ContainsFunc(tail, func(l string) bool { return strings.Contains(l, "No space left on device") }):
 		return "the disk is full: make room and run the command again; finished steps are kept"
+	case slices.ContainsFunc(tail, saysDiskError):
+		return "a disk reports errors: run the command again when it works, finished steps are kept; the kernel's log ('dmesg') may say which one it is"
 	case report.exitCode == 137:
 		return "the command was killed, probably for memory: use fewer parallel jobs in it, or --jobs 1"
 	}
 	return ""
+}
+
+func saysDiskError(line string) bool {
+	return strings.Contains(line, "Input/output error") || strings.Contains(line, "input/output error") || strings.Contains(line, "I/O error")
 }
 
 func (r *run) mask(w io.Writer) io.WriteCloser { return r.secrets.Masker(w) }

@@ -18,6 +18,7 @@ type StepCacheOptions struct {
 // ExportSteps sends those steps of the plan to a step cache whose results are in
 // the store, and returns how many were sent and how many the cache had.
 func (b *Builder) ExportSteps(ctx context.Context, p *Plan, to StepCache, opt StepCacheOptions) (sent, had int, err error) {
+	defer func() { err = b.hostCause("send steps", err) }()
 	if err := b.enter(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -48,6 +49,7 @@ func (r *run) notePlanned() {
 // has not, stage by stage up to the first step that neither has. It returns how
 // many there are now, of how many.
 func (b *Builder) ImportSteps(ctx context.Context, p *Plan, from StepCache, opt StepCacheOptions) (have, of int, err error) {
+	defer func() { err = b.hostCause("fetch steps", err) }()
 	if err := b.enter(ctx); err != nil {
 		return 0, 0, err
 	}

@@ -247,6 +247,9 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 
 func (b *Builder) findImage(name string) (*storage.Image, error) {
 	img, err := b.localImage(name)
+	if isDiskError(err) {
+		return nil, fmt.Errorf("find image %s: %w", name, err)
+	}
 	if err != nil {
 		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "list the images of this store with 'pdibuild images', or build it first"}
 	}
@@ -254,7 +257,8 @@ func (b *Builder) findImage(name string) (*storage.Image, error) {
 }
 
 // Images lists the images of the store that have a name.
-func (b *Builder) Images(ctx context.Context) ([]Image, error) {
+func (b *Builder) Images(ctx context.Context) (_ []Image, err error) {
+	defer func() { err = b.hostCause("list images", err) }()
 	stored, err := b.store.Images()
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
@@ -283,7 +287,8 @@ func (b *Builder) Images(ctx context.Context) ([]Image, error) {
 // itself. Layers that no other image uses go with it, and so do the results of the steps
 // that made them. Given an id, it
 // removes the image with all its names.
-func (b *Builder) Remove(_ context.Context, name string) error {
+func (b *Builder) Remove(_ context.Context, name string) (err error) {
+	defer func() { err = b.hostCause("remove "+name, err) }()
 	img, err := b.findImage(name)
 	if err != nil {
 		return err

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/stringid"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
@@ -48,6 +50,8 @@ type work struct {
 	below  *work
 	// files are those of the layers below, for looking at them.
 	files *layerFiles
+	// unseen is why something could not be compared with what was there before.
+	unseen error
 	// closed says that whoever could write to the layer is gone.
 	closed bool
 }
@@ -151,13 +155,39 @@ func (w *works) create(parent string) (_ *work, err error) {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
 	if wk.root, err = w.store.Mount(wk.id, ""); err != nil {
-		return nil, fmt.Errorf("mount the working layer: %w", err)
+		return nil, mountError(err)
 	}
 	if w.single {
 		return wk, wk.showOwners()
 	}
 	return wk, nil
 }
+
+// mountError is for an overlay that the kernel does not mount: the host is to
+// blame, not the step. It leaves out what the library says after the directory,
+// all of the overlay's, of which each has a name of 64 digits.
+func mountError(err error) error {
+	const op = "mount the working layer"
+	before, rest, _ := strings.Cut(err.Error(), ", mount_data=")
+	_, after, ok := strings.Cut(rest, `": `)
+	if !ok {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	err = &shortError{before + ": " + after, err}
+	if isDiskError(err) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return hostError(op, err, hosthelp.Store)
+}
+
+// A shortError is another error in fewer words.
+type shortError struct {
+	text string
+	err  error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.err }
 
 // release unmounts and removes the working layer; it may be called twice.
 func (wk *work) release() error {

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -56,8 +57,11 @@ func copyAttributes(from, to string) error {
 	}
 	names := make([]byte, 64<<10) // the kernel's limits, xattr(7)
 	n, err := unix.Llistxattr(from, names)
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+		n, err = 0, nil // a file system without attributes has none to copy
+	}
 	if err != nil {
-		n = 0 // a file system without attributes has none to copy
+		return &fs.PathError{Op: "listxattr", Path: from, Err: err}
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
 		if name == "" || strings.HasPrefix(name, "security.selinux") {

@@ -224,8 +224,11 @@ func (s *stager) same(hdr *tar.Header, st *unix.Stat_t, file string) bool {
 	}
 	buf := make([]byte, 64)
 	n, err := unix.Lgetxattr(file, OwnerXattr, buf)
-	if err != nil {
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
 		return hdr.Uid == 0 && hdr.Gid == 0
+	}
+	if err != nil {
+		return false
 	}
 	return string(buf[:n]) == fmt.Sprintf("%d:%d", hdr.Uid, hdr.Gid)
 }
@@ -278,8 +281,14 @@ func (s *stager) setAttributes(f stagedFile) error {
 func stripXattrs(p string, hdr *tar.Header) error {
 	buf := make([]byte, 64<<10) // the kernel's limit, xattr(7)
 	n, err := unix.Llistxattr(p, buf)
-	if err != nil || n == 0 {
-		return nil //nolint:nilerr // a file system without attributes has none to remove
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+		return nil // a file system without attributes has none to remove
+	}
+	if err != nil {
+		return &fs.PathError{Op: "listxattr", Path: p, Err: err}
+	}
+	if n == 0 {
+		return nil
 	}
 	for _, name := range strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
 		if _, ok := hdr.PAXRecords[xattrRecord+name]; ok || name == "security.selinux" {
