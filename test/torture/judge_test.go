@@ -204,7 +204,7 @@ func (st *store) outside() []string {
 		seen[ns] = true
 		mounts, _ := os.ReadFile(p + "/mountinfo")
 		for _, line := range strings.Split(string(mounts), "\n") {
-			if strings.Contains(line, st.dir) && !strings.Contains(line, " tmpfs "+ownMount+" ") {
+			if strings.Contains(line, st.dir) && !strings.Contains(line, " tmpfs "+ownMount+" ") && !strings.Contains(line, " fuse."+ownDisk+" ") {
 				found = append(found, "mount: "+line)
 			}
 		}

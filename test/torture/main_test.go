@@ -17,6 +17,7 @@ var (
 	seed  = flag.Uint64("seed", 1, "what is random is random after this `number`")
 	kills = flag.Int("kills", 8, "how many builds, and how many pushes, are killed at random moments")
 	rooms = flag.Int("rooms", 4, "at how many places the disk is full")
+	disks = flag.Int("disks", 2, "how many builds have a disk that fails")
 	cuts  = flag.Int("cuts", 2, "at how many bytes a registry cuts its connections")
 )
 

@@ -51,7 +51,7 @@ stages:
     from: REGISTRY/torture/base:1
     steps:
       - {copy: data, to: /opt/data}
-      - run: mkdir -p /opt/made/many && cp -r /opt/data /opt/made/ && for i in $(seq 300); do echo $i > /opt/made/many/$i; done
+      - run: mkdir -p /opt/made/many && cp -r /opt/data /opt/made/ && for i in $(seq 300); do echo $i > /opt/made/many/$i || exit 1; done
       - {run: "cp /opt/data/large0 /opt/made/again && rm -rf /opt/data && ln /opt/made/again /opt/made/link", secrets: [token]}
   - name: filed
     from: oci-archive:DIR/base.tar
