@@ -131,6 +131,9 @@ func (v *buildVerb) check() (err error) {
 		if err != nil {
 			return err
 		}
+		if err := checkPlace("--output", destination); err != nil {
+			return err
+		}
 		v.destinations = append(v.destinations, destination)
 	}
 	v.secretSources, err = secretFlags(v.secrets)
@@ -157,7 +160,7 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 	v.store.limited = true
 	s := v.store.session(v.app)
 	s.interrupted = func() {} // the printer tells
-	return v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
+	return v.plan.place(v.app.inStore(cmd, s, func(ctx context.Context, e engine) error {
 		p := v.app.newPrinter(v.progress)
 		defer p.Close()
 		told := make(chan struct{})
@@ -171,7 +174,7 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 			}
 		}()
 		return v.build(ctx, e, p)
-	})
+	}))
 }
 
 // A buildRequest is everything that the recipe and the flags say.

@@ -31,6 +31,9 @@ func newExport(a *app) *cobra.Command {
 		if err := checkDestination("export", destination); err != nil {
 			return err
 		}
+		if err := checkPlace("export", destination); err != nil {
+			return err
+		}
 		if err := flags.check(a); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -95,6 +96,26 @@ func (p *planFlags) read(a *app) (*recipe.Recipe, error) {
 		return recipe.LoadFile(p.file)
 	}
 	return recipe.Load(p.contextDir)
+}
+
+// place says where in the recipe's file the step is that an error is about.
+func (p *planFlags) place(err error) error {
+	var input *builder.InputError
+	if !errors.As(err, &input) || input.Step == 0 || p.fromStdin() {
+		return err
+	}
+	file := p.file
+	if file == "" {
+		file = recipe.Find(p.contextDir)
+	}
+	data, readErr := os.ReadFile(file)
+	if readErr != nil {
+		return err // it was there a moment ago
+	}
+	if where := recipe.Locate(file, data, input.Stage, input.Step); where != nil {
+		return &placedError{err, where}
+	}
+	return err
 }
 
 // recipeDir is where relative paths of secrets start.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -92,4 +94,26 @@ func checkDestination(flag, text string) error {
 		hint = "'pdibuild push' sends an image to a registry"
 	}
 	return usagef(hint, "%s: unknown format %q", flag, transport)
+}
+
+// checkPlace finds out, before there is an image, whether an archive of it can
+// be where it is to go.
+func checkPlace(flag, destination string) error {
+	transport, rest, _ := strings.Cut(destination, ":")
+	path, _, _ := strings.Cut(rest, ":")
+	if !strings.HasSuffix(transport, "-archive") {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return usagef(fmt.Sprintf("name a file in it, such as %s:%s", transport, filepath.Join(path, "image.tar")), "%s: %s is a directory, and %s writes a file", flag, path, transport)
+	}
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return usagef(fmt.Sprintf("make it with 'mkdir -p %s', or correct the path", dir), "%s: the directory for %s: %w", flag, filepath.Base(path), err)
+	case !info.IsDir():
+		return usagef("correct the path", "%s: %s is not a directory", flag, dir)
+	}
+	return nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -43,6 +45,23 @@ func TestParseOutputRefuses(t *testing.T) {
 		_, err := parseOutput(test.text)
 		wantUsage(t, err, test.message, test.hint)
 	}
+}
+
+// An archive that cannot be where it is to go is told before anything is built.
+func TestCheckPlace(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, good := range []string{"oci-archive:" + file, "docker-archive:" + dir + "/new.tar:name:tag", "oci-archive:here.tar", "oci:" + dir, "oci:" + dir + "/no/such"} {
+		if err := checkPlace("--output", good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	wantUsage(t, checkPlace("--output", "oci-archive:"+dir), dir+" is a directory", "oci-archive:"+dir+"/image.tar")
+	wantUsage(t, checkPlace("--output", "oci-archive:"+dir+"/no/such/a.tar"), "the directory for a.tar", "mkdir -p "+dir+"/no/such")
+	wantUsage(t, checkPlace("export", "docker-archive:"+file+"/a.tar:x"), "export: "+file+" is not a directory", "correct")
 }
 
 // wantUsage wants a usage error with these parts of message and hint.

@@ -56,7 +56,7 @@ func newPlan(a *app) *cobra.Command {
 		return a.inStore(cmd, store.session(a), func(ctx context.Context, e engine) error {
 			plan, err := makePlan(ctx, a, e, &flags)
 			if err != nil {
-				return err
+				return flags.place(err)
 			}
 			if err := e.ForecastSpack(ctx, plan, builder.ForecastOptions{Env: a.proxies(true), Variable: a.env}); err != nil {
 				return err

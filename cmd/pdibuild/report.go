@@ -187,11 +187,30 @@ func explain(err error) failure {
 	case errors.As(err, &registry):
 		f.ExitCode, f.Hint, f.resumes = codeRegistry, registryHint(registry), true
 	case errors.As(err, &input):
-		f.ExitCode, f.Hint = codeRecipe, input.Hint
+		f.ExitCode, f.Hint, f.Stage, f.Step = codeRecipe, input.Hint, input.Stage, input.Step
+		f.setPlace(err)
 	case errors.Is(err, fs.ErrPermission):
 		f.Hint = "check who owns the file and its permissions"
 	}
 	return f
+}
+
+// A placedError is an error about a step whose place in a file is known.
+type placedError struct {
+	err   error
+	where *recipe.Error
+}
+
+func (e *placedError) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %v", e.where.File, e.where.Line, e.where.Column, e.err)
+}
+func (e *placedError) Unwrap() error { return e.err }
+
+func (f *failure) setPlace(err error) {
+	var placed *placedError
+	if errors.As(err, &placed) {
+		f.File, f.Line, f.Column, f.snippet = placed.where.File, placed.where.Line, placed.where.Column, placed.where.Snippet()
+	}
 }
 
 func explainStep(f *failure, step *builder.StepError) {

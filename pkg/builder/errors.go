@@ -83,7 +83,11 @@ func (e *RegistryError) Unwrap() error { return e.Err }
 type InputError struct {
 	// Subject is what is wrong, Hint the way out.
 	Subject, Hint string
-	Err           error
+	// Stage and Step, counted from 1, are where it is in the recipe; Step is 0
+	// for what is not about a step.
+	Stage string
+	Step  int
+	Err   error
 }
 
 func (e *InputError) Error() string {

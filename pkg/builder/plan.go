@@ -120,7 +120,7 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 	ps := PlannedStage{Name: st.Name, From: st.From, Needs: st.Needs(p.Recipe)}
 	s, base, err := b.planBase(ctx, p, st, states)
 	if err != nil {
-		return state{}, err
+		return state{}, stepContext(st.Name, 1, "from "+st.From, err)
 	}
 	ps.Steps = append(ps.Steps, base)
 	if s, err = startStage(s, st); err != nil {
@@ -146,7 +146,7 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 func stepContext(stage string, n int, text string, err error) error {
 	var in *InputError
 	if errors.As(err, &in) {
-		return &InputError{Subject: fmt.Sprintf("stage %q, step %d (%s)", stage, n, text), Err: err, Hint: in.Hint}
+		return &InputError{Subject: fmt.Sprintf("stage %q, step %d (%s)", stage, n, text), Stage: stage, Step: n, Err: err, Hint: in.Hint}
 	}
 	return err
 }

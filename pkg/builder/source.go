@@ -136,11 +136,15 @@ func (c *contextReader) read(sources []string) (_ *copySource, err error) {
 	return &copySource{key: c.key(), files: c.files}, nil
 }
 
+var errNotInContext = errors.New("the build context has no such file or directory")
+
 func sourceError(source string, err error) error {
 	hint := "paths start at the build context and cannot leave it"
 	switch {
 	case errors.Is(err, errChanging):
 		hint = changingHint
+	case errors.Is(err, fs.ErrNotExist):
+		err = errNotInContext
 	case errors.Is(err, fs.ErrPermission):
 		hint = "you may not read it; change its permissions or name it in .containerignore"
 	}
