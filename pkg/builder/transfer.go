@@ -18,6 +18,7 @@ import (
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/compression"
+	"go.podman.io/image/v5/pkg/shortnames"
 	is "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
@@ -284,18 +285,16 @@ func (b *Builder) Images(ctx context.Context) (_ []Image, err error) {
 }
 
 // Remove removes a name from its image, and with the last name the image
-// itself. Layers that no other image uses go with it, and so do the results of the steps
-// that made them. Given an id, it
-// removes the image with all its names.
+// itself. Layers that no other image uses go with it, and so do the results of
+// the steps that made them. Given an id, it removes the image with all its names.
 func (b *Builder) Remove(_ context.Context, name string) (err error) {
 	defer func() { err = b.hostCause("remove "+name, err) }()
 	img, err := b.findImage(name)
 	if err != nil {
 		return err
 	}
-	full, err := normalize([]string{name})
-	if err == nil && len(img.Names) > 1 && slices.Contains(img.Names, full[0]) {
-		if err := b.store.RemoveNames(img.ID, full); err != nil {
+	if full := b.nameOf(img, name); full != "" && len(img.Names) > 1 {
+		if err := b.store.RemoveNames(img.ID, []string{full}); err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
 		return nil
@@ -304,6 +303,21 @@ func (b *Builder) Remove(_ context.Context, name string) (err error) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil
+}
+
+// nameOf is the one of the image's names that a name, maybe a short one, stands
+// for; "" if it is an id.
+func (b *Builder) nameOf(img *storage.Image, name string) string {
+	candidates, err := shortnames.ResolveLocally(b.systemContext(""), name)
+	if err != nil {
+		return ""
+	}
+	for _, c := range candidates {
+		if slices.Contains(img.Names, c.String()) {
+			return c.String()
+		}
+	}
+	return ""
 }
 
 // An Image is one image of the store.

@@ -54,3 +54,18 @@ func TestOutputWithoutAPlace(t *testing.T) {
 		t.Errorf("an image was built\n%s", out.stdout)
 	}
 }
+
+// A name is removed alone, however short it is written.
+func TestRemoveShortName(t *testing.T) {
+	p := newProject(t, "version: 1\nname: localhost/short\nstages:\n  - {name: s, from: scratch, steps: [{file: /x, content: y}]}\n")
+	p.freshStore()
+	p.build("--tag", "a", "--tag", "b", "--tag", "c").ok()
+	for _, name := range []string{"short:a", "localhost/short:b"} {
+		if o := p.run("rm", "--storage-root", p.store, name); o.code != 0 {
+			t.Fatalf("exit code %d\n%s", o.code, o.stderr)
+		}
+	}
+	if out := p.run("images", "--storage-root", p.store); !strings.Contains(out.stdout, "localhost/short:c") || strings.Contains(out.stdout, "short:a") {
+		t.Errorf("the images are\n%s", out.stdout)
+	}
+}
