@@ -83,6 +83,8 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 		// It remembers what layers are called when they are compressed, and
 		// which registries have them.
 		BlobInfoCacheDir: b.cacheDir,
+		// The library would take /var/tmp for large files, whatever TMPDIR says.
+		BigFilesTemporaryDir: os.Getenv("TMPDIR"),
 	}
 	if r.Username != "" {
 		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: r.Username, Password: r.Password}
