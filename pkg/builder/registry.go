@@ -70,6 +70,15 @@ func (b *Builder) transferContext(sys *types.SystemContext) (err error) {
 	return err
 }
 
+// largeFilesDir is TMPDIR, where the user has set one; the library would take
+// /var/tmp all the same. Empty leaves that to it: /tmp is in memory on many hosts.
+func largeFilesDir() string {
+	if dir := os.TempDir(); dir != "/tmp" {
+		return dir
+	}
+	return ""
+}
+
 // systemContext is what the containers libraries need to know for one
 // transfer.
 func (b *Builder) systemContext(platform string) *types.SystemContext {
@@ -82,9 +91,8 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 		DockerRegistryUserAgent:  "pdibuild",
 		// It remembers what layers are called when they are compressed, and
 		// which registries have them.
-		BlobInfoCacheDir: b.cacheDir,
-		// The library would take /var/tmp for large files, whatever TMPDIR says.
-		BigFilesTemporaryDir: os.Getenv("TMPDIR"),
+		BlobInfoCacheDir:     b.cacheDir,
+		BigFilesTemporaryDir: largeFilesDir(),
 	}
 	if r.Username != "" {
 		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: r.Username, Password: r.Password}
