@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode/utf8"
+
+	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // A buildinfo says where a package was installed and which of its files name
@@ -37,7 +39,7 @@ type buildinfo struct {
 }
 
 // padding is what Spack fills a path with to give it a certain length.
-var padding = regexp.MustCompile(`(/__spack_path_placeholder__)+(/_[_a-z]*)?$`)
+var padding = regexp.MustCompile(`(/` + spack.Placeholder + `)+(/_[_a-z]*)?$`)
 
 // describe is the buildinfo of a package before its files are looked at.
 func (t *installTree) describe(p *installed) *buildinfo {
