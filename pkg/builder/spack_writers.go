@@ -19,6 +19,8 @@ import (
 //
 // So a spack step holds a file as long as it may write there. One that nobody
 // holds says that there may be halves: they are removed as soon as nobody writes.
+// Who ends while somebody else writes leaves the file, too: had both built the
+// same package, its manifest could be a mixture of theirs.
 
 // writersGate is held while somebody begins to write, and while halves are
 // removed.
@@ -39,7 +41,7 @@ func (b *Builder) writePackages(ctx context.Context) (done func(finished bool), 
 		return nil, fmt.Errorf("begin to write to the local binary cache: %w", err)
 	}
 	return func(finished bool) {
-		if finished {
+		if finished && alone(dir) {
 			_ = os.Remove(f.Name()) // else it says that there may be halves
 		}
 		_ = f.Close()
@@ -64,6 +66,13 @@ func (b *Builder) clearPackages(ctx context.Context) {
 	}
 	defer leave()
 	b.removeHalves(ctx, dir)
+}
+
+// alone reports whether dir has the file of one writer and nothing else, which is
+// cautious: somebody at the gate counts, too.
+func alone(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 1
 }
 
 func enterGate(ctx context.Context, dir string) (leave func(), err error) {

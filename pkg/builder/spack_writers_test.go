@@ -70,6 +70,18 @@ func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	if left := writers(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
+
+	// Two that write at once may have mixed their manifests of one package.
+	first, second = begin(), begin()
+	leave()
+	first(true)
+	want(true, "while the second one writes")
+	second(true)
+	begin()(true)
+	want(false, "after two have written at once")
+	if left := writers(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
 	if got := len(b.packageManifests()); got != packages {
 		t.Errorf("%d packages are there, want %d", got, packages)
 	}
