@@ -69,7 +69,8 @@ var engineUsers = map[string][]string{
 	"pkg/inspect": {"go.podman.io/storage", "go.podman.io/image"},
 	"pkg/cache":   {"go.podman.io/image"},
 	// podman's profile is a table, and knows no engine.
-	"internal/seccomp": {"go.podman.io/common/pkg/seccomp"},
+	"internal/seccomp":    {"go.podman.io/common/pkg/seccomp"},
+	"internal/imagestore": {"go.podman.io/storage"},
 }
 
 // unclear are names that say nothing about what a package is for.

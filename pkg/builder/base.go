@@ -23,6 +23,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -63,7 +64,7 @@ func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (st
 	if ref.Transport().Name() == is.Transport.Name() {
 		name := strings.TrimPrefix(from, "containers-storage:")
 		img, err := b.localImage(name)
-		if isDiskError(err) {
+		if imagestore.IsDiskError(err) {
 			return state{}, fmt.Errorf("from %s: %w", from, err)
 		}
 		if err != nil {

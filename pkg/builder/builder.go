@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
 // A Builder holds an open image store. Its methods may be called from several
 // goroutines; several Builders, also in other processes, may share a store.
 type Builder struct {
-	store *guardedStore
+	store *imagestore.Store
 	steps *cache.Steps
 	works *works
 	// failed are the containers of failed steps.
@@ -47,21 +48,13 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, hostError("find out who this is", err, hosthelp.Process)
 	}
-	so, err := storeOptions(opt, ids)
+	store, err := openStore(opt, ids)
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(so, func(err error) {
-		if opt.Lost != nil {
-			opt.Lost(storeFailure("work in", so.GraphRoot, err))
-		}
-	})
-	if err != nil {
-		return nil, storeError(so.GraphRoot, err)
-	}
 	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits}
 	if err := b.openState(opt); err != nil {
-		return nil, errors.Join(err, closeStore(store))
+		return nil, errors.Join(err, store.Close())
 	}
 	return b, nil
 }
@@ -81,7 +74,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 		}
 	}
 	b.dropDamagedBlobs()
-	b.stages = canStage(b.store)
+	b.stages = b.store.CanStage()
 	if b.steps, err = cache.OpenSteps(filepath.Join(dir, "steps")); err != nil {
 		return storeError(dir, err)
 	}
@@ -115,7 +108,7 @@ func (b *Builder) Close() error {
 		b.leave = nil
 	}
 	err := b.works.end()
-	shutdownErr := closeStore(b.store)
+	shutdownErr := b.store.Close()
 	if errors.Is(shutdownErr, storage.ErrLayerUsedByContainer) {
 		shutdownErr = nil // another build's working layer; it is not ours to unmount
 	}
@@ -137,49 +130,30 @@ func (b *Builder) enter(ctx context.Context) error {
 	return nil
 }
 
-func storeOptions(opt StoreOptions, ids identity) (storage.StoreOptions, error) {
-	so, err := storage.DefaultStoreOptions()
-	if err != nil {
-		return so, storeError(opt.Root, err)
+func openStore(opt StoreOptions, ids identity) (*imagestore.Store, error) {
+	store, err := imagestore.Open(imagestore.Options{
+		Root: opt.Root, RunRoot: opt.RunRoot, Driver: opt.Driver,
+		SingleID: ids.single, UserNamespace: ids.rootless, Scratch: trialDirectory,
+		Lost: func(err *imagestore.Error) {
+			if opt.Lost != nil {
+				opt.Lost(storeFailure(err))
+			}
+		},
+	})
+	var failed *imagestore.Error
+	if errors.As(err, &failed) {
+		return nil, storeFailure(failed)
 	}
-	if opt.Root != "" {
-		root, err := filepath.Abs(opt.Root)
-		if err != nil {
-			return so, storeError(opt.Root, err)
-		}
-		so.GraphRoot, so.RunRoot = root, filepath.Join(root, "run")
-	}
-	if opt.RunRoot != "" {
-		so.RunRoot = opt.RunRoot
-	}
-	if opt.Driver != "" {
-		so.GraphDriverName = opt.Driver
-		so.GraphDriverOptions = nil
-	}
-	if so.GraphDriverName == "" {
-		if so.GraphDriverName, so.GraphDriverOptions, err = chooseDriver(so.GraphRoot); err != nil {
-			return so, storeError(so.GraphRoot, err)
-		}
-	}
-	if ids.single {
-		// One id cannot own files for others. The tar headers that are kept
-		// beside the layers still say who does.
-		so.GraphDriverOptions = append(so.GraphDriverOptions, so.GraphDriverName+".ignore_chown_errors=true")
-	}
-	return so, nil
+	return store, err
 }
 
-// forgetRefusal makes the storage library try the driver again. It remembers
-// that it has failed beside the store, also when only the disk was full or
-// broken at that time.
-func forgetRefusal(so storage.StoreOptions) bool {
-	driver := so.GraphDriverName
-	return os.Remove(filepath.Join(so.RunRoot, driver, driver+"-false")) == nil
+// storeError is for what pdibuild keeps in the store at path.
+func storeError(path string, err error) error {
+	return storeFailure(&imagestore.Error{Op: "open", Root: path, Err: err})
 }
 
-func storeError(path string, err error) error { return storeFailure("open", path, err) }
-
-func storeFailure(op, path string, err error) error {
+func storeFailure(failed *imagestore.Error) error {
+	err := failed.Err
 	if _, tempErr := os.Stat(os.TempDir()); tempErr != nil {
 		// The library says something else then.
 		return hostError("find a place for temporary files", tempErr, hosthelp.TemporaryDirectory)
@@ -193,7 +167,7 @@ func storeFailure(op, path string, err error) error {
 	case errors.Is(err, unix.EIO):
 		topic = hosthelp.DiskErrors
 	}
-	return diskHint(hostError(fmt.Sprintf("%s the image store at %s", op, path), err, topic))
+	return diskHint(hostError(fmt.Sprintf("%s the image store at %s", failed.Op, failed.Root), err, topic))
 }
 
 // captureLibraryLog silences the one global logger that the containers

@@ -16,6 +16,7 @@ import (
 	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -108,7 +109,7 @@ func (wk *work) viewBefore(name string) (*rootView, error) {
 // would be another one.
 func (wk *work) notSeen(errs ...error) {
 	for _, err := range errs {
-		if wk.unseen == nil && isDiskError(err) {
+		if wk.unseen == nil && imagestore.IsDiskError(err) {
 			wk.unseen = fmt.Errorf("compare with the layers below: %w", err)
 		}
 	}

@@ -55,7 +55,7 @@ func (b *Builder) Facts(ctx context.Context) Facts {
 		}
 	}
 	if f.Driver == "vfs" {
-		f.OverlayErr = tryOverlay(f.Root)
+		f.OverlayErr = b.store.TryOverlay()
 	}
 	choice, err := b.tryIsolations(ctx, IsolationAuto)
 	f.Isolation, f.Runtime, f.IsolationErr = choice.String(), choice.Runtime, err

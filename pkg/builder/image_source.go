@@ -18,6 +18,8 @@ import (
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
+
+	"github.com/pdidev/pdibuild/internal/imagestore"
 )
 
 // An ImageSource is an image to be read, wherever it is. Nothing of it is
@@ -66,7 +68,7 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageS
 func (b *Builder) openStored(ctx context.Context, name string) (_ *ImageSource, err error) {
 	defer func() { err = b.hostCause("read image "+name, err) }()
 	img, err := b.localImage(name)
-	if isDiskError(err) {
+	if imagestore.IsDiskError(err) {
 		return nil, err
 	}
 	if err != nil {

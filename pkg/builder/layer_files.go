@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"go.podman.io/storage"
+	"github.com/pdidev/pdibuild/internal/imagestore"
 )
 
 // layerFiles finds the files of an image in the directories of its layers,
@@ -27,14 +27,14 @@ type layerFiles struct {
 
 // note keeps the error of a disk, which says nothing about what is there.
 func (l *layerFiles) note(err error) {
-	if l.err == nil && isDiskError(err) {
+	if l.err == nil && imagestore.IsDiskError(err) {
 		l.err = err
 	}
 }
 
-func newLayerFiles(store storage.Store, top string) (*layerFiles, error) {
+func newLayerFiles(store *imagestore.Store, top string) (*layerFiles, error) {
 	l := &layerFiles{having: map[string][]int{"/": nil}}
-	if !canStage(store) {
+	if !store.CanStage() {
 		return l, nil
 	}
 	for id := top; id != ""; {

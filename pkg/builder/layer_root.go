@@ -8,8 +8,9 @@ import (
 	"path"
 	"path/filepath"
 
-	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/imagestore"
 )
 
 // A layerRoot reads the files of a layer's directory as a process would whose
@@ -26,13 +27,13 @@ type layerRoot struct {
 
 // openLayerRoot opens the directory that has a layer's files; errNoSplit says
 // that this driver keeps them in another way.
-func openLayerRoot(store storage.Store, id string) (*layerRoot, error) {
+func openLayerRoot(store *imagestore.Store, id string) (*layerRoot, error) {
 	var dir string
 	var lower []string
 	switch driver := store.GraphDriverName(); {
 	case driver == "vfs":
 		dir = filepath.Join(store.GraphRoot(), "vfs", "dir", id)
-	case driver == "overlay" && !usesComposefs(store):
+	case driver == "overlay" && !store.UsesComposefs():
 		graph, err := store.GraphDriver()
 		if err != nil {
 			return nil, err

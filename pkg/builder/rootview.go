@@ -14,6 +14,7 @@ import (
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -71,7 +72,7 @@ func (v *rootView) header(name string) (*tar.Header, error) {
 		hdr.Uid, hdr.Gid = int(st.Uid), int(st.Gid)
 	}
 	switch uid, gid, ok, err := ownership.Owner(full); {
-	case isDiskError(err):
+	case imagestore.IsDiskError(err):
 		return nil, err
 	case err == nil && ok:
 		hdr.Uid, hdr.Gid = uid, gid

@@ -26,6 +26,7 @@ import (
 	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/stringid"
 
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
@@ -248,7 +249,7 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 
 func (b *Builder) findImage(name string) (*storage.Image, error) {
 	img, err := b.localImage(name)
-	if isDiskError(err) {
+	if imagestore.IsDiskError(err) {
 		return nil, fmt.Errorf("find image %s: %w", name, err)
 	}
 	if err != nil {

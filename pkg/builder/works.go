@@ -12,6 +12,7 @@ import (
 	"go.podman.io/storage/pkg/stringid"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
@@ -19,7 +20,7 @@ import (
 // that are thrown away afterwards. Each has a file that its process keeps
 // locked, so that those of a killed build are recognised and removed.
 type works struct {
-	store storage.Store
+	store *imagestore.Store
 	dir   string
 	// single is set on a host with a single id.
 	single bool
@@ -59,7 +60,26 @@ type work struct {
 // worksIn is where the works of the store in root are.
 func worksIn(root string) string { return filepath.Join(root, "pdibuild", "work") }
 
-func openWorks(store storage.Store, dir string, single bool) (*works, error) {
+// trialDirectory makes a directory in the store at root, which may not be open
+// yet, and says how to remove it. It looks like a working layer's, so that it is
+// removed like one when this process is killed meanwhile.
+func trialDirectory(root string) (dir string, remove func(), err error) {
+	if err := os.MkdirAll(worksIn(root), 0o700); err != nil {
+		return "", nil, err
+	}
+	wk, err := (&works{dir: worksIn(root)}).announce(stringid.GenerateRandomID())
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = wk.settle() } // what stays, the next build removes
+	if err := os.Mkdir(wk.scratch, 0o755); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return wk.scratch, remove, nil
+}
+
+func openWorks(store *imagestore.Store, dir string, single bool) (*works, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -174,7 +194,7 @@ func mountError(err error) error {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	err = &shortError{before + ": " + after, err}
-	if isDiskError(err) {
+	if imagestore.IsDiskError(err) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return hostError(op, err, hosthelp.Store)

@@ -1,4 +1,4 @@
-package builder
+package imagestore
 
 import (
 	"errors"
@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.podman.io/storage"
-	"go.podman.io/storage/pkg/stringid"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,17 +17,17 @@ import (
 // us, else overlay through FUSE, else vfs, which works everywhere and copies
 // every file for every layer. A disk that is full or broken says nothing about
 // drivers: that is an error.
-func chooseDriver(root string) (name string, options []string, err error) {
+func (opt Options) chooseDriver(root string) (name string, options []string, err error) {
 	if layersIn(root, "vfs") && !layersIn(root, "overlay") {
 		return "vfs", nil, nil
 	}
-	if err = tryOverlay(root); errors.Is(err, errNoWhiteout) {
-		err = tryOverlay(root) // a disk that has failed once is not a reason to copy every file for good
+	if err = opt.tryOverlay(root); errors.Is(err, errNoWhiteout) {
+		err = opt.tryOverlay(root) // a disk that has failed once is not a reason to copy every file for good
 	}
 	if err == nil {
 		return "overlay", nil, nil
 	}
-	if isDiskError(err) && (!errors.Is(err, errNoWhiteout) || layersIn(root, "overlay")) {
+	if IsDiskError(err) && (!errors.Is(err, errNoWhiteout) || layersIn(root, "overlay")) {
 		return "", nil, err
 	}
 	fuse, err := exec.LookPath("fuse-overlayfs")
@@ -43,28 +41,26 @@ func chooseDriver(root string) (name string, options []string, err error) {
 // cannot use, with an error that a broken disk has, too.
 var errNoWhiteout = errors.New("what a lower layer has cannot be removed")
 
-func isDiskError(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO)
-}
-
-// canStage reports whether the store can take over a directory as a layer:
+// CanStage reports whether the store can take over a directory as a layer:
 // the driver is the kernel's overlay, and keeps files as they are.
-func canStage(store storage.Store) bool {
-	if store.GraphDriverName() != "overlay" {
+func (g *Store) CanStage() bool {
+	if g.GraphDriverName() != "overlay" {
 		return false
 	}
-	return !hasOption(store, func(name, value string) bool {
+	return !g.hasOption(func(name, value string) bool {
 		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
 	})
 }
 
-func usesComposefs(store storage.Store) bool {
-	return hasOption(store, func(name, _ string) bool { return name == "use_composefs" })
+// UsesComposefs reports whether the driver keeps a layer's files by their
+// digests, and not in the layer's directory.
+func (g *Store) UsesComposefs() bool {
+	return g.hasOption(func(name, _ string) bool { return name == "use_composefs" })
 }
 
 // hasOption reports whether the store has such an option of its driver.
-func hasOption(store storage.Store, is func(name, value string) bool) bool {
-	return slices.ContainsFunc(store.GraphOptions(), func(o string) bool {
+func (g *Store) hasOption(is func(name, value string) bool) bool {
+	return slices.ContainsFunc(g.GraphOptions(), func(o string) bool {
 		name, value, _ := strings.Cut(o, "=")
 		_, name, _ = strings.Cut(name, ".")
 		return is(name, value)
@@ -76,21 +72,20 @@ func layersIn(root, driver string) bool {
 	return err == nil
 }
 
+// TryOverlay says why the kernel's overlay cannot be used on the store's disk;
+// nil when it can be.
+func (g *Store) TryOverlay() error { return g.try() }
+
 // tryOverlay tries a mount. Kernels, sandboxes and file systems (NFS, another
 // overlay) refuse it for too many reasons to ask for them.
-func tryOverlay(root string) error {
-	// It looks like a working layer, so that it is removed like one when this
-	// process is killed meanwhile.
-	if err := os.MkdirAll(worksIn(root), 0o700); err != nil {
-		return err
-	}
-	wk, err := (&works{dir: worksIn(root)}).announce(stringid.GenerateRandomID())
+func (opt Options) tryOverlay(root string) error {
+	dir, remove, err := opt.Scratch(root)
 	if err != nil {
 		return err
 	}
-	defer wk.settle() //nolint:errcheck // the next build removes it
-	join := func(d string) string { return filepath.Join(wk.scratch, d) }
-	for _, d := range []string{"", "lower", "lower/dir", "upper", "work", "merged"} {
+	defer remove()
+	join := func(d string) string { return filepath.Join(dir, d) }
+	for _, d := range []string{"lower", "lower/dir", "upper", "work", "merged"} {
 		if err := os.Mkdir(join(d), 0o755); err != nil {
 			return err
 		}
@@ -99,7 +94,7 @@ func tryOverlay(root string) error {
 		return err
 	}
 	data := "lowerdir=" + join("lower") + ",upperdir=" + join("upper") + ",workdir=" + join("work")
-	if os.Getuid() != 0 || inUserNamespace() {
+	if os.Getuid() != 0 || opt.UserNamespace {
 		data += ",userxattr"
 	}
 	if err := unix.Mount("overlay", join("merged"), "overlay", 0, data); err != nil {
@@ -112,9 +107,4 @@ func tryOverlay(root string) error {
 		return fmt.Errorf("%w: %w", errNoWhiteout, err)
 	}
 	return nil
-}
-
-func inUserNamespace() bool {
-	ids, err := currentIdentity()
-	return err == nil && ids.rootless
 }

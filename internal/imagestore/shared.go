@@ -1,4 +1,4 @@
-package builder
+package imagestore
 
 import (
 	"sync"
@@ -6,7 +6,7 @@ import (
 	"go.podman.io/storage"
 )
 
-// openStores are the stores that Builders of this process use. The storage
+// openStores are the stores that this process uses. The storage
 // library keeps a list of all stores for the whole process and gives everybody
 // the same one for the same directories. So only the last one to close may shut
 // it down, which removes what is being staged, and takes it off the list.
@@ -18,19 +18,19 @@ var openStores = struct {
 }{by: map[storage.Store]*openedStore{}, lost: map[string]error{}}
 
 type openedStore struct {
-	*guardedStore
+	*Store
 	users int
 }
 
-// openStore opens a store, or gives the one that is open. lost is called when it
-// can be used no more; may be nil.
-func openStore(so storage.StoreOptions, lost func(error)) (*guardedStore, error) {
+// openShared opens a store, or gives the one that is open. lost is called when
+// it can be used no more, and may be nil; try is the store's.
+func openShared(so storage.StoreOptions, lost func(error), try func() error) (*Store, error) {
 	openStores.Lock()
 	defer openStores.Unlock()
 	if err := openStores.lost[so.GraphRoot]; err != nil {
 		return nil, err
 	}
-	g := newGuardedStore()
+	g := newStore()
 	store, err := getStore(g, so)
 	if err != nil && forgetRefusal(so) {
 		store, err = getStore(g, so)
@@ -44,8 +44,8 @@ func openStore(so storage.StoreOptions, lost func(error)) (*guardedStore, error)
 	}
 	opened := openStores.by[store]
 	if opened == nil {
-		g.Store = store
-		opened = &openedStore{guardedStore: g}
+		g.Store, g.try = store, try
+		opened = &openedStore{Store: g}
 		openStores.by[store] = opened
 	}
 	if gone := opened.isLost(); gone != nil {
@@ -53,14 +53,16 @@ func openStore(so storage.StoreOptions, lost func(error)) (*guardedStore, error)
 	}
 	opened.users++
 	opened.onLost(lost)
-	return opened.guardedStore, nil
+	return opened.Store, nil
 }
 
-func getStore(g *guardedStore, so storage.StoreOptions) (storage.Store, error) {
+func getStore(g *Store, so storage.StoreOptions) (storage.Store, error) {
 	return guarded(g, func() (storage.Store, error) { return storage.GetStore(so) })
 }
 
-func closeStore(g *guardedStore) error {
+// Close ends one use of the store; the last one shuts it down. A store that
+// others have layers of in use says so with storage.ErrLayerUsedByContainer.
+func (g *Store) Close() error {
 	openStores.Lock()
 	defer openStores.Unlock()
 	opened := openStores.by[g.Store]

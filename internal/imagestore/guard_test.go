@@ -1,16 +1,12 @@
-package builder
+package imagestore
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"go.podman.io/storage"
-	"golang.org/x/sys/unix"
 )
 
 // The storage library panics when it can't open a lock file, and keeps locked
@@ -19,8 +15,8 @@ import (
 func TestStoreThatCannotBeLockedIsLost(t *testing.T) {
 	root := t.TempDir()
 	lost := make(chan error, 2)
-	open := func() (*guardedStore, error) {
-		return openStore(storage.StoreOptions{GraphRoot: root, RunRoot: filepath.Join(root, "run"), GraphDriverName: "vfs"}, func(err error) { lost <- err })
+	open := func() (*Store, error) {
+		return Open(Options{Root: root, Driver: "vfs", Lost: func(err *Error) { lost <- err }})
 	}
 	g, err := open()
 	if err != nil {
@@ -43,7 +39,7 @@ func TestStoreThatCannotBeLockedIsLost(t *testing.T) {
 		if g.Exists("anything") {
 			t.Error("there is a layer in a lost store")
 		}
-		if err := closeStore(g); err == nil {
+		if err := g.Close(); err == nil {
 			t.Error("a lost store can be closed")
 		}
 	})
@@ -65,7 +61,7 @@ func TestStoreThatCannotBeLockedIsLost(t *testing.T) {
 
 // Calls that wait for a lock that nobody will give back end as well.
 func TestCallsThatWaitEndWithTheStore(t *testing.T) {
-	g := newGuardedStore()
+	g := newStore()
 	within(t, lostStoreGrace+5*time.Second, func() {
 		waiting := make(chan error)
 		go func() {
@@ -105,19 +101,5 @@ func within(t *testing.T, limit time.Duration, work func()) {
 	case <-done:
 	case <-time.After(limit):
 		t.Fatalf("not ended within %v", limit)
-	}
-}
-
-// What the library says about a mount that has failed names each layer.
-func TestMountErrorIsShort(t *testing.T) {
-	err := fmt.Errorf("creating overlay mount to /merged, mount_data=%q: %w", strings.Repeat("/store/overlay/0123456789abcdef/diff:", 30), unix.EIO)
-	short := mountError(fmt.Errorf("x: %w", err))
-	if !errors.Is(short, unix.EIO) || short.Error() != "mount the working layer: x: creating overlay mount to /merged: input/output error" {
-		t.Errorf("got %v", short)
-	}
-	for text, host := range map[string]bool{`creating overlay mount to /merged, mount_data="a:b": invalid argument`: true, "layer not known": false} {
-		if err := mountError(errors.New(text)); errors.As(err, new(*HostError)) != host {
-			t.Errorf("got %#v of %s", err, text)
-		}
 	}
 }
