@@ -43,24 +43,24 @@ var errNoWhiteout = errors.New("what a lower layer has cannot be removed")
 
 // CanStage reports whether the store can take over a directory as a layer:
 // the driver is the kernel's overlay, and keeps files as they are.
-func (g *Store) CanStage() bool {
-	if g.GraphDriverName() != "overlay" {
+func (s *Store) CanStage() bool {
+	if s.GraphDriverName() != "overlay" {
 		return false
 	}
-	return !g.hasOption(func(name, value string) bool {
+	return !s.hasOption(func(name, value string) bool {
 		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
 	})
 }
 
 // UsesComposefs reports whether the driver keeps a layer's files by their
 // digests, and not in the layer's directory.
-func (g *Store) UsesComposefs() bool {
-	return g.hasOption(func(name, _ string) bool { return name == "use_composefs" })
+func (s *Store) UsesComposefs() bool {
+	return s.hasOption(func(name, _ string) bool { return name == "use_composefs" })
 }
 
 // hasOption reports whether the store has such an option of its driver.
-func (g *Store) hasOption(is func(name, value string) bool) bool {
-	return slices.ContainsFunc(g.GraphOptions(), func(o string) bool {
+func (s *Store) hasOption(is func(name, value string) bool) bool {
+	return slices.ContainsFunc(s.GraphOptions(), func(o string) bool {
 		name, value, _ := strings.Cut(o, "=")
 		_, name, _ = strings.Cut(name, ".")
 		return is(name, value)
@@ -74,7 +74,7 @@ func layersIn(root, driver string) bool {
 
 // TryOverlay says why the kernel's overlay cannot be used on the store's disk;
 // nil when it can be.
-func (g *Store) TryOverlay() error { return g.try() }
+func (s *Store) TryOverlay() error { return s.try() }
 
 // tryOverlay tries a mount. Kernels, sandboxes and file systems (NFS, another
 // overlay) refuse it for too many reasons to ask for them.

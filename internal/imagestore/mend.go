@@ -11,8 +11,8 @@ import (
 // Mend removes what the storage library has left when its process was killed,
 // and puts the short names of layers right. It may be called while others use
 // the store. What can't be mended now stays for the next time.
-func (g *Store) Mend() {
-	root, run, driver := g.GraphRoot(), g.RunRoot(), g.GraphDriverName()
+func (s *Store) Mend() {
+	root, run, driver := s.GraphRoot(), s.RunRoot(), s.GraphDriverName()
 	for dir, lock := range map[string]string{
 		filepath.Join(root, driver+"-images"):     "images.lock",
 		filepath.Join(root, driver+"-layers"):     "layers.lock",
