@@ -64,13 +64,15 @@ var rules = []struct {
 // engineUsers are the packages that may import buildah, storage or image
 // themselves; cache only image.
 var engineUsers = map[string][]string{
-	"pkg/builder": {"go.podman.io/buildah", "go.podman.io/storage", "go.podman.io/image", "go.podman.io/common"},
-	"pkg/layer":   {"go.podman.io/storage", "go.podman.io/image"},
-	"pkg/inspect": {"go.podman.io/storage", "go.podman.io/image"},
-	"pkg/cache":   {"go.podman.io/image"},
-	// podman's profile is a table, and knows no engine.
-	"internal/seccomp":    {"go.podman.io/common/pkg/seccomp"},
+	"pkg/builder":         {"go.podman.io/buildah", "go.podman.io/storage", "go.podman.io/image", "go.podman.io/common"},
+	"pkg/layer":           {"go.podman.io/storage", "go.podman.io/image"},
+	"pkg/inspect":         {"go.podman.io/storage", "go.podman.io/image"},
+	"pkg/cache":           {"go.podman.io/image"},
 	"internal/imagestore": {"go.podman.io/storage"},
+	// Neither knows an engine: podman's profile is a table, and what the worker
+	// takes from storage starts processes and maps ids.
+	"internal/seccomp": {"go.podman.io/common/pkg/seccomp"},
+	"internal/worker":  {"go.podman.io/storage/pkg/reexec", "go.podman.io/storage/pkg/idmap", "go.podman.io/storage/pkg/idtools"},
 }
 
 // unclear are names that say nothing about what a package is for.

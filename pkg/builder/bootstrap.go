@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -103,7 +104,7 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 		return cache.Record{}, err
 	}
 	defer func() { err = errors.Join(err, wk.release()) }()
-	req := &workerRequest{
+	req := &worker.Request{
 		Scratch: wk.scratch, PIDNamespace: x.run.isolation.PIDNamespace,
 		Args: x.bootstrapArgs(program, suite, wk.root),
 		Env: []string{
@@ -128,21 +129,21 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 }
 
 // runLogged runs a program of the host with its output in the step's log.
-func (x *stepRun) runLogged(ctx context.Context, req *workerRequest) (workerReport, error) {
+func (x *stepRun) runLogged(ctx context.Context, req *worker.Request) (worker.Report, error) {
 	log, err := x.logFile()
 	if err != nil {
-		return workerReport{}, err
+		return worker.Report{}, err
 	}
 	out := newOutput(x.run.mask, log, withoutChatter(x.lines()))
-	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
+	report, err := runWorker(ctx, req, worker.Options{Stdout: out, Stderr: out, Supervise: x.run.b.ids.single})
 	if err = errors.Join(err, out.Close()); err != nil {
 		return report, err
 	}
-	if report.exitCode != 0 {
+	if report.ExitCode != 0 {
 		return report, &StepError{
-			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.exitCode, Tail: out.Tail(), LogFile: log.Name(),
+			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode, Tail: out.Tail(), LogFile: log.Name(),
 			Hint: "check that the mirror can be reached and has that suite and these packages",
-			Err:  bootstrapFailure(out.Tail(), report.exitCode),
+			Err:  bootstrapFailure(out.Tail(), report.ExitCode),
 		}
 	}
 	return report, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pdidev/pdibuild/internal/worker"
 )
 
 // ContainerOptions say how a container differs from what its image says. The
@@ -58,11 +61,11 @@ type Volume struct {
 type Container struct {
 	b   *Builder
 	wk  *work
-	req *workerRequest
+	req *worker.Request
 	// failed is set for what a failed step has left.
 	failed *failedStep
 	// mounts come before the volumes.
-	mounts []workerMount
+	mounts []worker.Mount
 	// after are released with the container.
 	after []func() error
 }
@@ -125,10 +128,10 @@ func (c *Container) prepared(ctx context.Context, config v1.ImageConfig, opt Con
 	if err != nil {
 		return nil, err
 	}
-	c.req = &workerRequest{
+	c.req = &worker.Request{
 		Root: c.wk.root, Scratch: c.wk.scratch, PIDNamespace: isolation.PIDNamespace,
 		UID: uint32(uid), GID: uint32(gid), NoNetwork: opt.NoNetwork, HostNames: !opt.Shell, Control: true,
-		Cwd: path.Join("/", joinWorkdir(config.WorkingDir, opt.Workdir)), Capabilities: defaultCapabilities(), SingleID: c.b.ids.single,
+		Cwd: path.Join("/", joinWorkdir(config.WorkingDir, opt.Workdir)), Capabilities: worker.DefaultCapabilities(), SingleID: c.b.ids.single,
 		Mounts: c.mounts,
 	}
 	name, _, _ := strings.Cut(user, ":")
@@ -205,7 +208,7 @@ func containerEnv(view *rootView, config v1.ImageConfig, opt ContainerOptions, u
 		s.setenv(name, value)
 	}
 	if _, ok := s.getenv("APT_CONFIG"); !ok && user.single {
-		s.setenv("APT_CONFIG", aptConfig)
+		s.setenv("APT_CONFIG", worker.AptConfig)
 	}
 	if _, ok := s.getenv("HOME"); !ok {
 		home, err := view.home(user.name)
@@ -230,7 +233,7 @@ func (c *Container) addVolumes(opt ContainerOptions) error {
 		if err != nil {
 			return &InputError{Subject: "volume " + v.Source, Err: err}
 		}
-		c.req.Mounts = append(c.req.Mounts, workerMount{Type: "bind", Source: source, Target: v.Target, Write: !v.ReadOnly})
+		c.req.Mounts = append(c.req.Mounts, worker.Mount{Type: "bind", Source: source, Target: v.Target, Write: !v.ReadOnly})
 	}
 	return nil
 }
@@ -250,26 +253,40 @@ func (c *Container) checkWorkdir(view *rootView) error {
 	return &InputError{Subject: "working directory " + dir, Err: errors.New("it is not in the container"), Hint: "name one of the image's with -w, or mount one there with -v DIR:" + dir}
 }
 
+// Streams connect a command in a container with whoever runs it.
+type Streams struct {
+	// Stdin may be nil, which is empty input.
+	Stdin *os.File
+	// Stdout and Stderr may be nil. With a terminal all goes to Stdout.
+	Stdout, Stderr io.Writer
+	// Terminal gives the command a terminal of its own. When Stdin is a
+	// terminal, too, it is in raw mode meanwhile.
+	Terminal bool
+	// Signals are passed on to the command; SIGWINCH tells its terminal that
+	// Stdin's has another size now. May be nil.
+	Signals <-chan os.Signal
+}
+
 // Run runs the command and returns its exit code, 128 and the signal's number
 // if one has ended it. When ctx ends, all that runs in the container is killed.
 //
 // A *CommandError says that the command could not be started, a *HostError
 // that this host cannot run any.
 func (c *Container) Run(ctx context.Context, streams Streams) (exitCode int, err error) {
-	session, err := newSession(streams)
+	session, err := worker.NewSession(streams.Stdin, streams.Stdout, streams.Signals)
 	if err != nil {
 		return 0, err
 	}
 	req := *c.req
-	run := workerRun{stdin: streams.Stdin, stdout: streams.Stdout, stderr: streams.Stderr, session: session, supervise: c.b.ids.single}
+	run := worker.Options{Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Session: session, Supervise: c.b.ids.single}
 	if streams.Terminal {
-		req.Terminal, run.stdin = session.size(), nil
+		req.Terminal, run.Stdin = session.Size(), nil
 		if !hasVariable(req.Env, "TERM") {
 			req.Env = append(slices.Clone(req.Env), "TERM=xterm") // every image knows it
 		}
 	}
 	report, err := runWorker(ctx, &req, run)
-	return report.exitCode, err
+	return report.ExitCode, err
 }
 
 func hasVariable(env []string, name string) bool {

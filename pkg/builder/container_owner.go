@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/worker"
 )
 
 // chooseOwner arranges that what the command writes to a volume belongs to the
@@ -30,20 +32,11 @@ func (c *Container) chooseOwner(opt ContainerOptions) error {
 	case !c.b.ids.rootless:
 		c.mapVolumes(opt)
 	case c.failed != nil: // its files stay whose they are
-	case slices.ContainsFunc(opt.Volumes, func(v Volume) bool { return !v.ReadOnly }), !c.known():
+	case slices.ContainsFunc(opt.Volumes, func(v Volume) bool { return !v.ReadOnly }), !worker.HasIDs(req.UID, req.GID):
 		req.MapUser = true
 		return c.giveFiles()
 	}
 	return nil
-}
-
-// known says whether this namespace has the command's ids at all.
-func (c *Container) known() bool {
-	has := func(file string, id uint32) bool {
-		ranges, err := idRanges(file)
-		return err == nil && slices.ContainsFunc(ranges, func(r idRange) bool { return r.has(uint64(id)) })
-	}
-	return has("/proc/self/uid_map", c.req.UID) && has("/proc/self/gid_map", c.req.GID)
 }
 
 // mapVolumes is for root of the host, who may map the ids of mounts where the
@@ -51,9 +44,8 @@ func (c *Container) known() bool {
 func (c *Container) mapVolumes(opt ContainerOptions) {
 	for i := range c.req.Mounts {
 		m := &c.req.Mounts[i]
-		fd, err := mappedTree(m.Source, c.req.UID, c.req.GID)
+		err := worker.TryIDMap(m.Source, c.req.UID, c.req.GID)
 		if err == nil {
-			unix.Close(fd)
 			m.IDMap = true
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -48,8 +49,8 @@ func TestContextNeverLeadsOutside(t *testing.T) {
 				}
 			}
 		}
-		m := workerMount{Type: "bind", Within: context, Source: "sub/file"}
-		if f, err := m.open(); err == nil {
+		m := worker.Mount{Type: "bind", Within: context, Source: "sub/file"}
+		if f, err := m.Open(); err == nil {
 			mounted++
 			if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err != nil || !strings.HasPrefix(name, context) {
 				t.Fatalf("%s would be mounted (%v)", name, err)

@@ -51,6 +51,17 @@ func (e *StepError) Error() string {
 }
 func (e *StepError) Unwrap() error { return e.Err }
 
+// A CommandError says that a command could not be started: the root file
+// system does not have it, or it is no program of this machine.
+type CommandError struct {
+	// ExitCode is 127 when there is no such command, else 126.
+	ExitCode int
+	Err      error
+}
+
+func (e *CommandError) Error() string { return e.Err.Error() }
+func (e *CommandError) Unwrap() error { return e.Err }
+
 // A LeakError says that a secret's value would have become part of the image.
 type LeakError struct {
 	// Stage and Step (from 1) that stored it.

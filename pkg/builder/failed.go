@@ -16,6 +16,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -51,7 +52,7 @@ type failedStep struct {
 // A failedMount is one mount of the step. One of another stage is found in
 // that stage's layer again.
 type failedMount struct {
-	Mount workerMount
+	Mount worker.Mount
 	Layer string
 }
 
@@ -241,7 +242,7 @@ func (c *Container) addFailedMounts(opt ContainerOptions) error {
 			wm.Within = wk.root
 		}
 		if wm.Type == "bind" {
-			source, err := wm.open()
+			source, err := wm.Open()
 			if err != nil {
 				opt.tell(fmt.Sprintf("the step's mount at %s is not here: %v", wm.Target, err))
 				continue
@@ -262,7 +263,7 @@ func (opt ContainerOptions) tell(text string) {
 // A failure is a command that did not succeed.
 type failure struct {
 	wk    *work
-	req   *workerRequest
+	req   *stepRequest
 	below string // the layer under the working layer
 	err   error
 }
@@ -291,7 +292,7 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 		Args: f.req.Args, Env: f.req.publicEnv, User: f.req.user, Cwd: f.req.Cwd, NoNet: f.req.NoNetwork, Secrets: len(f.req.Secrets) > 0,
 	}
 	for _, m := range f.req.Mounts {
-		record.Mounts = append(record.Mounts, failedMount{m, m.layer})
+		record.Mounts = append(record.Mounts, failedMount{m, f.req.layers[m.Within]})
 	}
 	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
 		x.run.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/worker"
 )
 
 // An isolationChoice is how commands of a build are run, and why so.
@@ -102,7 +103,7 @@ func runtimes() []string {
 func (b *Builder) tryIsolations(ctx context.Context, want Isolation) (isolationChoice, error) {
 	c := isolationChoice{PIDNamespace: true, Reason: "as asked for"}
 	err := b.try(ctx, c)
-	if errors.Is(err, errNoPIDNamespace) {
+	if errors.Is(err, worker.ErrNoPIDNamespace) {
 		c.PIDNamespace = false
 		err = b.try(ctx, c)
 	}
@@ -154,17 +155,32 @@ func (b *Builder) try(ctx context.Context, c isolationChoice) error {
 	}
 	defer os.Remove(dir)
 	var out bytes.Buffer
-	req := &workerRequest{
+	req := &worker.Request{
 		Root: "/", Scratch: dir, Runtime: c.Runtime, PIDNamespace: c.PIDNamespace,
 		Args: []string{"/bin/true"}, Env: []string{defaultPath}, Cwd: "/",
-		Capabilities: defaultCapabilities(),
+		Capabilities: worker.DefaultCapabilities(),
 	}
-	report, err := runWorker(ctx, req, workerRun{stdout: &out, stderr: &out})
+	report, err := runWorker(ctx, req, worker.Options{Stdout: &out, Stderr: &out})
 	if err != nil {
 		return err
 	}
-	if report.exitCode != 0 {
-		return fmt.Errorf("exit status %d: %s", report.exitCode, lastLine(out.String()))
+	if report.ExitCode != 0 {
+		return fmt.Errorf("exit status %d: %s", report.ExitCode, lastLine(out.String()))
 	}
 	return nil
+}
+
+// runWorker runs a command in a process of its own. When that fails, callers of
+// this package find its own errors: a *CommandError, or a *HostError.
+func runWorker(ctx context.Context, req *worker.Request, opt worker.Options) (worker.Report, error) {
+	report, err := worker.Run(ctx, req, opt)
+	var start *worker.StartError
+	var owner *worker.OwnershipError
+	switch {
+	case errors.As(err, &start):
+		err = &CommandError{ExitCode: start.ExitCode, Err: start.Err}
+	case errors.As(err, &owner):
+		err = hostError("emulate file ownership", owner.Err, hosthelp.Seccomp)
+	}
+	return report, err
 }

@@ -24,6 +24,7 @@ import (
 	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/internal/worker"
 )
 
 // namespaceEnv marks a process that EnterNamespace has started; its value says
@@ -47,7 +48,7 @@ func OwnUserNamespace() bool {
 // helper that the package has started by running the program again; then its
 // work is done and main has to return.
 func Init() bool {
-	reexec.Register(workerName, workerMain)
+	reexec.Register(worker.Name, worker.Main)
 	return ownership.InitReexec() || buildah.InitReexec()
 }
 

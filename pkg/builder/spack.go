@@ -13,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -66,8 +67,8 @@ type spackJob struct {
 	packages *packageWatch
 	// report and request are those of the last command; the report has the
 	// owners that all have left.
-	report  workerReport
-	request *workerRequest
+	report  worker.Report
+	request *stepRequest
 }
 
 // performSpack installs a Spack environment: concretize, take from the binary
@@ -115,7 +116,7 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	if err := os.WriteFile(script, []byte(activationScript(in.Activation)), 0o644); err != nil {
 		return cache.Record{}, err
 	}
-	opt, err := j.diffOptions(j.wk, j.report, j.request)
+	opt, err := j.diffOptions(j.wk, j.report, &j.request.Request)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -365,17 +366,17 @@ func (j *spackJob) command(args ...string) command {
 		argv: append([]string{j.tool, "--color=never", "-C", spackLentConfig}, args...), user: "0", workdir: "/", noNet: j.step.Network == "none",
 		env: map[string]string{"TERM": "dumb", "SPACK_COLOR": "never"},
 	}
-	cmd.add = []workerMount{
+	cmd.add = []worker.Mount{
 		{Type: "bind", Source: filepath.Join(j.lent, "config"), Target: spackLentConfig},
 		{Type: "bind", Source: filepath.Join(j.lent, "indexes"), Target: spackLentIndex},
 		{Type: "bind", Source: filepath.Join(j.lent, "stage"), Target: spackLentStage, Write: true},
 		{Type: "bind", Source: filepath.Join(j.lent, "out"), Target: spackLentOut, Write: true},
 	}
 	for _, c := range []struct{ dir, target string }{{"sources", spackLentSource}, {"buildcache", spackLentCache}} {
-		cmd.add = append(cmd.add, workerMount{Type: "bind", Source: j.run.b.spackCache(c.dir), Target: c.target, Write: true})
+		cmd.add = append(cmd.add, worker.Mount{Type: "bind", Source: j.run.b.spackCache(c.dir), Target: c.target, Write: true})
 	}
 	if j.in.tool != "" {
-		cmd.add = append(cmd.add, workerMount{Type: "bind", Source: j.in.tool, Target: spackLentTool})
+		cmd.add = append(cmd.add, worker.Mount{Type: "bind", Source: j.in.tool, Target: spackLentTool})
 		cmd.env["SPACK_ROOT"] = spackLentTool
 	}
 	return cmd
@@ -391,7 +392,7 @@ func (b *Builder) spackCache(name string) string {
 // exec runs a command in the working layer.
 func (j *spackJob) exec(ctx context.Context, cmd command) error {
 	report, request, err := j.runCommand(ctx, j.s, j.wk, cmd)
-	report.owners = append(j.report.owners, report.owners...)
+	report.Owners = append(j.report.Owners, report.Owners...)
 	j.report, j.request = report, request
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -89,7 +90,7 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (
 	s.applyImageSettings(x.stage)
 	_, req, err := x.runCommand(ctx, s, wk, command{
 		argv: []string{"/bin/sh", "-c", p.script(l)}, workdir: "/",
-		add: []workerMount{
+		add: []worker.Mount{
 			{Type: "bind", Source: dir, Target: proofDir},
 			{Type: "tmpfs", Target: "/tmp"},
 		},

@@ -6,18 +6,19 @@ import (
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
 // diffOptions say who owns what a command has made. Where there is more than
 // one id, the file system knows. With a single id it is what the command
 // asked for (internal/ownership has recorded it), else whom it ran as.
-func (x *stepRun) diffOptions(wk *work, report workerReport, req *workerRequest) (_ layer.Options, err error) {
+func (x *stepRun) diffOptions(wk *work, report worker.Report, req *worker.Request) (_ layer.Options, err error) {
 	if !x.run.b.ids.single {
 		return layer.Options{}, nil
 	}
 	owners := map[inode]ownership.Entry{}
-	for _, e := range report.owners {
+	for _, e := range report.Owners {
 		owners[inode{dev: e.Dev, ino: e.Ino}] = e
 	}
 	var below *rootView

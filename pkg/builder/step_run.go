@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -28,7 +29,7 @@ type command struct {
 	mounts  []recipe.Mount
 	secrets []recipe.SecretUse
 	// add are mounts that the recipe does not know of.
-	add []workerMount
+	add []worker.Mount
 	// watch gets the masked output besides the log; may be nil.
 	watch io.Writer
 }
@@ -51,7 +52,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	if err := x.checkMounts(step); err != nil {
 		return cache.Record{}, err
 	}
-	opt, err := x.diffOptions(wk, report, req)
+	opt, err := x.diffOptions(wk, report, &req.Request)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -72,42 +73,42 @@ func (x *stepRun) checkMounts(step recipe.Run) error {
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
-func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (workerReport, *workerRequest, error) {
+func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (worker.Report, *stepRequest, error) {
 	req, release, err := x.request(s, wk, cmd)
 	if err != nil {
-		return workerReport{}, nil, err
+		return worker.Report{}, nil, err
 	}
 	log, err := x.logFile()
 	if err != nil {
-		return workerReport{}, nil, errors.Join(err, release())
+		return worker.Report{}, nil, errors.Join(err, release())
 	}
 	out := newOutput(x.run.mask, log, watched(x.lines(), cmd.watch))
-	report, err := runWorker(ctx, req, workerRun{stdout: out, stderr: out, supervise: x.run.b.ids.single})
+	report, err := runWorker(ctx, &req.Request, worker.Options{Stdout: out, Stderr: out, Supervise: x.run.b.ids.single})
 	err = errors.Join(err, out.Close(), release())
 	if err != nil {
 		return report, req, err
 	}
-	if report.exitCode != 0 {
+	if report.ExitCode != 0 {
 		return report, req, &StepError{
-			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.exitCode,
+			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode,
 			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(report, out.Tail()),
-			Err: fmt.Errorf("exit status %d", report.exitCode),
+			Err: fmt.Errorf("exit status %d", report.ExitCode),
 		}
 	}
 	return report, req, nil
 }
 
 // exitHint explains a failed command where this host is the cause.
-func (x *stepRun) exitHint(report workerReport, tail []string) string {
+func (x *stepRun) exitHint(report worker.Report, tail []string) string {
 	switch {
-	case len(report.refused) > 0:
+	case len(report.Refused) > 0:
 		return fmt.Sprintf("the command wanted to become another user (%s), and this host gives you a single user id: "+
-			"an administrator can %s; or run it as root of the image", strings.Join(report.refused, ", "), hosthelp.Here(hosthelp.SubordinateIDs).Admin)
+			"an administrator can %s; or run it as root of the image", strings.Join(report.Refused, ", "), hosthelp.Here(hosthelp.SubordinateIDs).Admin)
 	case slices.ContainsFunc(tail, func(l string) bool { return strings.Contains(l, "No space left on device") }):
 		return "the disk is full: make room and run the command again; finished steps are kept"
 	case slices.ContainsFunc(tail, saysDiskError):
 		return "a disk reports errors: run the command again when it works, finished steps are kept; the kernel's log ('dmesg') may say which one it is"
-	case report.exitCode == 137:
+	case report.ExitCode == 137:
 		return "the command was killed, probably for memory: use fewer parallel jobs in it, or --jobs 1"
 	}
 	return ""
@@ -145,8 +146,20 @@ func watched(lines func([]byte), watch io.Writer) func([]byte) {
 	}
 }
 
+// A stepRequest is a request for the worker, with what is told of it when the
+// command fails.
+type stepRequest struct {
+	worker.Request
+	// user is what UID and its groups were made of, publicEnv is Env without
+	// secrets and without what only this host has.
+	user      string
+	publicEnv []string
+	// layers are those of the stages that mounts are Within.
+	layers map[string]string
+}
+
 // request describes cmd for the worker. Release lets go of what it mounts.
-func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, release func() error, err error) {
+func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, release func() error, err error) {
 	view := &rootView{root: wk.root}
 	spec := cmd.user
 	if spec == "" {
@@ -157,10 +170,11 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, rel
 		return nil, nil, err
 	}
 	r := x.run
-	req := &workerRequest{
+	req := &stepRequest{user: spec, layers: map[string]string{}}
+	req.Request = worker.Request{
 		Root: wk.root, Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
 		Args: cmd.argv, UID: uint32(uid), GID: uint32(gid), NoNetwork: cmd.noNet,
-		Cwd: joinWorkdir(s.image.Config.WorkingDir, cmd.workdir), Capabilities: defaultCapabilities(),
+		Cwd: joinWorkdir(s.image.Config.WorkingDir, cmd.workdir), Capabilities: worker.DefaultCapabilities(),
 		Mounts: cmd.add,
 	}
 	name, _, _ := strings.Cut(spec, ":")
@@ -174,7 +188,7 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *workerRequest, rel
 	if req.Env, err = x.environment(s, view, cmd, name); err != nil {
 		return nil, nil, err
 	}
-	req.user, req.publicEnv = spec, x.withoutHostEnv(req.Env)
+	req.publicEnv = x.withoutHostEnv(req.Env)
 	if err := x.addSecrets(req, cmd.secrets); err != nil {
 		return nil, nil, err
 	}
@@ -197,7 +211,7 @@ func (x *stepRun) environment(s state, view *rootView, cmd command, user string)
 		return nil, &InputError{Err: err}
 	}
 	if _, ok := c.getenv("APT_CONFIG"); !ok && x.run.b.ids.single {
-		c.setenv("APT_CONFIG", aptConfig)
+		c.setenv("APT_CONFIG", worker.AptConfig)
 	}
 	if _, ok := c.getenv("HOME"); !ok {
 		home, err := view.home(user)
@@ -228,7 +242,7 @@ func (v *rootView) home(user string) (string, error) {
 
 // addSecrets adds the values of the secrets that the step names. An optional
 // one that was not given is left out.
-func (x *stepRun) addSecrets(req *workerRequest, uses []recipe.SecretUse) error {
+func (x *stepRun) addSecrets(req *stepRequest, uses []recipe.SecretUse) error {
 	for _, use := range uses {
 		value, ok := x.run.opt.Secrets[use.ID]
 		if !ok {
@@ -241,7 +255,7 @@ func (x *stepRun) addSecrets(req *workerRequest, uses []recipe.SecretUse) error 
 		if target == "" {
 			target = "/run/secrets/" + use.ID
 		}
-		req.Secrets = append(req.Secrets, workerSecret{Target: target, Value: value})
+		req.Secrets = append(req.Secrets, worker.Secret{Target: target, Value: value})
 		if use.Env != "" {
 			req.Env = append(req.Env, use.Env+"="+strings.TrimRight(string(value), "\r\n"))
 		}
@@ -250,7 +264,7 @@ func (x *stepRun) addSecrets(req *workerRequest, uses []recipe.SecretUse) error 
 }
 
 // addMounts adds the mounts of a run step.
-func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release func() error, err error) {
+func (x *stepRun) addMounts(req *stepRequest, mounts []recipe.Mount) (release func() error, err error) {
 	var works []*work
 	release = func() error {
 		var errs []error
@@ -265,7 +279,7 @@ func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release 
 		}
 	}()
 	for _, m := range mounts {
-		wm := workerMount{Type: "bind", Target: m.Target, Write: m.Write, Size: m.Size}
+		wm := worker.Mount{Type: "bind", Target: m.Target, Write: m.Write, Size: m.Size}
 		switch {
 		case m.Type == "tmpfs":
 			wm.Type = "tmpfs"
@@ -277,7 +291,8 @@ func (x *stepRun) addMounts(req *workerRequest, mounts []recipe.Mount) (release 
 			var wk *work
 			if wk, err = x.mountStage(m.From); err == nil {
 				works = append(works, wk)
-				wm.layer, wm.Within, wm.Source = wk.parent, wk.root, m.Source
+				req.layers[wk.root] = wk.parent
+				wm.Within, wm.Source = wk.root, m.Source
 			}
 		default:
 			wm.Within, wm.Source = x.run.plan.Context, m.Source

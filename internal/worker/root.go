@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"errors"
@@ -51,8 +51,8 @@ func (r *root) bind(layer string) error {
 	return nil
 }
 
-func (r *root) arrange(req *workerRequest) error {
-	arrangements := []func(*workerRequest) error{
+func (r *root) arrange(req *Request) error {
+	arrangements := []func(*Request) error{
 		r.arrangeProc, r.arrangeSys, r.arrangeDev, r.arrangeNames, r.arrangeApt, r.arrangeMounts, r.arrangeSecrets, r.arrangeCwd,
 	}
 	for _, a := range arrangements {
@@ -63,7 +63,7 @@ func (r *root) arrange(req *workerRequest) error {
 	return nil
 }
 
-func (r *root) arrangeProc(req *workerRequest) error {
+func (r *root) arrangeProc(req *Request) error {
 	target, err := r.target("/proc", true)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (r *root) readOnly(path string) {
 	}
 }
 
-func (r *root) arrangeSys(*workerRequest) error {
+func (r *root) arrangeSys(*Request) error {
 	target, err := r.target("/sys", true)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (r *root) arrangeSys(*workerRequest) error {
 	return nil
 }
 
-func (r *root) arrangeDev(req *workerRequest) error {
+func (r *root) arrangeDev(req *Request) error {
 	target, err := r.target("/dev", true)
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func (r *root) arrangeDevMounts(dev string) error {
 }
 
 // arrangeNames gives the step the host's view of host names.
-func (r *root) arrangeNames(req *workerRequest) error {
+func (r *root) arrangeNames(req *Request) error {
 	hosts, _ := os.ReadFile("/etc/hosts")
 	if !req.HostNames {
 		hosts = append([]byte("127.0.0.1 localhost "+stepHostname+"\n::1 localhost ip6-localhost\n"), hosts...)
@@ -198,16 +198,16 @@ func (r *root) arrangeNames(req *workerRequest) error {
 	return r.bindContent("resolv.conf", "/etc/resolv.conf", resolv)
 }
 
-// aptConfig is where arrangeApt puts its file; APT_CONFIG names it.
-const aptConfig = "/run/pdibuild-apt.conf"
+// AptConfig is where arrangeApt puts its file; APT_CONFIG names it.
+const AptConfig = "/run/pdibuild-apt.conf"
 
 // arrangeApt keeps apt from becoming the user _apt, where there is no other
 // user than root. The file is not part of the image.
-func (r *root) arrangeApt(req *workerRequest) error {
+func (r *root) arrangeApt(req *Request) error {
 	if !req.SingleID {
 		return nil
 	}
-	return r.bindContent("apt.conf", aptConfig, []byte("APT::Sandbox::User \"root\";\n"))
+	return r.bindContent("apt.conf", AptConfig, []byte("APT::Sandbox::User \"root\";\n"))
 }
 
 func (r *root) bindContent(name, path string, content []byte) error {
@@ -225,7 +225,7 @@ func (r *root) bindContent(name, path string, content []byte) error {
 	return nil
 }
 
-func (r *root) arrangeMounts(req *workerRequest) error {
+func (r *root) arrangeMounts(req *Request) error {
 	for _, m := range req.Mounts {
 		if err := r.mount(m, req); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
@@ -234,7 +234,7 @@ func (r *root) arrangeMounts(req *workerRequest) error {
 	return nil
 }
 
-func (r *root) mount(m workerMount, req *workerRequest) error {
+func (r *root) mount(m Mount, req *Request) error {
 	if m.Type == "tmpfs" {
 		target, err := r.target(m.Target, true)
 		if err != nil {
@@ -246,7 +246,7 @@ func (r *root) mount(m workerMount, req *workerRequest) error {
 		}
 		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
 	}
-	source, err := m.open()
+	source, err := m.Open()
 	if err != nil {
 		return err
 	}
@@ -281,8 +281,8 @@ func (r *root) mount(m workerMount, req *workerRequest) error {
 	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
 }
 
-// open holds on to what is to be mounted.
-func (m *workerMount) open() (*os.File, error) {
+// Open holds on to what is to be mounted.
+func (m *Mount) Open() (*os.File, error) {
 	if m.Within == "" {
 		return os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
@@ -291,7 +291,7 @@ func (m *workerMount) open() (*os.File, error) {
 
 // arrangeSecrets writes the values into the private tmpfs and binds each,
 // read-only, to where the step expects it.
-func (r *root) arrangeSecrets(req *workerRequest) error {
+func (r *root) arrangeSecrets(req *Request) error {
 	for i, s := range req.Secrets {
 		file := filepath.Join(r.scratch, "secret-"+strconv.Itoa(i))
 		if err := os.WriteFile(file, s.Value, 0o400); err != nil {
@@ -318,7 +318,7 @@ func (r *root) arrangeSecrets(req *workerRequest) error {
 }
 
 // arrangeCwd checks the working directory while a good message is possible.
-func (r *root) arrangeCwd(req *workerRequest) error {
+func (r *root) arrangeCwd(req *Request) error {
 	path, err := securejoin.SecureJoin(r.path, req.Cwd)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestSessionLeavesNothing(t *testing.T) {
 	before := open()
 	for _, started := range []bool{false, true} {
 		for range 10 {
-			s, err := newSession(Streams{})
+			s, err := NewSession(nil, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +39,7 @@ func TestSessionLeavesNothing(t *testing.T) {
 // A signal comes out at the worker's end as its number.
 func TestSessionSendsSignals(t *testing.T) {
 	signals := make(chan os.Signal, 1)
-	s, err := newSession(Streams{Signals: signals})
+	s, err := NewSession(nil, nil, signals)
 	if err != nil {
 		t.Fatal(err)
 	}

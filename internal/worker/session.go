@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"errors"
@@ -13,28 +13,16 @@ import (
 	"golang.org/x/term"
 )
 
-// Streams connect a command in a container with whoever runs it.
-type Streams struct {
-	// Stdin may be nil, which is empty input.
-	Stdin *os.File
-	// Stdout and Stderr may be nil. With a terminal all goes to Stdout.
-	Stdout, Stderr io.Writer
-	// Terminal gives the command a terminal of its own. When Stdin is a
-	// terminal, too, it is in raw mode meanwhile.
-	Terminal bool
-	// Signals are passed on to the command; SIGWINCH tells its terminal that
-	// Stdin's has another size now. May be nil.
-	Signals <-chan os.Signal
-}
-
 // drainTime bounds how long a terminal's last output is waited for when
 // something that nobody could kill keeps it open.
 const drainTime = 2 * time.Second
 
-// A session is the near end of a worker's control socket: it sends the signals
-// there, and when a terminal comes back, copies between it and the streams.
-type session struct {
-	streams      Streams
+// A Session is the near end of a worker's control socket: it sends the signals
+// there, and when a terminal comes back, copies between it and stdin and stdout.
+type Session struct {
+	stdin        *os.File
+	stdout       io.Writer
+	signals      <-chan os.Signal
 	ours, theirs *os.File
 	// stop is closed at the end; stopRead wakes whoever waits for keys.
 	stop                chan struct{}
@@ -46,13 +34,18 @@ type session struct {
 	restore             func()
 }
 
-func newSession(streams Streams) (*session, error) {
+// NewSession makes a session for one call of [Run]. Stdin, which may be nil, and
+// stdout are what the command's terminal is connected with, if it gets one; when
+// stdin is a terminal, too, it is in raw mode meanwhile. Signals, which may be
+// nil, are passed on to the command; SIGWINCH tells its terminal that stdin's
+// has another size now.
+func NewSession(stdin *os.File, stdout io.Writer, signals <-chan os.Signal) (*Session, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("connect with the command: %w", err)
 	}
-	s := &session{
-		streams: streams, stop: make(chan struct{}), restore: func() {},
+	s := &Session{
+		stdin: stdin, stdout: stdout, signals: signals, stop: make(chan struct{}), restore: func() {},
 		ours: os.NewFile(uintptr(fds[0]), "control"), theirs: os.NewFile(uintptr(fds[1]), "control"),
 	}
 	if s.stopRead, s.stopWrite, err = os.Pipe(); err != nil {
@@ -62,26 +55,26 @@ func newSession(streams Streams) (*session, error) {
 	return s, nil
 }
 
-// size of the terminal at the other end; a usual one where there is none.
-func (s *session) size() *terminalSize {
-	if s.streams.Stdin != nil {
-		if ws, err := unix.IoctlGetWinsize(int(s.streams.Stdin.Fd()), unix.TIOCGWINSZ); err == nil && ws.Row > 0 {
-			return &terminalSize{ws.Row, ws.Col}
+// Size of the terminal at the other end; a usual one where there is none.
+func (s *Session) Size() *TerminalSize {
+	if s.stdin != nil {
+		if ws, err := unix.IoctlGetWinsize(int(s.stdin.Fd()), unix.TIOCGWINSZ); err == nil && ws.Row > 0 {
+			return &TerminalSize{ws.Row, ws.Col}
 		}
 	}
-	return &terminalSize{24, 80}
+	return &TerminalSize{24, 80}
 }
 
 // begin is called once the worker runs.
-func (s *session) begin() {
+func (s *Session) begin() {
 	_ = s.theirs.Close()
 	s.receiving.Add(1)
 	go s.receive()
-	go s.signals()
+	go s.passSignals()
 }
 
 // end is called when the worker is gone, also if it has never been there.
-func (s *session) end() {
+func (s *Session) end() {
 	_ = s.theirs.Close()
 	s.receiving.Wait() // the worker's end is closed
 	drained := make(chan struct{})
@@ -103,19 +96,19 @@ func (s *session) end() {
 	s.restore()
 }
 
-// signals passes signals on until the end.
-func (s *session) signals() {
+// passSignals passes signals on until the end.
+func (s *Session) passSignals() {
 	for {
 		select {
 		case <-s.stop:
 			return
-		case sig := <-s.streams.Signals:
+		case sig := <-s.signals:
 			s.signal(sig)
 		}
 	}
 }
 
-func (s *session) signal(sig os.Signal) {
+func (s *Session) signal(sig os.Signal) {
 	number, ok := sig.(syscall.Signal)
 	if !ok {
 		return
@@ -127,13 +120,13 @@ func (s *session) signal(sig os.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.terminal != nil {
-		size := s.size()
+		size := s.Size()
 		_ = unix.IoctlSetWinsize(int(s.terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
 	}
 }
 
 // receive waits for the terminal, and then for the end of the worker.
-func (s *session) receive() {
+func (s *Session) receive() {
 	defer s.receiving.Done()
 	for {
 		message, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
@@ -159,13 +152,13 @@ func oneDescriptor(oob []byte) (int, bool) {
 	return append(fds, 0)[0], err == nil && len(fds) == 1
 }
 
-// connect begins to copy between the command's terminal and the streams.
-func (s *session) connect(fd int) {
+// connect begins to copy between the command's terminal and stdin and stdout.
+func (s *Session) connect(fd int) {
 	_ = unix.SetNonblock(fd, true) // so that Close ends a Read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.terminal = os.NewFile(uintptr(fd), "terminal")
-	if in := s.streams.Stdin; in != nil {
+	if in := s.stdin; in != nil {
 		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
 			s.restore = func() { _ = term.Restore(int(in.Fd()), state) }
 		}
@@ -176,7 +169,7 @@ func (s *session) connect(fd int) {
 	go func() {
 		defer s.copying.Done()
 		// It ends with EIO when nobody has the other end open any more.
-		_, _ = io.Copy(s.streams.Stdout, s.terminal)
+		_, _ = io.Copy(s.stdout, s.terminal)
 	}()
 }
 
@@ -184,7 +177,7 @@ func (s *session) connect(fd int) {
 const endOfFile = 4
 
 // keys copies from in until the end of either.
-func (s *session) keys(in, to *os.File) {
+func (s *Session) keys(in, to *os.File) {
 	defer s.stopRead.Close()
 	buf := make([]byte, 4<<10)
 	for {

@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"encoding/json"
@@ -18,25 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// workerMain is the main function of the process that runs one command. It
-// has a mount namespace of its own: it arranges the root file system there,
-// makes that its root, runs the command, and cleans up what the arranging has
-// left in the root.
-func workerMain() {
+// Main is the main function of the process that runs one command. It has a
+// mount namespace of its own: it arranges the root file system there, makes that
+// its root, runs the command, and cleans up what the arranging has left in the
+// root.
+func Main() {
 	runtime.LockOSThread()
 	answer, request := os.NewFile(3, "answer"), os.NewFile(4, "request")
 	keepDescriptors()
 	// The modes of files must not depend on who builds.
 	syscall.Umask(0o022)
-	var res workerResult
+	var res result
 	req, err := readRequest(request)
 	_ = request.Close()
 	if err == nil {
 		res.ExitCode, err = runRequest(req)
 	}
 	if err != nil {
-		res = workerResult{Err: err.Error()}
-		var start *CommandError
+		res = result{Err: err.Error()}
+		var start *StartError
 		if errors.As(err, &start) {
 			res.ExitCode = start.ExitCode
 		}
@@ -63,13 +63,13 @@ func keepDescriptors() {
 	}
 }
 
-func runRequest(req *workerRequest) (int, error) {
+func runRequest(req *Request) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return 0, fmt.Errorf("make mounts private: %w", err)
 	}
 	if req.PIDNamespace {
 		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			return 0, errNoPIDNamespace
+			return 0, ErrNoPIDNamespace
 		}
 	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("become the reaper: %w", err)
@@ -102,7 +102,7 @@ func mountScratch(dir string) error {
 	return nil
 }
 
-func runOnHost(req *workerRequest) (int, error) {
+func runOnHost(req *Request) (int, error) {
 	path, err := lookPath(req.Args[0], req.Env)
 	if err != nil {
 		return 0, err
@@ -111,7 +111,7 @@ func runOnHost(req *workerRequest) (int, error) {
 	return runCommand(cmd, req, (*exec.Cmd).Start)
 }
 
-func runInRoot(req *workerRequest) (int, error) {
+func runInRoot(req *Request) (int, error) {
 	r := &root{path: filepath.Join(req.Scratch, "root"), scratch: req.Scratch}
 	if err := r.bind(req.Root); err != nil {
 		return 0, err
@@ -134,7 +134,7 @@ func runInRoot(req *workerRequest) (int, error) {
 
 // runDirectly makes the arranged root this process's root and runs the
 // command there.
-func runDirectly(req *workerRequest, r *root) (int, error) {
+func runDirectly(req *Request, r *root) (int, error) {
 	if err := r.pivot(); err != nil {
 		return 0, err
 	}
@@ -162,7 +162,7 @@ func runDirectly(req *workerRequest, r *root) (int, error) {
 
 // runCommand runs cmd, which start starts, with our input and output or with a
 // terminal, then ends whatever it has left running.
-func runCommand(cmd *exec.Cmd, req *workerRequest, start func(*exec.Cmd) error) (int, error) {
+func runCommand(cmd *exec.Cmd, req *Request, start func(*exec.Cmd) error) (int, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -192,7 +192,7 @@ func runCommand(cmd *exec.Cmd, req *workerRequest, start func(*exec.Cmd) error) 
 
 // startError explains why a command was not started.
 func startError(cmd *exec.Cmd, err error) error {
-	e := &CommandError{ExitCode: codeNotExecutable, Err: fmt.Errorf("start %s: %w", cmd.Args[0], err)}
+	e := &StartError{ExitCode: codeNotExecutable, Err: fmt.Errorf("start %s: %w", cmd.Args[0], err)}
 	switch {
 	case errors.Is(err, syscall.ENOENT):
 		e.ExitCode = codeNotFound
@@ -262,7 +262,7 @@ func lookPath(name string, env []string) (string, error) {
 			return full, nil
 		}
 	}
-	return "", &CommandError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s (PATH is %s)", name, path)}
+	return "", &StartError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s (PATH is %s)", name, path)}
 }
 
 // loopbackUp starts lo in a new network namespace; see netdevice(7).

@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 // runWithRuntime runs the command with an OCI runtime. The root has been
 // arranged already; the bundle is in the private tmpfs, so that nothing of it,
 // not even the environment, is ever on a disk.
-func runWithRuntime(req *workerRequest, r *root) (int, error) {
+func runWithRuntime(req *Request, r *root) (int, error) {
 	spec := runtimeSpec(req, r.path)
 	data, err := json.Marshal(spec)
 	if err != nil {
@@ -41,7 +41,7 @@ func runWithRuntime(req *workerRequest, r *root) (int, error) {
 	return runCommand(cmd, req, (*exec.Cmd).Start)
 }
 
-func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {
+func runtimeSpec(req *Request, rootPath string) *specs.Spec {
 	caps := req.Capabilities
 	linux := &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	return &specs.Spec{
@@ -67,9 +67,9 @@ func runtimeSpec(req *workerRequest, rootPath string) *specs.Spec {
 	}
 }
 
-// defaultCapabilities are podman's and buildah's for a build; an empty list
+// DefaultCapabilities are podman's and buildah's for a build; an empty list
 // would mean none, and then not even mkdir /opt works.
-func defaultCapabilities() []string {
+func DefaultCapabilities() []string {
 	return []string{
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE",
 		"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",

@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"bytes"
@@ -16,18 +16,17 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
-	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 
-// workerName is the argv[0] by which a copy of the program knows that it is
-// to run one command of one step.
-const workerName = "pdibuild-step"
+// Name is the argv[0] by which a copy of the program knows that it is a worker
+// and has to call [Main].
+const Name = "pdibuild-step"
 
-// A workerRequest is everything that a worker needs to know. It travels
-// in a file that is in memory only, so secrets in it never reach a disk, an argv or an
+// A Request is everything that a worker needs to know. It travels in a file
+// that is in memory only, so secrets in it never reach a disk, an argv or an
 // environment block.
-type workerRequest struct {
+type Request struct {
 	// Root is the mounted root file system; empty runs a program of the host
 	// (a bootstrap tool).
 	Root string
@@ -46,7 +45,7 @@ type workerRequest struct {
 	// are, root, shows up as UID.
 	MapUser bool
 	// Terminal gives the command a terminal of this size.
-	Terminal *terminalSize
+	Terminal *TerminalSize
 	// Control says that descriptor 5 is a socket: signals for the command
 	// come through it, and its terminal goes the other way.
 	Control bool
@@ -56,17 +55,13 @@ type workerRequest struct {
 	// SingleID says that there is no other user than root.
 	SingleID     bool
 	NoNetwork    bool
-	Mounts       []workerMount
-	Secrets      []workerSecret
+	Mounts       []Mount
+	Secrets      []Secret
 	Capabilities []string
-
-	// user is what UID and its groups were made of, publicEnv is Env without
-	// secrets and without what only this host has.
-	user      string
-	publicEnv []string
 }
 
-type workerMount struct {
+// A Mount shows a file or a directory, or an empty tmpfs, in the root.
+type Mount struct {
 	// Type is bind or tmpfs.
 	Type, Source, Target string
 	// Within is a directory that Source is a path in: symbolic links do not
@@ -78,18 +73,16 @@ type workerMount struct {
 	// IDMap shows what belongs to root as the command's user's, and lets it
 	// belong to root what the command writes.
 	IDMap bool
-
-	// layer is that of the stage that Within is.
-	layer string
 }
 
-type workerSecret struct {
-	Target, Env string
-	Value       []byte
+// A Secret is a file that only the command sees.
+type Secret struct {
+	Target string
+	Value  []byte
 }
 
-// A workerResult is the worker's answer, on file descriptor 3.
-type workerResult struct {
+// A result is the worker's answer, on file descriptor 3.
+type result struct {
 	ExitCode int
 	// Err says what went wrong before or after the command; then ExitCode
 	// means nothing, unless it says that the command was not started.
@@ -103,87 +96,97 @@ const (
 	codeNotFound      = 127
 )
 
-// A CommandError says that a command could not be started: the root file
+// A StartError says that a command could not be started: the root file
 // system does not have it, or it is no program of this machine.
-type CommandError struct {
+type StartError struct {
 	// ExitCode is 127 when there is no such command, else 126.
 	ExitCode int
 	Err      error
 }
 
-func (e *CommandError) Error() string { return e.Err.Error() }
-func (e *CommandError) Unwrap() error { return e.Err }
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
 
-// errNoPIDNamespace says that this sandbox does not let us mount /proc.
-var errNoPIDNamespace = errors.New("no process namespace")
+// ErrNoPIDNamespace says that this sandbox does not let us mount /proc.
+var ErrNoPIDNamespace = errors.New("no process namespace")
 
-// A workerRun collects what surrounds one request.
-type workerRun struct {
-	stdin          *os.File // nil is empty
-	stdout, stderr io.Writer
-	// session connects the command with a person; may be nil.
-	session *session
-	// supervise emulates ownership for a single-id host.
-	supervise bool
+// An OwnershipError says that this host cannot emulate file ownership.
+type OwnershipError struct{ Err error }
+
+func (e *OwnershipError) Error() string { return "emulate file ownership: " + e.Err.Error() }
+func (e *OwnershipError) Unwrap() error { return e.Err }
+
+// Options are what surrounds one request: what a command is run with, and
+// not what it is.
+type Options struct {
+	Stdin          *os.File // nil is empty
+	Stdout, Stderr io.Writer
+	// Session connects the command with a person; may be nil.
+	Session *Session
+	// Supervise emulates ownership for a single-id host.
+	Supervise bool
 }
 
-// A workerReport is what the parent learns beside the result.
-type workerReport struct {
-	exitCode int
-	// owners of files that cannot carry an extended attribute.
-	owners []ownership.Entry
-	// refused are changes of user that a single-id host cannot do.
-	refused []string
+// A Report is what is known of a command that has ended.
+type Report struct {
+	ExitCode int
+	// Owners of files that cannot carry an extended attribute.
+	Owners []ownership.Entry
+	// Refused are changes of user that a single-id host cannot do.
+	Refused []string
 }
 
-// runWorker runs the request in a new process and waits for it. When ctx
-// ends, the process and everything that it has started are killed; being the
-// first process of its namespaces, it takes its mounts with it.
-func runWorker(ctx context.Context, req *workerRequest, run workerRun) (workerReport, error) {
+// Run runs the request in a new process and waits for it. When ctx ends, the
+// process and everything that it has started are killed; being the first
+// process of its namespaces, it takes its mounts with it.
+//
+// A [*StartError] says that there is no such command, an [*OwnershipError] that
+// Options.Supervise asks too much of this host.
+func Run(ctx context.Context, req *Request, opt Options) (Report, error) {
 	request, err := requestFile(req)
 	if err != nil {
-		return workerReport{}, fmt.Errorf("describe the step: %w", err)
+		return Report{}, fmt.Errorf("describe the step: %w", err)
 	}
 	defer request.Close()
 	results, resultWrite, err := os.Pipe()
 	if err != nil {
-		return workerReport{}, fmt.Errorf("start the step: %w", err)
+		return Report{}, fmt.Errorf("start the step: %w", err)
 	}
 	defer results.Close()
 	defer resultWrite.Close()
-	cmd := workerCommand(ctx, req)
-	cmd.Stdout, cmd.Stderr = run.stdout, run.stderr
-	if run.stdin != nil {
-		cmd.Stdin = run.stdin
+	cmd := newCommand(ctx, req)
+	cmd.Stdout, cmd.Stderr = opt.Stdout, opt.Stderr
+	if opt.Stdin != nil {
+		cmd.Stdin = opt.Stdin
 	}
 	cmd.ExtraFiles = []*os.File{resultWrite, request}
-	if run.session != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, run.session.theirs)
-		defer run.session.end()
+	if opt.Session != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, opt.Session.theirs)
+		defer opt.Session.end()
 	}
 	var sup *ownership.Supervisor
-	if run.supervise {
+	if opt.Supervise {
 		if sup, err = ownership.Start(ownership.Options{}); err != nil {
-			return workerReport{}, hostError("emulate file ownership", err, hosthelp.Seccomp)
+			return Report{}, &OwnershipError{err}
 		}
 		defer func() { _ = sup.Close() }() // the worker is gone; there is nothing left to say
 		if err := sup.Prepare(cmd); err != nil {
-			return workerReport{}, fmt.Errorf("emulate file ownership: %w", err)
+			return Report{}, fmt.Errorf("emulate file ownership: %w", err)
 		}
 	}
 	if err := cmd.Start(); err != nil {
-		return workerReport{}, fmt.Errorf("start the step: %w", err)
+		return Report{}, fmt.Errorf("start the step: %w", err)
 	}
 	_ = resultWrite.Close()
-	if run.session != nil {
-		run.session.begin()
+	if opt.Session != nil {
+		opt.Session.begin()
 	}
-	return waitWorker(ctx, cmd, results, sup)
+	return wait(ctx, cmd, results, sup)
 }
 
 // requestFile is a file in memory, without a name, that holds the request. It
 // is no JSON, because arguments and names of files need not be UTF-8.
-func requestFile(req *workerRequest) (*os.File, error) {
+func requestFile(req *Request) (*os.File, error) {
 	var data bytes.Buffer
 	if err := gob.NewEncoder(&data).Encode(req); err != nil {
 		return nil, err
@@ -202,17 +205,17 @@ func requestFile(req *workerRequest) (*os.File, error) {
 	return f, nil
 }
 
-func readRequest(r io.Reader) (*workerRequest, error) {
-	req := &workerRequest{}
+func readRequest(r io.Reader) (*Request, error) {
+	req := &Request{}
 	if err := gob.NewDecoder(r).Decode(req); err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
 	return req, nil
 }
 
-func workerCommand(ctx context.Context, req *workerRequest) *exec.Cmd {
+func newCommand(ctx context.Context, req *Request) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, reexec.Self())
-	cmd.Args = []string{workerName}
+	cmd.Args = []string{Name}
 	// The worker needs no environment; a step's own comes with the request.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} //nolint:forbidigo // finds helper programs, configures nothing
 	flags := uintptr(syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS)
@@ -228,25 +231,25 @@ func workerCommand(ctx context.Context, req *workerRequest) *exec.Cmd {
 	return cmd
 }
 
-func waitWorker(ctx context.Context, cmd *exec.Cmd, results io.Reader, sup *ownership.Supervisor) (workerReport, error) {
-	var res workerResult
+func wait(ctx context.Context, cmd *exec.Cmd, results io.Reader, sup *ownership.Supervisor) (Report, error) {
+	var res result
 	decodeErr := json.NewDecoder(results).Decode(&res)
 	waitErr := cmd.Wait()
 	if ctx.Err() != nil {
-		return workerReport{}, context.Cause(ctx)
+		return Report{}, context.Cause(ctx)
 	}
 	if decodeErr != nil {
-		return workerReport{}, fmt.Errorf("the step's process ended without an answer: %w", errors.Join(waitErr, killedByMemory(waitErr)))
+		return Report{}, fmt.Errorf("the step's process ended without an answer: %w", errors.Join(waitErr, killedByMemory(waitErr)))
 	}
-	report := workerReport{exitCode: res.ExitCode}
+	report := Report{ExitCode: res.ExitCode}
 	if sup != nil {
-		report.owners, report.refused = sup.Others(), sup.Refused()
+		report.Owners, report.Refused = sup.Others(), sup.Refused()
 	}
-	if res.Err == errNoPIDNamespace.Error() {
-		return report, errNoPIDNamespace
+	if res.Err == ErrNoPIDNamespace.Error() {
+		return report, ErrNoPIDNamespace
 	}
 	if res.Err != "" && res.ExitCode != 0 {
-		return report, &CommandError{ExitCode: res.ExitCode, Err: errors.New(res.Err)}
+		return report, &StartError{ExitCode: res.ExitCode, Err: errors.New(res.Err)}
 	}
 	if res.Err != "" {
 		return report, errors.New(res.Err)

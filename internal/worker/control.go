@@ -1,4 +1,4 @@
-package builder
+package worker
 
 import (
 	"fmt"
@@ -13,13 +13,13 @@ import (
 // controlFD is the worker's end of the socket to the one who runs it.
 const controlFD = 5
 
-// A terminalSize is in characters.
-type terminalSize struct{ Rows, Cols uint16 }
+// A TerminalSize is in characters.
+type TerminalSize struct{ Rows, Cols uint16 }
 
 // attend makes the command the first of a session of its own, so that nothing
 // in it can reach the person's terminal, and gives it its own terminal if it is
 // to have one. The other end of that goes through the socket.
-func attend(cmd *exec.Cmd, req *workerRequest) (*os.File, error) {
+func attend(cmd *exec.Cmd, req *Request) (*os.File, error) {
 	syscall.CloseOnExec(controlFD)
 	control := os.NewFile(controlFD, "control")
 	cmd.SysProcAttr.Setsid = true
@@ -40,7 +40,7 @@ func attend(cmd *exec.Cmd, req *workerRequest) (*os.File, error) {
 }
 
 // openTerminal makes a terminal in the devpts of the arranged root; see pts(4).
-func openTerminal(req *workerRequest) (master, slave *os.File, err error) {
+func openTerminal(req *Request) (master, slave *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err

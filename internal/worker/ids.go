@@ -1,8 +1,9 @@
-package builder
+package worker
 
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -18,7 +19,7 @@ import (
 
 // mapUser starts the command in a user namespace in which the user that we
 // are, root, is req.UID.
-func mapUser(attr *syscall.SysProcAttr, req *workerRequest) error {
+func mapUser(attr *syscall.SysProcAttr, req *Request) error {
 	uids, err := idRanges("/proc/self/uid_map")
 	if err != nil {
 		return err
@@ -83,9 +84,18 @@ func idRanges(file string) ([]idRange, error) {
 	return ranges, nil
 }
 
+// HasIDs says whether this namespace has both ids at all.
+func HasIDs(uid, gid uint32) bool {
+	has := func(file string, id uint32) bool {
+		ranges, err := idRanges(file)
+		return err == nil && slices.ContainsFunc(ranges, func(r idRange) bool { return r.has(uint64(id)) })
+	}
+	return has("/proc/self/uid_map", uid) && has("/proc/self/gid_map", gid)
+}
+
 // mountMapped shows source at target with the ids of root and of the
 // command's user changed.
-func mountMapped(source, target string, req *workerRequest) error {
+func mountMapped(source, target string, req *Request) error {
 	fd, err := mappedTree(source, req.UID, req.GID)
 	if err != nil {
 		return err
@@ -95,6 +105,16 @@ func mountMapped(source, target string, req *workerRequest) error {
 		return os.NewSyscallError("move_mount", err)
 	}
 	return nil
+}
+
+// TryIDMap says why source cannot be shown with the ids changed as Mount.IDMap
+// asks for; nil means that it can.
+func TryIDMap(source string, uid, gid uint32) error {
+	fd, err := mappedTree(source, uid, gid)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 // mappedTree is a mount of source that is nowhere yet. That some file systems
