@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const outputForm = "write --output type=oci-archive,dest=FILE (or oci with dest=DIR, docker-archive with dest=FILE), or oci-archive:FILE"
@@ -96,24 +98,46 @@ func checkDestination(flag, text string) error {
 	return usagef(hint, "%s: unknown format %q", flag, transport)
 }
 
-// checkPlace finds out, before there is an image, whether an archive of it can
-// be where it is to go.
+// checkPlace finds out, before there is an image, whether it can be written to
+// where it is to go.
 func checkPlace(flag, destination string) error {
 	transport, rest, _ := strings.Cut(destination, ":")
 	path, _, _ := strings.Cut(rest, ":")
 	if !strings.HasSuffix(transport, "-archive") {
-		return nil
+		return checkDirectory(flag, nearestThere(path))
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return usagef(fmt.Sprintf("name a file in it, such as %s:%s", transport, filepath.Join(path, "image.tar")), "%s: %s is a directory, and %s writes a file", flag, path, transport)
 	}
 	dir := filepath.Dir(path)
-	info, err := os.Stat(dir)
-	switch {
-	case err != nil:
+	if _, err := os.Stat(dir); err != nil {
 		return usagef(fmt.Sprintf("make it with 'mkdir -p %s', or correct the path", dir), "%s: the directory for %s: %w", flag, filepath.Base(path), err)
-	case !info.IsDir():
+	}
+	return checkDirectory(flag, dir)
+}
+
+// nearestThere is path, or the directory above it that exists.
+func nearestThere(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// checkDirectory wants a directory that can be written to. It leaves it as it is:
+// it may be the context of a build.
+func checkDirectory(flag, dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
 		return usagef("correct the path", "%s: %s is not a directory", flag, dir)
+	}
+	if err == nil {
+		err = unix.Access(dir, unix.W_OK|unix.X_OK)
+	}
+	if err != nil {
+		return usagef("choose a directory that you may write to", "%s: nothing can be written to %s: %w", flag, dir, err)
 	}
 	return nil
 }

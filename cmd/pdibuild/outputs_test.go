@@ -47,7 +47,8 @@ func TestParseOutputRefuses(t *testing.T) {
 	}
 }
 
-// An archive that cannot be where it is to go is told before anything is built.
+// An image that cannot be written where it is to go is told before anything is
+// built.
 func TestCheckPlace(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -62,6 +63,13 @@ func TestCheckPlace(t *testing.T) {
 	wantUsage(t, checkPlace("--output", "oci-archive:"+dir), dir+" is a directory", "oci-archive:"+dir+"/image.tar")
 	wantUsage(t, checkPlace("--output", "oci-archive:"+dir+"/no/such/a.tar"), "the directory for a.tar", "mkdir -p "+dir+"/no/such")
 	wantUsage(t, checkPlace("export", "docker-archive:"+file+"/a.tar:x"), "export: "+file+" is not a directory", "correct")
+	wantUsage(t, checkPlace("--output", "oci:"+file+":x"), file+" is not a directory", "correct")
+	for _, place := range []string{"dir:" + file + "/x/y", "oci:" + file + "/x"} {
+		wantUsage(t, checkPlace("--output", place), file+" is not a directory", "correct")
+	}
+	for _, place := range []string{"oci-archive:/proc/self/x.tar", "oci:/proc/self/x"} { // where root may not write, either
+		wantUsage(t, checkPlace("--output", place), "nothing can be written to /proc/self: ", "choose")
+	}
 }
 
 // wantUsage wants a usage error with these parts of message and hint.
