@@ -82,6 +82,55 @@ test_compiler() {
 	check "it has built the other package" said 'hello@1.0.*gcc@15.2.0'
 }
 
+# The GNU compiler, compiled by Spack from its sources: a program that needs its
+# runtime library runs in the final image, and the compiler works there.
+test_gcc() {
+	say "GCC, compiled by Spack (20 minutes and more)"
+	local dir=$work/gcc
+	mkdir -p "$dir/repo"
+	cp -R hack/spack/gcc/. "$dir/repo"
+	cat >"$dir/pdibuild.yaml" <<-'END'
+		version: 1
+		name: localhost/gcc
+		stages:
+		  - name: builder
+		    from: localhost/spack-base:test
+		    steps:
+		      - run: apt-get update && apt-get install -y --no-install-recommends gcc-12-source libgmp-dev libmpfr-dev libmpc-dev zlib1g-dev libzstd-dev gawk texinfo flex
+		      - run: spack external find --not-buildable gawk texinfo flex
+		      - spack: {environment: spack.yaml, repos: [repo], strip: true}
+		  - name: final
+		    from: mmdebstrap:bookworm
+		    bootstrap: {packages: [binutils, libc6-dev, libmpc3, libmpfr6, libgmp10, zlib1g, libzstd1]}
+		    steps:
+		      - environment: builder
+		      - check: greet | grep "compiled by 12.2.0" && ldd "$(command -v greet)" | grep /opt/software/.*libstdc++
+		      - check: readlink -f "$(command -v g++)" | grep /opt/software && ! test -e /usr/bin/gcc
+		      - check: '! readelf -S "$(g++ -print-prog-name=cc1plus)" | grep debug_info'
+		    compiler: {cc: /opt/views/view/bin/gcc, cxx: /opt/views/view/bin/g++}
+	END
+	cat >"$dir/spack.yaml" <<-'END'
+		spack:
+		  view: true
+		  packages:
+		    gcc: {buildable: true}
+		    gmp: {buildable: false, externals: [{spec: gmp@6.2.1, prefix: /usr}]}
+		    mpfr: {buildable: false, externals: [{spec: mpfr@4.2.0, prefix: /usr}]}
+		    mpc: {buildable: false, externals: [{spec: mpc@1.3.1, prefix: /usr}]}
+		    zlib-api: {buildable: false, require: [zlib]}
+		    zlib: {buildable: false, externals: [{spec: zlib@1.2.13, prefix: /usr}]}
+		    zstd: {buildable: false, externals: [{spec: zstd@1.5.4, prefix: /usr}]}
+		  specs:
+		    - group: compiler
+		      specs: ["gcc@12.2.0.1 languages=c,c++ ~binutils~bootstrap~libsanitizer"]
+		    - group: apps
+		      needs: [compiler]
+		      specs: ["greet %c,cxx=gcc@12.2.0.1"]
+	END
+	check "it is built, and compiles in the final image" test -n "$(build "$dir" --tag test || explain)"
+	check "it has compiled the other package" said 'greet@1.0.*gcc@12.2.0.1'
+}
+
 # An image without Spack is lent one, from a directory and from a repository.
 test_lent() {
 	say "A Spack that is lent"
