@@ -1,7 +1,9 @@
 package spack
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -44,29 +46,49 @@ var reasonSigns = []struct {
 	{ReasonPatch, regexp.MustCompile(`(?:Patch (.*) failed)|(\d+ out of \d+ hunks? (?:FAILED|failed).*)|(patch: \*\*\*\* .*)`)},
 	{ReasonBuild, regexp.MustCompile(`^> (.*\b(?:error|Error|undefined reference|not found|No such file).*)`)},
 	{ReasonBuild, regexp.MustCompile(`(?:^|\s)((?:CMake Error|configure: error|ld: |collect2: error).*)`)},
+	{ReasonBuild, makeError},
 	{ReasonRecipe, regexp.MustCompile(`^(?:> )?\s*((?:[\w.]+\.)?(?:InstallError|AttributeError|NameError|TypeError|KeyError|ValueError|ImportError|FileNotFoundError|OSError|RuntimeError): .*)`)},
 	{ReasonBuild, regexp.MustCompile(`(Command exited with status \d+.*)`)},
 }
 
+var (
+	// makeError is make's word on a command that has failed, which tells less
+	// than the command's own.
+	makeError = regexp.MustCompile(`^> (\w*make(?:\[\d+\])?: \*\*\* .*)`)
+	// harmless lines look like errors: what make ignores, and a compiler's
+	// remarks.
+	harmless = regexp.MustCompile(`\(ignored\)$|:\d+: (?:note|warning): `)
+	// programSays is a line of a program that gives its name, makeSays of make.
+	programSays = regexp.MustCompile(`^(?:> |  )((?:[\w.+-]*/)*[\w.+-]+: \S.*)`)
+	makeSays    = regexp.MustCompile(`^(?:> |  )\w*make(?:\[\d+\])?: `)
+)
+
 // Reason tells why, from the lines of the log.
 func (f Failure) Reason() Reason {
 	for _, s := range reasonSigns {
-		for _, line := range f.Lines {
+		for i, line := range f.Lines {
 			m := s.sign.FindStringSubmatch(line)
-			if m == nil {
+			if m == nil || harmless.MatchString(line) || s.sign != makeError && makeError.MatchString(line) {
 				continue
 			}
-			text := m[0]
-			for _, group := range m[1:] {
-				if group != "" {
-					text = group
-					break
-				}
+			text := cmp.Or(append(m[1:], m[0])...)
+			if s.sign == makeError {
+				text = cmp.Or(f.saidBefore(i), text)
 			}
 			return Reason{Kind: s.kind, Text: shortPath(strings.TrimSpace(text), f)}
 		}
 	}
 	return Reason{}
+}
+
+// saidBefore is what a program has said just before make said that it failed.
+func (f Failure) saidBefore(line int) string {
+	for _, before := range slices.Backward(f.Lines[max(line-5, 0):line]) {
+		if m := programSays.FindStringSubmatch(before); m != nil && !makeSays.MatchString(before) {
+			return m[1]
+		}
+	}
+	return ""
 }
 
 // stagePath is a directory that Spack makes for one package.

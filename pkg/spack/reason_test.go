@@ -18,6 +18,14 @@ func TestReason(t *testing.T) {
 			"  ==> app: Executing phase: 'build'\n  cc -c b.c\n> b.c:1:10: fatal error: missing.h: No such file or directory\n      1 | #include \"missing.h\"\n> make: *** [Makefile:5: b.o] Error 1\n  Command exited with status 2:\n      /usr/bin/make",
 			"b.c:1:10: fatal error: missing.h: No such file or directory", ReasonBuild, 7,
 		},
+		"ignored by make": {
+			"> make[2]: [Makefile:3509: lto-dump.pod] Error 255 (ignored)\n> src/lex.l:139:1: note: in expansion of macro 'ERROR'\n  build/genhooks -d \\\n  genhooks: No place specified to document hook TARGET_ASM_OPEN_PAREN\n  \n> make[2]: *** [Makefile:2644: s-tm-texi] Error 1\n  make[2]: Leaving directory '/src'\n> make[1]: *** [Makefile:4616: all-gcc] Error 2\n  Command exited with status 2:",
+			"genhooks: No place specified to document hook TARGET_ASM_OPEN_PAREN", ReasonBuild, 9,
+		},
+		"nothing but make": {
+			"  make[2]: Entering directory '/src'\n> make[2]: *** [Makefile:5: all] Error 1\n  Command exited with status 2:",
+			"make[2]: *** [Makefile:5: all] Error 1", ReasonBuild, 3,
+		},
 		"checksum": {
 			trace + "  spack.fetch_strategy.ChecksumError: sha256 checksum failed for /run/stage/root/spack-stage-app-1.0-abcdefg/hello-1.0.tar.gz\n      Expected aa but got d7. File size = 296 bytes.",
 			"sha256 checksum failed for hello-1.0.tar.gz", ReasonChecksum, 2,
