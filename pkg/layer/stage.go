@@ -107,9 +107,10 @@ type stager struct {
 	linked     map[[2]uint64]bool
 	uids, gids map[int]bool
 	bytes      int64
-	// unfinished files get their attributes at the end: a time would not
-	// outlast what is written later, and commands' files are compared with
-	// those below while the stream is written.
+	// unfinished get their attributes at the end: the time of a directory would
+	// not outlast what is made in it, and commands' files are compared with
+	// those below while the stream is written. A file that is written has its
+	// own as soon as it is closed, so that a large tree is not remembered here.
 	unfinished []stagedFile
 }
 
@@ -183,7 +184,6 @@ func (s *stager) placeFile(hdr *tar.Header, origin Origin) (io.WriteCloser, erro
 		}
 		return nil, nil
 	}
-	s.unfinished = append(s.unfinished, stagedFile{hdr: hdr})
 	var f *os.File
 	err := s.make(hdr.Name, func(p string) (err error) {
 		f, err = os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -192,7 +192,22 @@ func (s *stager) placeFile(hdr *tar.Header, origin Origin) (io.WriteCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	return &sparseWriter{file: f}, nil
+	return &stagedWriter{sparseWriter{file: f}, s, hdr}, nil
+}
+
+// A stagedWriter writes a file of the layer.
+type stagedWriter struct {
+	sparseWriter
+	stage *stager
+	hdr   *tar.Header
+}
+
+// Close ends the file and gives it its attributes.
+func (w *stagedWriter) Close() error {
+	if err := w.sparseWriter.Close(); err != nil {
+		return err
+	}
+	return w.stage.setAttributes(stagedFile{hdr: w.hdr})
 }
 
 // link makes the file a further name of its origin, and reports whether it
@@ -305,6 +320,8 @@ func stripXattrs(p string, hdr *tar.Header) error {
 type sparseWriter struct {
 	file *os.File
 	size int64
+	// end is where the last write ended: zeros follow up to size.
+	end int64
 }
 
 var zeros [4096]byte
@@ -328,12 +345,16 @@ func (w *sparseWriter) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		w.size, rest = w.size+int64(n), rest[n:]
+		w.end = w.size
 	}
 	return len(p), nil
 }
 
 // Close ends the file.
 func (w *sparseWriter) Close() error {
-	err := w.file.Truncate(w.size)
+	var err error
+	if w.end < w.size {
+		err = w.file.Truncate(w.size)
+	}
 	return errors.Join(err, w.file.Close())
 }
