@@ -139,6 +139,19 @@ func (wk *work) changed(hdr *tar.Header) bool {
 	return old.Mode&0o7777 != hdr.Mode&0o7777 || old.Uid != hdr.Uid || old.Gid != hdr.Gid || len(old.PAXRecords) != len(hdr.PAXRecords)
 }
 
+// hides reports whether what a whiteout is about was there before the changes.
+func (wk *work) hides(name string) bool {
+	before, err := wk.viewBefore(name)
+	if err == nil && before == nil {
+		return false
+	}
+	if err == nil {
+		_, err = os.Lstat(filepath.Join(before.root, name))
+	}
+	wk.notSeen(err)
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR)
+}
+
 // unchanged reports whether a file is the one that was there before.
 func (wk *work) unchanged(name string) bool {
 	before, err := wk.viewBefore(name)
@@ -150,6 +163,13 @@ func (wk *work) unchanged(name string) bool {
 	now, err2 := os.Lstat(filepath.Join(wk.root, name))
 	wk.notSeen(err1, err2)
 	return err1 == nil && err2 == nil && old.ModTime().Equal(now.ModTime()) && old.Size() == now.Size()
+}
+
+// differences are the options for a layer of the changes, whichever driver
+// finds them.
+func (wk *work) differences(opt layer.Options) layer.Options {
+	opt.Lower, opt.Changed, opt.Below, opt.Hides = wk.lower, wk.changed, wk.unchanged, wk.hides
+	return opt
 }
 
 // lower lists a directory as it was before the changes.

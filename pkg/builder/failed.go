@@ -313,9 +313,7 @@ func (x *stepRun) leaks(f failure) bool {
 	if err != nil {
 		return true
 	}
-	_, err = tree.Encode(io.Discard, layer.Options{
-		Lower: f.wk.lower, Changed: f.wk.changed, Below: f.wk.unchanged, Epoch: x.run.plan.time(), Inspect: in,
-	})
+	_, err = tree.Encode(io.Discard, f.wk.differences(layer.Options{Epoch: x.run.plan.time(), Inspect: in}))
 	return err != nil
 }
 

@@ -32,7 +32,7 @@ func (x *stepRun) keepTree(parent string, tree *layer.Tree, opt layer.Options) (
 
 // keepDiff makes a layer of what a command has changed in a working layer.
 func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
-	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
+	opt = wk.differences(opt)
 	tree, err := wk.changes()
 	if err != nil && !errors.Is(err, errNoUpper) {
 		return cache.Record{}, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 )
 
@@ -63,7 +64,7 @@ func (e *encoder) add(src *tar.Header, content io.Reader, origin Origin) error {
 	if err := e.advance(p); err != nil {
 		return err
 	}
-	if e.skip.drops(p) {
+	if e.skip.drops(p) || e.hidesNothing(p) {
 		return nil
 	}
 	hdr, err := e.header(src, p)
@@ -81,6 +82,10 @@ func (e *encoder) add(src *tar.Header, content io.Reader, origin Origin) error {
 		return err
 	}
 	return e.write(hdr, content, origin)
+}
+
+func (e *encoder) hidesNothing(p place) bool {
+	return p.whiteout && path.Base(p.name) != opaqueName && e.opt.Hides != nil && !e.opt.Hides(p.subject)
 }
 
 func (e *encoder) advance(p place) error {

@@ -509,6 +509,21 @@ func TestSkippedFileLeavesItsLinks(t *testing.T) {
 	}
 }
 
+// A whiteout of what no layer below has is none, and nor is a directory that
+// has nothing else.
+func TestWhiteoutsThatHideNothing(t *testing.T) {
+	src := stream(t, dir("d"), file("d/.wh.never", 0), file(".wh.gone", 0), file(".wh.never", 0), dir("o"), file("o/.wh..wh..opq", 0))
+	var asked []string
+	opt := layer.Options{
+		Hides:   func(name string) bool { asked = append(asked, name); return name == "gone" },
+		Changed: func(*tar.Header) bool { return false },
+	}
+	wantNames(t, normalize(t, src, opt), ".wh.gone", "o/", "o/.wh..wh..opq")
+	if want := []string{"d/never", "gone", "never"}; !slices.Equal(slices.Sorted(slices.Values(asked)), want) {
+		t.Errorf("asked about %q, want %q", asked, want)
+	}
+}
+
 func TestUnchangedDirectories(t *testing.T) {
 	src := stream(t, dir("a"), dir("a/b"), dir("a/b/c"), dir("d"), dir("d/e"), file("d/f", 1), dir("g"), dir("g/h"), dir("o"), file("o/.wh..wh..opq", 0), dir("z"))
 	changed := func(hdr *tar.Header) bool { return hdr.Name == "g/h/" }

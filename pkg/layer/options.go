@@ -31,6 +31,12 @@ type Options struct {
 	// all.
 	Changed func(hdr *tar.Header) bool
 
+	// Hides reports whether the layers below have what a whiteout of this
+	// path is about; false drops the whiteout. (fuse-overlayfs makes one for
+	// each name that is removed, also for those that were never below.) Nil
+	// keeps all.
+	Hides func(path string) bool
+
 	// Owner may set Uid and Gid of the header, which is in canonical form
 	// apart from that. The attribute user.pdibuild.owner has been applied
 	// before. It is not asked for whiteouts.
