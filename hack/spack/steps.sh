@@ -97,7 +97,7 @@ test_gcc() {
 		    from: localhost/spack-base:test
 		    steps:
 		      - run: apt-get update && apt-get install -y --no-install-recommends gcc-12-source libgmp-dev libmpfr-dev libmpc-dev zlib1g-dev libzstd-dev gawk texinfo flex
-		      - run: spack external find --not-buildable gawk texinfo flex
+		      - run: spack external find --not-buildable gawk flex
 		      - spack: {environment: spack.yaml, repos: [repo], strip: true}
 		  - name: final
 		    from: mmdebstrap:bookworm
@@ -120,6 +120,7 @@ test_gcc() {
 		    zlib-api: {buildable: false, require: [zlib]}
 		    zlib: {buildable: false, externals: [{spec: zlib@1.2.13, prefix: /usr}]}
 		    zstd: {buildable: false, externals: [{spec: zstd@1.5.4, prefix: /usr}]}
+		    texinfo: {buildable: false, externals: [{spec: texinfo@6.8, prefix: /usr}]}
 		  specs:
 		    - group: compiler
 		      specs: ["gcc@12.2.0.1 languages=c,c++ ~binutils~bootstrap~libsanitizer"]
@@ -128,7 +129,7 @@ test_gcc() {
 		      specs: ["greet %c,cxx=gcc@12.2.0.1"]
 	END
 	check "it is built, and compiles in the final image" test -n "$(build "$dir" --tag test || explain)"
-	check "it has compiled the other package" said 'greet@1.0.*gcc@12.2.0.1'
+	check "it has compiled the other package" said "packages [0-9]+/[0-9]+.*: greet@1.0 built"
 }
 
 # An image without Spack is lent one, from a directory and from a repository.

@@ -119,7 +119,7 @@ func (b *Builder) tryIsolations(ctx context.Context, want Isolation) (isolationC
 	}
 	var why []string
 	for _, r := range runtimes() {
-		oci := isolationChoice{Runtime: r, PIDNamespace: c.PIDNamespace, Reason: "it works here"}
+		oci := isolationChoice{Runtime: r, PIDNamespace: c.PIDNamespace, Reason: strings.Join(append([]string{"it works here"}, why...), "; ")}
 		err := b.try(ctx, oci)
 		if err == nil {
 			return oci, nil
