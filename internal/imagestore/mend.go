@@ -19,13 +19,13 @@ func (s *Store) Mend() {
 		filepath.Join(root, driver+"-containers"): "containers.lock",
 		filepath.Join(run, driver+"-layers"):      "mountpoints.lock",
 	} {
-		clearFiles(filepath.Join(dir, lock), func() []string { return matching(dir, libraryFile+"*", "*/"+libraryFile+"*") })
+		s.clearFiles(filepath.Join(dir, lock), func() []string { return matching(dir, libraryFile+"*", "*/"+libraryFile+"*") })
 	}
 	// What it tries mounts with when it opens the store.
-	clearFiles(filepath.Join(root, "storage.lock"), func() []string {
+	s.clearFiles(filepath.Join(root, "storage.lock"), func() []string {
 		return matching(filepath.Join(root, driver), "compat[0-9]*", "*-check[0-9]*")
 	})
-	mend(filepath.Join(root, driver+"-layers", "layers.lock"), func() []func() { return shortNameFaults(filepath.Join(root, driver)) })
+	s.mend(filepath.Join(root, driver+"-layers", "layers.lock"), func() []func() { return shortNameFaults(filepath.Join(root, driver)) })
 }
 
 // libraryFile begins the name of a file that the storage library has not
@@ -33,8 +33,8 @@ func (s *Store) Mend() {
 const libraryFile = ".tmp-"
 
 // clearFiles removes files that the storage library has left.
-func clearFiles(lock string, find func() []string) {
-	mend(lock, func() (repairs []func()) {
+func (s *Store) clearFiles(lock string, find func() []string) {
+	s.mend(lock, func() (repairs []func()) {
 		for _, path := range find() {
 			repairs = append(repairs, func() { os.RemoveAll(path) })
 		}
@@ -44,19 +44,22 @@ func clearFiles(lock string, find func() []string) {
 
 // mend repairs what find finds. The storage library changes its files under
 // the lock: who has that knows that nobody is at them.
-func mend(lock string, find func() []func()) {
+func (s *Store) mend(lock string, find func() []func()) {
 	if len(find()) == 0 {
 		return
 	}
-	l, err := storagelock.GetLockFile(lock)
-	if err != nil {
-		return // the next call tries again
-	}
-	l.Lock()
-	defer l.Unlock()
-	for _, repair := range find() {
-		repair()
-	}
+	_ = s.do(func() error { // the next call tries again
+		l, err := storagelock.GetLockFile(lock)
+		if err != nil {
+			return err
+		}
+		l.Lock()
+		defer l.Unlock()
+		for _, repair := range find() {
+			repair()
+		}
+		return nil
+	})
 }
 
 // matching are the files in dir, and in the directories there, that match.
