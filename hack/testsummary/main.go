@@ -161,9 +161,9 @@ func countable(results map[key]*result) []*result {
 		counted = append(counted, r)
 	}
 	// A parent may fail with all of its subtests passed, a package with all
-	// of its tests.
-	for _, r := range results {
-		if r.outcome == "fail" && (r.test == "" || r.parent) && !failed[r.pkg] {
+	// of its tests: what is inside comes first, and what it is in says no more.
+	for _, k := range slices.SortedFunc(maps.Keys(results), func(a, b key) int { return cmp.Compare(b.test, a.test) }) {
+		if r := results[k]; r.outcome == "fail" && (r.test == "" || r.parent) && !failed[r.pkg] {
 			counted = append(counted, r)
 			failed[r.pkg] = r.parent
 		}

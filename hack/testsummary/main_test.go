@@ -38,6 +38,15 @@ func TestSummary(t *testing.T) {
 			last: "1 passed, 1 failed, 0 skipped", shows: []string{"afterwards"},
 		},
 		{
+			name: "and so is one inside another, once",
+			events: `{"Action":"pass","Package":"p","Test":"A/one/x"}
+{"Action":"output","Package":"p","Test":"A/one","Output":"afterwards\n"}
+{"Action":"fail","Package":"p","Test":"A/one"}
+{"Action":"fail","Package":"p","Test":"A"}
+{"Action":"fail","Package":"p"}`,
+			last: "1 passed, 1 failed, 0 skipped", shows: []string{"afterwards", "suite: p A/one"},
+		},
+		{
 			name: "a package that does not build is a failure",
 			events: `{"ImportPath":"p [p.test]","Action":"build-output","Output":"undefined: x\n"}
 {"ImportPath":"p [p.test]","Action":"build-fail"}
