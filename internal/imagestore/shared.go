@@ -51,7 +51,7 @@ func openShared(so storage.StoreOptions, lost func(error), try func() error) (*S
 }
 
 func getStore(s *Store, so storage.StoreOptions) (storage.Store, error) {
-	return guarded(s, func() (storage.Store, error) { return storage.GetStore(so) })
+	return guarded(s, func() (storage.Store, error) { return storage.GetStore(so) }) //nolint:forbidigo // this is the guard
 }
 
 // Close ends one use of the store; the last one shuts it down. A store that
