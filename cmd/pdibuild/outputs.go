@@ -129,14 +129,10 @@ func nearestThere(path string) string {
 // checkDirectory wants a directory that can be written to. It leaves it as it is:
 // it may be the context of a build.
 func checkDirectory(flag, dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return usagef("correct the path", "%s: %s is not a directory", flag, dir)
 	}
-	if err == nil {
-		err = unix.Access(dir, unix.W_OK|unix.X_OK)
-	}
-	if err != nil {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return usagef("choose a directory that you may write to", "%s: nothing can be written to %s: %w", flag, dir, err)
 	}
 	return nil

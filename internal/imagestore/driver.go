@@ -47,9 +47,13 @@ func (s *Store) CanStage() bool {
 	if s.GraphDriverName() != "overlay" {
 		return false
 	}
-	return !s.hasOption(func(name, value string) bool {
-		return name == "mount_program" && value != "" || name == "force_mask" || name == "use_composefs"
-	})
+	return !s.UsesMountProgram() && !s.hasOption(func(name, _ string) bool { return name == "force_mask" || name == "use_composefs" })
+}
+
+// UsesMountProgram reports whether a program such as fuse-overlayfs, and not the
+// kernel, mounts the layers.
+func (s *Store) UsesMountProgram() bool {
+	return s.hasOption(func(name, value string) bool { return name == "mount_program" && value != "" })
 }
 
 // UsesComposefs reports whether the driver keeps a layer's files by their

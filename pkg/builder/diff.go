@@ -166,9 +166,13 @@ func (wk *work) unchanged(name string) bool {
 }
 
 // differences are the options for a layer of the changes, whichever driver
-// finds them.
+// finds them. Only fuse-overlayfs makes whiteouts that hide nothing; with others
+// to ask costs a look for each file that was removed, with vfs a copy of all.
 func (wk *work) differences(opt layer.Options) layer.Options {
-	opt.Lower, opt.Changed, opt.Below, opt.Hides = wk.lower, wk.changed, wk.unchanged, wk.hides
+	opt.Lower, opt.Changed, opt.Below = wk.lower, wk.changed, wk.unchanged
+	if wk.owner.store.UsesMountProgram() {
+		opt.Hides = wk.hides
+	}
 	return opt
 }
 

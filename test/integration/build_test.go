@@ -128,12 +128,18 @@ func noWorkIsLeft(t *testing.T, store string) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("working layers are left: %v %v", left, err)
 	}
+	noMountHas(t, store+"/overlay/")
+}
+
+// noMountHas looks for mounts from or at paths that begin with this one.
+func noMountHas(t *testing.T, path string) {
+	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(mounts), store+"/overlay/") {
-		t.Error("a mount of the store is left")
+	if strings.Contains(string(mounts), path) {
+		t.Errorf("a mount of the store is left:\n%s", mounts)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,11 +52,5 @@ stages:
 		t.Errorf("with fuse-overlayfs it is %s, want %s", o.ImageID, want.ImageID)
 	}
 	p.build().ok().says("steps  0 executed")
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(mounts), p.store) {
-		t.Errorf("a mount of the store is left:\n%s", mounts)
-	}
+	noMountHas(t, p.store)
 }
