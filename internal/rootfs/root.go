@@ -1,0 +1,351 @@
+// Package rootfs reads the files below a directory the way a process would
+// whose root that directory is: a symbolic link, absolute or relative, never
+// leads out of it, whatever happens to the tree meanwhile.
+//
+// Open a directory, then name files as they are named inside. Names come from
+// recipes, images, archives and contexts; none of them may be joined with the
+// host's path of a root. Every access starts at a file descriptor of the root
+// and is resolved by the kernel (openat2(2), RESOLVE_IN_ROOT) or, where the
+// kernel lacks that, one component at a time.
+//
+// There are two kinds of access. Stat, Open, ReadFile, ReadDir, Glob and
+// Resolve follow links as a process in the root would. Those whose names end in
+// Exact follow none: a file behind a link is not there. They are for names that
+// Resolve, Glob or Walk has returned and for the names of a layer's entries.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Root is a directory tree seen from inside. Its methods may be called at the
+// same time. Errors are *fs.PathError with the name as it is in the root.
+type Root struct {
+	// dir is an O_PATH descriptor of the directory.
+	dir *os.File
+}
+
+// Open opens the root in a directory of the host.
+func Open(dir string) (*Root, error) {
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Root{f}, nil
+}
+
+// Close closes the root. Files that were opened in it stay open.
+func (r *Root) Close() error { return r.dir.Close() }
+
+// HostPath is where the root was opened, for the host's own business: mounts,
+// hard links between layers, and messages. Nothing may be joined to it.
+func (r *Root) HostPath() string { return r.dir.Name() }
+
+// Stat follows all links.
+func (r *Root) Stat(name string) (fs.FileInfo, error) { return r.stat("stat", name, 0) }
+
+// Lstat follows the links on the way, but not the last one.
+func (r *Root) Lstat(name string) (fs.FileInfo, error) { return r.stat("lstat", name, unix.O_NOFOLLOW) }
+
+// LstatExact follows no link.
+func (r *Root) LstatExact(name string) (fs.FileInfo, error) {
+	return r.stat("lstat", name, exact)
+}
+
+// Open opens a regular file or a directory for reading. It never waits: a pipe
+// without a writer is at its end.
+func (r *Root) Open(name string) (*os.File, error) {
+	return r.open(name, 0)
+}
+
+// OpenExact is like Open and follows no link.
+func (r *Root) OpenExact(name string) (*os.File, error) {
+	return r.open(name, exact)
+}
+
+// Handle returns an O_PATH descriptor of a file, following all links. Mounts
+// and system calls take it as /proc/self/fd/N.
+func (r *Root) Handle(name string) (*os.File, error) { return r.handle("open", name, 0) }
+
+// HandleExact is like Handle and follows no link, the last one included.
+func (r *Root) HandleExact(name string) (*os.File, error) { return r.handle("open", name, exact) }
+
+// ReadFile follows all links. What is not a regular file is an error.
+func (r *Root) ReadFile(name string) ([]byte, error) {
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, pathError("read", name, err)
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, pathError("read", name, err)
+	}
+	return data, nil
+}
+
+// ReadDir lists a directory, sorted by name; it follows all links.
+func (r *Root) ReadDir(name string) ([]fs.DirEntry, error) { return r.readDir(name, 0) }
+
+// ReadDirExact is like ReadDir and follows no link: a link to a directory is
+// not a directory.
+func (r *Root) ReadDirExact(name string) ([]fs.DirEntry, error) { return r.readDir(name, exact) }
+
+// ReadlinkExact returns the target of a symbolic link whose path has no links.
+func (r *Root) ReadlinkExact(name string) (string, error) {
+	f, err := r.handle("readlink", name, exact)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	target, err := readlinkat(int(f.Fd()), "")
+	if err != nil {
+		return "", pathError("readlink", name, err)
+	}
+	return target, nil
+}
+
+// Resolve follows all links in name and returns the real path, absolute and
+// clean. What is not there is kept as it is written, so that a new file can be
+// named.
+func (r *Root) Resolve(name string) (string, error) {
+	real, f, err := r.walk(name, 0)
+	if f != nil {
+		_ = f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", pathError("resolve", name, err)
+	}
+	return real, nil
+}
+
+// exact marks an access that follows no link. It is no flag of the kernel's.
+const exact = 1 << 62
+
+func (r *Root) stat(op, name string, flags uint64) (fs.FileInfo, error) {
+	f, err := r.handle(op, name, flags)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, pathError(op, name, err)
+	}
+	return info, nil
+}
+
+func (r *Root) open(name string, flags uint64) (*os.File, error) {
+	return r.openat2("open", name, flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+}
+
+func (r *Root) handle(op, name string, flags uint64) (*os.File, error) {
+	return r.openat2(op, name, flags|unix.O_PATH)
+}
+
+func (r *Root) readDir(name string, flags uint64) ([]fs.DirEntry, error) {
+	f, err := r.openat2("readdir", name, flags|unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return sortedEntries(f, name)
+}
+
+// openat2 opens name in the root; see openat2(2).
+func (r *Root) openat2(op, name string, flags uint64) (*os.File, error) {
+	clean := inside(name)
+	how := unix.OpenHow{Flags: flags&^exact | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	if flags&exact != 0 {
+		how.Flags |= unix.O_NOFOLLOW
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS
+	}
+	fd, err := -1, error(unix.ENOSYS)
+	for range 128 {
+		// EAGAIN: something was renamed meanwhile, so the kernel cannot be
+		// sure about a "..".
+		fd, err = unix.Openat2(int(r.dir.Fd()), "./"+clean, &how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) && openat2Missing() {
+		return r.openByWalking(op, name, flags)
+	}
+	if flags&exact != 0 && errors.Is(err, unix.ELOOP) {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, pathError(op, name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openByWalking is for kernels before 5.6 and sandboxes without openat2.
+func (r *Root) openByWalking(op, name string, flags uint64) (*os.File, error) {
+	_, f, err := r.walk(name, flags&(exact|unix.O_NOFOLLOW))
+	if err != nil {
+		return nil, pathError(op, name, err)
+	}
+	if flags&unix.O_PATH != 0 {
+		return f, nil
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeSymlink != 0 {
+		return nil, pathError(op, name, errors.Join(err, unix.ELOOP))
+	}
+	opened, err := os.OpenFile(descriptorPath(f), int(flags&^(exact|unix.O_NOFOLLOW))|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, pathError(op, name, errors.Unwrap(err))
+	}
+	return opened, nil
+}
+
+func openat2Missing() bool {
+	fd, err := unix.Openat2(unix.AT_FDCWD, ".", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err != nil
+}
+
+// maxLinks is how many links a path may have; the kernel's limit is 40, see
+// path_resolution(7).
+const maxLinks = 255
+
+// walk follows name one component at a time. It returns the real path and, when
+// everything is there, an O_PATH descriptor; else fs.ErrNotExist, with the rest
+// of the path as it is written. Flags are exact, O_NOFOLLOW or 0.
+func (r *Root) walk(name string, flags uint64) (string, *os.File, error) {
+	w := walker{root: r.dir, flags: flags}
+	defer w.close()
+	rest := strings.Split(strings.Trim(name, "/"), "/")
+	for len(rest) > 0 {
+		component := rest[0]
+		rest = rest[1:]
+		more, err := w.enter(component, len(rest) == 0)
+		if err != nil {
+			return path.Join(w.path(), path.Join("/", component, path.Join(rest...))), nil, err
+		}
+		rest = append(more, rest...)
+	}
+	fd, err := unix.FcntlInt(w.top().Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return "", nil, err
+	}
+	return w.path(), os.NewFile(uintptr(fd), name), nil
+}
+
+// A walker is at a file of a root. It goes up by what it has passed, never by
+// the ".." of a directory that may have been moved.
+type walker struct {
+	root   *os.File
+	flags  uint64
+	passed []*os.File
+	names  []string
+	links  int
+}
+
+func (w *walker) close() {
+	for _, f := range w.passed {
+		_ = f.Close()
+	}
+}
+
+func (w *walker) top() *os.File {
+	if len(w.passed) == 0 {
+		return w.root
+	}
+	return w.passed[len(w.passed)-1]
+}
+
+func (w *walker) path() string { return path.Join("/", path.Join(w.names...)) }
+
+func (w *walker) leave(n int) {
+	for _, f := range w.passed[n:] {
+		_ = f.Close()
+	}
+	w.passed, w.names = w.passed[:n], w.names[:n]
+}
+
+// enter goes to one component. For a link it returns what has to be entered
+// instead.
+func (w *walker) enter(component string, isLast bool) (more []string, err error) {
+	switch component {
+	case "", ".":
+		return nil, nil
+	case "..":
+		w.leave(max(0, len(w.passed)-1))
+		return nil, nil
+	}
+	fd, err := unix.Openat(int(w.top().Fd()), component, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), component)
+	target, err := readlinkat(fd, "")
+	if err == nil && (w.flags == 0 || !isLast) {
+		_ = f.Close()
+		if w.flags&exact != 0 {
+			return nil, unix.ENOTDIR
+		}
+		if w.links++; w.links > maxLinks {
+			return nil, unix.ELOOP
+		}
+		if path.IsAbs(target) {
+			w.leave(0)
+		}
+		return strings.Split(target, "/"), nil
+	}
+	w.passed, w.names = append(w.passed, f), append(w.names, component)
+	return nil, nil
+}
+
+func readlinkat(dir int, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dir, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// inside is name relative to the root, with the ".." at its end, if any, left to
+// the kernel: what is before them may be a link.
+func inside(name string) string { return strings.TrimLeft(name, "/") }
+
+// descriptorPath is the name under which system calls take a descriptor.
+func descriptorPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+
+func pathError(op, name string, err error) error {
+	var number unix.Errno
+	if !errors.As(err, &number) {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return &fs.PathError{Op: op, Path: name, Err: number}
+}
+
+func sortedEntries(f *os.File, name string) ([]fs.DirEntry, error) {
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", name, err)
+	}
+	sortEntries(entries)
+	return entries, nil
+}

@@ -1,0 +1,179 @@
+package rootfs
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A File is a file that Walk has come to. It is valid until Walk's function
+// returns.
+type File struct {
+	// Name is the real path in the root.
+	Name string
+	Info fs.FileInfo
+	// dir is the directory that has it; nil for the root itself.
+	dir  *os.File
+	base string
+}
+
+// HostPath names the file for system calls that follow no link at the end, by
+// the descriptor of its directory.
+func (f *File) HostPath() string {
+	if f.base == "" {
+		return descriptorPath(f.dir)
+	}
+	return descriptorPath(f.dir) + "/" + f.base
+}
+
+// Walk calls fn for name and everything below it, directories first, in the
+// order of names. It follows the links on the way to name and no other. Where
+// fn returns fs.SkipDir for a directory, what is in it is left out; any other
+// error ends the walk.
+func (r *Root) Walk(name string, fn func(*File) error) error {
+	real, err := r.Resolve(path.Dir(path.Clean("/" + name)))
+	if err != nil {
+		return err
+	}
+	base := path.Base(path.Clean("/" + name))
+	if base == "/" {
+		base = "."
+	}
+	parent, err := r.openat2("walk", real, exact|unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	in, err := os.OpenRoot(descriptorPath(parent))
+	if err != nil {
+		return pathError("walk", name, err)
+	}
+	defer in.Close()
+	err = walkEntry(&directory{real, parent, in}, base, fn)
+	if errors.Is(err, fs.SkipDir) {
+		return nil
+	}
+	return err
+}
+
+// A directory is an open directory of a walk.
+type directory struct {
+	name string
+	file *os.File
+	root *os.Root
+}
+
+func walkEntry(d *directory, base string, fn func(*File) error) error {
+	name := path.Join(d.name, base)
+	info, err := d.root.Lstat(base)
+	if err != nil {
+		return pathError("walk", name, errors.Unwrap(err))
+	}
+	if err := fn(&File{Name: name, Info: info, dir: d.file, base: base}); err != nil || !info.IsDir() {
+		return err
+	}
+	return walkDirectory(d, base, fn)
+}
+
+func walkDirectory(d *directory, base string, fn func(*File) error) error {
+	name := path.Join(d.name, base)
+	in, err := d.root.OpenRoot(base)
+	if err != nil {
+		return pathError("walk", name, errors.Unwrap(err))
+	}
+	defer in.Close()
+	f, err := in.Open(".")
+	if err != nil {
+		return pathError("walk", name, errors.Unwrap(err))
+	}
+	defer f.Close()
+	entries, err := sortedEntries(f, name)
+	if err != nil {
+		return err
+	}
+	below := &directory{name, f, in}
+	for _, e := range entries {
+		err := walkEntry(below, e.Name(), fn)
+		if errors.Is(err, fs.SkipDir) && e.IsDir() {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortEntries(entries []fs.DirEntry) {
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+}
+
+// Glob returns the names that match a pattern of path.Match, sorted, in real
+// directories: it follows every link on the way as a process in the root would,
+// and leaves a link at the end what it is. Directories that cannot be read match
+// nothing. A pattern without special characters is a name, which must exist.
+func (r *Root) Glob(pattern string) ([]string, error) {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, err
+	}
+	found := []string{"/"}
+	components := strings.Split(strings.Trim(path.Clean("/"+pattern), "/"), "/")
+	for _, c := range components {
+		if c == "" {
+			return found, nil
+		}
+		var next []string
+		for _, dir := range found {
+			names, err := r.match(dir, c)
+			if err != nil {
+				return nil, err
+			}
+			next = append(next, names...)
+		}
+		slices.Sort(next)
+		found = slices.Compact(next)
+	}
+	return found, nil
+}
+
+// match returns the entries of a directory that match one component.
+func (r *Root) match(dir, component string) ([]string, error) {
+	real, err := r.Resolve(dir)
+	if err != nil {
+		return nil, nil //nolint:nilerr // a loop of links matches nothing
+	}
+	if !HasMeta(component) {
+		if _, err := r.LstatExact(path.Join(real, component)); err != nil {
+			return nil, notFound(err)
+		}
+		return []string{path.Join(real, component)}, nil
+	}
+	entries, err := r.ReadDirExact(real)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if ok, err := path.Match(component, e.Name()); err == nil && ok {
+			names = append(names, path.Join(real, e.Name()))
+		}
+	}
+	return names, nil
+}
+
+// HasMeta reports whether a name is a pattern.
+func HasMeta(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+// notFound lets pass the errors of a disk; any other means that nothing matches.
+func notFound(err error) error {
+	if errors.Is(err, unix.EIO) {
+		return err
+	}
+	return nil
+}
