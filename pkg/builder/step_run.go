@@ -223,23 +223,6 @@ func (x *stepRun) environment(s state, view *rootView, cmd command, user string)
 	return c.image.Config.Env, nil
 }
 
-// home is a user's home directory as /etc/passwd has it.
-func (v *rootView) home(user string) (string, error) {
-	if user == "" {
-		user = "0"
-	}
-	fields, err := v.lookup("/etc/passwd", user, 6)
-	switch {
-	case err != nil:
-		return "", err
-	case fields != nil && fields[5] != "":
-		return fields[5], nil
-	case user == "0" || user == "root":
-		return "/root", nil
-	}
-	return "/", nil
-}
-
 // addSecrets adds the values of the secrets that the step names. An optional
 // one that was not given is left out.
 func (x *stepRun) addSecrets(req *stepRequest, uses []recipe.SecretUse) error {

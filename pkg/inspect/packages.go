@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/json"
@@ -304,13 +303,11 @@ func parseStatus(data []byte) []*DebianPackage {
 		}
 		p, installed = &DebianPackage{}, true
 	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		key, value, ok := strings.Cut(lines.Text(), ":")
+	for line := range strings.Lines(string(data)) {
+		key, value, ok := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		switch {
-		case strings.TrimSpace(lines.Text()) == "":
+		case strings.TrimSpace(line) == "":
 			end()
 		case !ok || strings.HasPrefix(key, " "):
 		case key == "Package":

@@ -38,11 +38,17 @@ func canonical(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
 	if err := setXattrs(hdr, src); err != nil {
 		return nil, err
 	}
-	if hdr.Uid < 0 || hdr.Gid < 0 {
-		return nil, fmt.Errorf("layer entry %q: owner %d:%d is negative", src.Name, hdr.Uid, hdr.Gid)
+	if !isID(hdr.Uid) || !isID(hdr.Gid) {
+		return nil, fmt.Errorf("layer entry %q: its owner %d:%d is outside of the ids from 0 to %d", src.Name, hdr.Uid, hdr.Gid, uint64(maxID))
 	}
 	return hdr, nil
 }
+
+// maxID is the largest user or group id: chown(2) takes the next one for -1, and
+// cuts larger ones to 32 bits.
+const maxID = 1<<32 - 2
+
+func isID(id int) bool { return id >= 0 && id <= maxID }
 
 func whiteout(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
 	if !isRegular(src) || src.Size != 0 {
@@ -146,7 +152,7 @@ func setOwner(hdr *tar.Header, value string) error {
 	user, group, ok := strings.Cut(value, ":")
 	uid, err1 := strconv.ParseUint(user, 10, 32)
 	gid, err2 := strconv.ParseUint(group, 10, 32)
-	if !ok || err1 != nil || err2 != nil {
+	if !ok || err1 != nil || err2 != nil || uid > maxID || gid > maxID {
 		return fmt.Errorf("%w, not %q", errOwnerXattr, value)
 	}
 	hdr.Uid, hdr.Gid = int(uid), int(gid)

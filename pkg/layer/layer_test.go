@@ -580,6 +580,10 @@ func TestRefused(t *testing.T) {
 		"no file \"d\" comes":      {dir("d"), link("l", "d")},
 		"cannot be in an image":    {{Typeflag: 'V', Name: "volume"}},
 		"hard link \"l\": layer e": {link("l", "../../etc/passwd")},
+		"4294967296:0 is outside":  {owned(file("f", 1), 1<<32, 0)},
+		"0:4294967295 is outside":  {owned(dir("d"), 0, 1<<32-1)},
+		"0:-1 is outside":          {owned(file("f", 1), 0, -1)},
+		"not \"0:4294967295\"":     {xattrs(file("f", 1), layer.OwnerXattr, "0:4294967295")},
 	} {
 		src := stream(t, headers...)
 		_, err := layer.Normalize(io.Discard, bytes.NewReader(src), layer.Options{})
@@ -587,6 +591,11 @@ func TestRefused(t *testing.T) {
 			t.Errorf("error is %v, want one with %q", err, name)
 		}
 	}
+}
+
+func owned(hdr tar.Header, uid, gid int) tar.Header {
+	hdr.Uid, hdr.Gid = uid, gid
+	return hdr
 }
 
 func TestTruncatedStream(t *testing.T) {

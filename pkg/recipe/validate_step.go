@@ -6,6 +6,7 @@ import (
 	pathpkg "path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -192,7 +193,29 @@ var ownerSpec = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_
 func (v *validator) owner(path, owner string) {
 	if owner != "" && !ownerSpec.MatchString(owner) && !v.hasReference(owner) {
 		v.fail(path, "%q is not an owner; it looks like pdi, pdi:pdi or 1001:1001", owner)
+		return
 	}
+	for part := range strings.SplitSeq(owner, ":") {
+		if strings.Trim(part, "0123456789") != "" || part == "" {
+			continue // a name
+		}
+		if _, err := ParseID(part); err != nil {
+			v.fail(path, "%v", err)
+		}
+	}
+}
+
+// MaxID is the largest user or group id: the next one, which is -1 to chown(2),
+// means that the owner stays as it is.
+const MaxID = 1<<32 - 2
+
+// ParseID reads a user or group id.
+func ParseID(text string) (int, error) {
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || id > MaxID {
+		return 0, fmt.Errorf("%q is not a user or group id; these are numbers from 0 to %d", text, uint64(MaxID))
+	}
+	return int(id), nil
 }
 
 func (v *validator) user(path string, u UserSpec) {
@@ -208,8 +231,8 @@ func (v *validator) user(path string, u UserSpec) {
 		v.fail(path, "a new user needs a uid other than 0, so that it is the same everywhere")
 	}
 	for key, id := range map[string]int{"uid": u.UID, "gid": u.GID} {
-		if id < 0 || id > 4294967294 {
-			v.fail(path+"."+key, "must be between 0 and 4294967294")
+		if id < 0 || id > MaxID {
+			v.fail(path+"."+key, "must be between 0 and %d", uint64(MaxID))
 		}
 	}
 	for key, p := range map[string]string{"home": u.Home, "shell": u.Shell} {
