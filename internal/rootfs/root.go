@@ -43,6 +43,15 @@ func Open(dir string) (*Root, error) {
 	return &Root{f}, nil
 }
 
+// Sub opens a directory as a root of its own and follows no link.
+func (r *Root) Sub(name string) (*Root, error) {
+	f, err := r.openat2("open", name, exact|unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return &Root{f}, nil
+}
+
 // Close closes the root. Files that were opened in it stay open.
 func (r *Root) Close() error { return r.dir.Close() }
 
@@ -70,6 +79,12 @@ func (r *Root) Open(name string) (*os.File, error) {
 // OpenExact is like Open and follows no link.
 func (r *Root) OpenExact(name string) (*os.File, error) {
 	return r.open(name, exact)
+}
+
+// OpenAppend opens a file that is there for writing at its end, following all
+// links.
+func (r *Root) OpenAppend(name string) (*os.File, error) {
+	return r.openat2("open", name, unix.O_WRONLY|unix.O_APPEND|unix.O_NONBLOCK|unix.O_NOCTTY)
 }
 
 // Handle returns an O_PATH descriptor of a file, following all links. Mounts
@@ -332,6 +347,15 @@ func inside(name string) string { return strings.TrimLeft(name, "/") }
 
 // descriptorPath is the name under which system calls take a descriptor.
 func descriptorPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+
+// renamed is an error of another file's name.
+func renamed(err error, name string) error {
+	var of *fs.PathError
+	if !errors.As(err, &of) {
+		return err
+	}
+	return &fs.PathError{Op: of.Op, Path: name, Err: of.Err}
+}
 
 func pathError(op, name string, err error) error {
 	var number unix.Errno

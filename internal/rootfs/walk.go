@@ -3,6 +3,7 @@ package rootfs
 import (
 	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -12,24 +13,68 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A File is a file that Walk has come to. It is valid until Walk's function
-// returns.
+// A File is a file that has been found. One of Walk's is valid until Walk's
+// function returns, one of File's and FileExact's until it is closed.
 type File struct {
 	// Name is the real path in the root.
 	Name string
 	Info fs.FileInfo
-	// dir is the directory that has it; nil for the root itself.
+	root *Root
+	// dir is the directory that has it under the name base.
 	dir  *os.File
 	base string
 }
 
+// File finds a file; it follows the links on the way, but not the last one.
+// Close it.
+func (r *Root) File(name string) (*File, error) {
+	name = path.Clean("/" + name)
+	real, err := r.Resolve(path.Dir(name))
+	if err != nil {
+		return nil, renamed(err, name)
+	}
+	return r.FileExact(path.Join(real, path.Base(name)))
+}
+
+// FileExact finds a file and follows no link. Close it.
+func (r *Root) FileExact(name string) (*File, error) {
+	name = path.Clean("/" + name)
+	base := path.Base(name)
+	if base == "/" {
+		base = "."
+	}
+	dir, err := r.openat2("lstat", path.Dir(name), exact|unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, renamed(err, name)
+	}
+	f := &File{Name: name, root: r, dir: dir, base: base}
+	if f.Info, err = os.Lstat(f.HostPath()); err != nil {
+		_ = dir.Close()
+		return nil, pathError("lstat", name, err)
+	}
+	return f, nil
+}
+
+// Close ends the use of a file that File or FileExact has found.
+func (f *File) Close() error { return f.dir.Close() }
+
 // HostPath names the file for system calls that follow no link at the end, by
 // the descriptor of its directory.
-func (f *File) HostPath() string {
-	if f.base == "" {
-		return descriptorPath(f.dir)
+func (f *File) HostPath() string { return descriptorPath(f.dir) + "/" + f.base }
+
+// Readlink returns the target of a symbolic link.
+func (f *File) Readlink() (string, error) {
+	target, err := readlinkat(int(f.dir.Fd()), f.base)
+	if err != nil {
+		return "", pathError("readlink", f.Name, err)
 	}
-	return descriptorPath(f.dir) + "/" + f.base
+	return target, nil
+}
+
+// Opener opens the file later, as long as the root is open.
+func (f *File) Opener() func() (io.ReadCloser, error) {
+	root, name := f.root, f.Name
+	return func() (io.ReadCloser, error) { return root.OpenExact(name) }
 }
 
 // Walk calls fn for name and everything below it, directories first, in the
@@ -55,7 +100,7 @@ func (r *Root) Walk(name string, fn func(*File) error) error {
 		return pathError("walk", name, err)
 	}
 	defer in.Close()
-	err = walkEntry(&directory{real, parent, in}, base, fn)
+	err = walkEntry(&directory{r, real, parent, in}, base, fn)
 	if errors.Is(err, fs.SkipDir) {
 		return nil
 	}
@@ -64,18 +109,19 @@ func (r *Root) Walk(name string, fn func(*File) error) error {
 
 // A directory is an open directory of a walk.
 type directory struct {
+	root *Root
 	name string
 	file *os.File
-	root *os.Root
+	in   *os.Root
 }
 
 func walkEntry(d *directory, base string, fn func(*File) error) error {
 	name := path.Join(d.name, base)
-	info, err := d.root.Lstat(base)
+	info, err := d.in.Lstat(base)
 	if err != nil {
 		return pathError("walk", name, errors.Unwrap(err))
 	}
-	if err := fn(&File{Name: name, Info: info, dir: d.file, base: base}); err != nil || !info.IsDir() {
+	if err := fn(&File{Name: name, Info: info, root: d.root, dir: d.file, base: base}); err != nil || !info.IsDir() {
 		return err
 	}
 	return walkDirectory(d, base, fn)
@@ -83,7 +129,7 @@ func walkEntry(d *directory, base string, fn func(*File) error) error {
 
 func walkDirectory(d *directory, base string, fn func(*File) error) error {
 	name := path.Join(d.name, base)
-	in, err := d.root.OpenRoot(base)
+	in, err := d.in.OpenRoot(base)
 	if err != nil {
 		return pathError("walk", name, errors.Unwrap(err))
 	}
@@ -97,7 +143,7 @@ func walkDirectory(d *directory, base string, fn func(*File) error) error {
 	if err != nil {
 		return err
 	}
-	below := &directory{name, f, in}
+	below := &directory{d.root, name, f, in}
 	for _, e := range entries {
 		err := walkEntry(below, e.Name(), fn)
 		if errors.Is(err, fs.SkipDir) && e.IsDir() {
@@ -169,6 +215,11 @@ func (r *Root) match(dir, component string) ([]string, error) {
 
 // HasMeta reports whether a name is a pattern.
 func HasMeta(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+// QuoteMeta returns the pattern that matches a name alone.
+func QuoteMeta(name string) string {
+	return strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`).Replace(name)
+}
 
 // notFound lets pass the errors of a disk; any other means that nothing matches.
 func notFound(err error) error {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // accountView is a root with these accounts.
@@ -20,7 +22,17 @@ func accountView(t *testing.T, passwd, group string) *rootView {
 			t.Fatal(err)
 		}
 	}
-	return &rootView{root: root}
+	return &rootView{Root: openRoot(t, root)}
+}
+
+func openRoot(t *testing.T, dir string) *rootfs.Root {
+	t.Helper()
+	r, err := rootfs.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
 }
 
 // A group of a large site has a line of more than 64 KiB.

@@ -106,7 +106,7 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 	defer func() { err = errors.Join(err, wk.release()) }()
 	req := &worker.Request{
 		Scratch: wk.scratch, PIDNamespace: x.run.isolation.PIDNamespace,
-		Args: x.bootstrapArgs(program, suite, wk.root),
+		Args: x.bootstrapArgs(program, suite, wk.root.HostPath()),
 		Env: []string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/", "TMPDIR=/tmp",
 			"DEBIAN_FRONTEND=noninteractive", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", x.run.plan.epoch),

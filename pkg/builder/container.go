@@ -119,7 +119,7 @@ func (c *Container) prepared(ctx context.Context, config v1.ImageConfig, opt Con
 	if err != nil {
 		return nil, err
 	}
-	view := &rootView{root: c.wk.root}
+	view := &rootView{Root: c.wk.root}
 	user := opt.User
 	if user == "" {
 		user = config.User
@@ -129,7 +129,7 @@ func (c *Container) prepared(ctx context.Context, config v1.ImageConfig, opt Con
 		return nil, err
 	}
 	c.req = &worker.Request{
-		Root: c.wk.root, Scratch: c.wk.scratch, PIDNamespace: isolation.PIDNamespace,
+		Root: c.wk.root.HostPath(), Scratch: c.wk.scratch, PIDNamespace: isolation.PIDNamespace,
 		UID: uint32(uid), GID: uint32(gid), NoNetwork: opt.NoNetwork, HostNames: !opt.Shell, Control: true,
 		Cwd: path.Join("/", joinWorkdir(config.WorkingDir, opt.Workdir)), Capabilities: worker.DefaultCapabilities(), SingleID: c.b.ids.single,
 		Mounts: c.mounts,
@@ -177,10 +177,8 @@ func containerArgs(view *rootView, config v1.ImageConfig, opt ContainerOptions) 
 // imageShell is the best shell of the image.
 func imageShell(view *rootView) ([]string, error) {
 	for _, sh := range []string{"/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh", "/busybox/sh"} {
-		if name, err := view.resolve(sh); err == nil {
-			if info, err := os.Stat(filepath.Join(view.root, name)); err == nil && info.Mode().IsRegular() {
-				return []string{sh}, nil
-			}
+		if info, err := view.Stat(sh); err == nil && info.Mode().IsRegular() {
+			return []string{sh}, nil
 		}
 	}
 	return nil, &InputError{Err: errors.New("there is no shell in it: neither bash nor sh"), Hint: "run one of its programs: pdibuild run --entrypoint PROGRAM IMAGE"}

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
 )
 
@@ -71,7 +71,7 @@ func (c *Container) giveFiles() error {
 	}
 	for i, l := range layers { // the lowest first, unlike dirs
 		if len(l.UIDs) == 0 || slices.Contains(l.UIDs, c.req.UID) || slices.Contains(l.GIDs, c.req.GID) {
-			if err := c.giveTree(dirs.dirs[len(layers)-1-i]); err != nil {
+			if err := c.giveLayer(dirs.dirs[len(layers)-1-i]); err != nil {
 				return err
 			}
 		}
@@ -79,27 +79,33 @@ func (c *Container) giveFiles() error {
 	return nil
 }
 
-// giveTree gives the files whose names dir has.
-func (c *Container) giveTree(dir string) error {
-	return filepath.WalkDir(dir, func(full string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name := strings.TrimPrefix(full, dir)
-		path := filepath.Join(c.wk.root, name)
-		info, err := os.Lstat(path)
+// giveLayer gives the files whose names a layer's directory has.
+func (c *Container) giveLayer(dir string) error {
+	names, err := rootfs.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer names.Close()
+	return c.giveTree(names)
+}
+
+// giveTree gives the files whose names a root has.
+func (c *Container) giveTree(names *rootfs.Root) error {
+	return names.Walk("/", func(named *rootfs.File) error {
+		f, err := c.wk.root.FileExact(named.Name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil // a layer above has removed it
 		}
 		if err != nil {
 			return err
 		}
-		return c.give(path, info)
+		defer f.Close()
+		return c.give(f)
 	})
 }
 
-func (c *Container) give(path string, info fs.FileInfo) error {
-	st, ok := info.Sys().(*syscall.Stat_t)
+func (c *Container) give(f *rootfs.File) error {
+	st, ok := f.Info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
 	}
@@ -113,11 +119,11 @@ func (c *Container) give(path string, info fs.FileInfo) error {
 	if uid < 0 && gid < 0 {
 		return nil
 	}
-	if err := os.Lchown(path, uid, gid); err != nil {
+	if err := os.Lchown(f.HostPath(), uid, gid); err != nil {
 		return fmt.Errorf("give a file to the user: %w", err)
 	}
-	if info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 { // chown has cleared them
-		return os.Chmod(path, info.Mode())
+	if mode := f.Info.Mode(); mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && mode&fs.ModeSymlink == 0 { // chown has cleared them
+		return os.Chmod(f.HostPath(), mode)
 	}
 	return nil
 }
@@ -125,14 +131,10 @@ func (c *Container) give(path string, info fs.FileInfo) error {
 // addAccount makes an account for a user that the image does not know, because
 // MPI libraries and shells ask for their user's name.
 func (c *Container) addAccount() error {
-	view := &rootView{root: c.wk.root}
+	view := &rootView{Root: c.wk.root}
 	uid := fmt.Sprint(c.req.UID)
 	fields, err := view.lookup("/etc/passwd", uid, 4)
 	if err != nil || fields != nil {
-		return err
-	}
-	full, err := view.path("/etc/passwd")
-	if err != nil {
 		return err
 	}
 	old, err := view.read("/etc/passwd")
@@ -147,7 +149,7 @@ func (c *Container) addAccount() error {
 	if text := string(old); text != "" && !strings.HasSuffix(text, "\n") {
 		line = "\n" + line
 	}
-	f, err := os.OpenFile(full, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := view.OpenAppend("/etc/passwd")
 	if err != nil {
 		return fmt.Errorf("make an account: %w", err)
 	}

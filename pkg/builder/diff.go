@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -30,9 +30,9 @@ var errNoUpper = errors.New("the changes are not spelled out in a directory")
 // Store.Diff is of no use here: its stream holds a lock of the store that
 // Store.PutLayer, which reads the stream, waits for.
 func (wk *work) changes() (*layer.Tree, error) {
-	upper, ok := wk.upperDir()
-	if !ok {
-		return nil, errNoUpper
+	upper, err := wk.openUpper()
+	if err != nil {
+		return nil, err
 	}
 	tree := &layer.Tree{}
 	if err := scanUpper(upper, tree, wk.closed); err != nil {
@@ -44,27 +44,35 @@ func (wk *work) changes() (*layer.Tree, error) {
 // clean reports whether nothing is left of what a command has done: sockets,
 // for example, are in no layer, but the next command would see them.
 func (wk *work) clean() bool {
-	upper, ok := wk.upperDir()
-	if !ok {
+	upper, err := wk.openUpper()
+	if err != nil {
 		return false
 	}
-	err := filepath.WalkDir(upper, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			err = fs.ErrExist
+	err = upper.Walk("/", func(f *rootfs.File) error {
+		if !f.Info.IsDir() {
+			return fs.ErrExist
 		}
-		return err
+		return nil
 	})
 	return err == nil
 }
 
-// upperDir is where an overlay keeps the changes.
-func (wk *work) upperDir() (string, bool) {
+// openUpper opens the directory in which an overlay keeps the changes;
+// errNoUpper where there is none. It is closed with the working layer.
+func (wk *work) openUpper() (*rootfs.Root, error) {
+	if wk.upper != nil {
+		return wk.upper, nil
+	}
 	driver, err := wk.owner.store.GraphDriver()
 	if err != nil || driver.String() != "overlay" {
-		return "", false
+		return nil, errNoUpper
 	}
 	meta, err := driver.Metadata(wk.id)
-	return meta["UpperDir"], err == nil && meta["UpperDir"] != ""
+	if err != nil || meta["UpperDir"] == "" {
+		return nil, errNoUpper
+	}
+	wk.upper, err = rootfs.Open(meta["UpperDir"])
+	return wk.upper, err
 }
 
 // before is the root as it was before the changes; nil when there was none.
@@ -79,13 +87,13 @@ func (wk *work) before() (*rootView, error) {
 		}
 		wk.below = below
 	}
-	return &rootView{root: wk.below.root}, nil
+	return &rootView{Root: wk.below.root}, nil
 }
 
-// viewBefore is a root that has the file or directory as it was before the
-// changes; nil when it was not there. With overlay, that is the directory of a
-// layer, and nothing has to be mounted.
-func (wk *work) viewBefore(name string) (*rootView, error) {
+// fileBefore is a file or directory as it was before the changes; nil when it
+// was not there, which is also so for what was behind a link. With overlay, it
+// is in the directory of a layer, and nothing has to be mounted. Close it.
+func (wk *work) fileBefore(name string) (*rootfs.File, error) {
 	if wk.parent == "" {
 		return nil, nil
 	}
@@ -96,13 +104,18 @@ func (wk *work) viewBefore(name string) (*rootView, error) {
 		}
 		wk.files = files
 	}
-	if !wk.files.known() {
-		return wk.before()
+	if wk.files.known() {
+		return wk.files.find(name)
 	}
-	if i, _, ok := wk.files.holder(name); ok {
-		return &rootView{root: wk.files.dirs[i]}, nil
+	before, err := wk.before()
+	if err != nil {
+		return nil, err
 	}
-	return nil, wk.files.err
+	f, err := before.FileExact(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	return f, err
 }
 
 // notSeen keeps the error of a disk that hides what was there before: the layer
@@ -118,17 +131,18 @@ func (wk *work) notSeen(errs ...error) {
 // changed reports whether a directory that a command has touched is another
 // one now. That it had a file for a while does not count.
 func (wk *work) changed(hdr *tar.Header) bool {
-	before, err := wk.viewBefore(hdr.Name)
+	before, err := wk.fileBefore(hdr.Name)
 	if err != nil || before == nil {
 		wk.notSeen(err)
 		return true
 	}
-	old, err := before.header("/" + hdr.Name)
+	defer before.Close()
+	old, err := fileHeader(before)
 	if err != nil || old.Typeflag != tar.TypeDir {
 		wk.notSeen(err)
 		return true
 	}
-	if err := readAttributes(filepath.Join(before.root, hdr.Name), old); err != nil {
+	if err := readAttributes(before, old); err != nil {
 		wk.notSeen(err)
 		return true
 	}
@@ -141,28 +155,25 @@ func (wk *work) changed(hdr *tar.Header) bool {
 
 // hides reports whether what a whiteout is about was there before the changes.
 func (wk *work) hides(name string) bool {
-	before, err := wk.viewBefore(name)
-	if err == nil && before == nil {
-		return false
-	}
-	if err == nil {
-		_, err = os.Lstat(filepath.Join(before.root, name))
+	before, err := wk.fileBefore(name)
+	if before != nil {
+		_ = before.Close()
 	}
 	wk.notSeen(err)
-	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR)
+	return err != nil || before != nil
 }
 
 // unchanged reports whether a file is the one that was there before.
 func (wk *work) unchanged(name string) bool {
-	before, err := wk.viewBefore(name)
+	before, err := wk.fileBefore(name)
 	if err != nil || before == nil {
 		wk.notSeen(err)
 		return false
 	}
-	old, err1 := os.Lstat(filepath.Join(before.root, name))
-	now, err2 := os.Lstat(filepath.Join(wk.root, name))
-	wk.notSeen(err1, err2)
-	return err1 == nil && err2 == nil && old.ModTime().Equal(now.ModTime()) && old.Size() == now.Size()
+	defer before.Close()
+	now, err := wk.root.LstatExact(name)
+	wk.notSeen(err)
+	return err == nil && before.Info.ModTime().Equal(now.ModTime()) && before.Info.Size() == now.Size()
 }
 
 // differences are the options for a layer of the changes, whichever driver
@@ -176,13 +187,14 @@ func (wk *work) differences(opt layer.Options) layer.Options {
 	return opt
 }
 
-// lower lists a directory as it was before the changes.
+// lower lists a directory as it was before the changes. A link to one had
+// nothing below it that has to be hidden.
 func (wk *work) lower(dir string) ([]string, error) {
 	before, err := wk.before()
 	if err != nil || before == nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(filepath.Join(before.root, dir))
+	entries, err := before.ReadDirExact(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
@@ -197,34 +209,26 @@ func (wk *work) lower(dir string) ([]string, error) {
 // Documentation/filesystems/overlayfs.rst for whiteouts and opaque directories.
 // Closed says that nobody can write to the files any more, so that they may
 // become the layer's by hard links.
-func scanUpper(upper string, tree *layer.Tree, closed bool) error {
+func scanUpper(upper *rootfs.Root, tree *layer.Tree, closed bool) error {
 	links := &hardLinks{}
-	return filepath.WalkDir(upper, func(full string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		// A clone, or each name would keep the whole path in memory.
-		name := strings.Clone(strings.TrimPrefix(strings.TrimPrefix(full, upper), "/"))
-		if name == "" || d.Type()&fs.ModeSocket != 0 {
+	return upper.Walk("/", func(f *rootfs.File) error {
+		name := strings.TrimPrefix(f.Name, "/")
+		if name == "" || f.Info.Mode()&fs.ModeSocket != 0 {
 			return nil
 		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if isWhiteout(info) {
+		if isWhiteout(f.Info) {
 			dir, base := path.Split(name)
 			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh." + base}})
 		}
-		if err := scanOverlayAttributes(full, name, info, tree); err != nil {
+		if err := scanOverlayAttributes(f, tree); err != nil {
 			return err
 		}
-		e, err := fileEntry(hostFile{upper, name}, name, info, links)
+		e, err := fileEntry(f, name, links)
 		if err != nil {
 			return err
 		}
-		if info.Mode().IsRegular() && closed {
-			e.Origin = layer.Origin{Dir: upper, Name: name, Owned: true}
+		if f.Info.Mode().IsRegular() && closed {
+			e.Origin = layer.Origin{Dir: upper.HostPath(), Name: name, Owned: true}
 		}
 		return tree.Add(e)
 	})
@@ -238,11 +242,11 @@ func isWhiteout(info fs.FileInfo) bool {
 // scanOverlayAttributes adds the opaque marker of a directory. Directories
 // that are somewhere else (redirect) and files without content (metacopy) are
 // errNoUpper.
-func scanOverlayAttributes(full, name string, info fs.FileInfo, tree *layer.Tree) error {
-	if !info.IsDir() && !info.Mode().IsRegular() {
+func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) error {
+	if !f.Info.IsDir() && !f.Info.Mode().IsRegular() {
 		return nil
 	}
-	names, err := attributeNames(full)
+	names, err := attributeNames(f)
 	if err != nil {
 		return err
 	}
@@ -252,11 +256,11 @@ func scanOverlayAttributes(full, name string, info fs.FileInfo, tree *layer.Tree
 		case "redirect", "metacopy":
 			return errNoUpper
 		case "opaque":
-			value, err := attribute(full, n)
+			value, err := attribute(f, n)
 			if err != nil || value != "y" {
 				return err
 			}
-			err = tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: name + "/.wh..wh..opq"}})
+			err = tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: f.Name + "/.wh..wh..opq"}})
 			if err != nil {
 				return err
 			}

@@ -4,15 +4,13 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -50,27 +48,19 @@ func inodeOf(info fs.FileInfo) inode {
 	return inode{dev: uint64(st.Dev), ino: st.Ino} //nolint:unconvert // not a uint64 on every architecture
 }
 
-// A hostFile is the path of a file below a directory, in two parts because all
-// files of a tree share the first; see layer.Origin.
-type hostFile struct{ dir, name string }
-
-func (f hostFile) path() string { return filepath.Join(f.dir, f.name) }
-
-func (f hostFile) open() (io.ReadCloser, error) { return os.Open(f.path()) }
-
-// fileEntry describes a file of the host as a layer entry: with its owner, its
-// extended attributes and, for the further names of a hard-linked file, the
-// first one.
-func fileEntry(at hostFile, name string, info fs.FileInfo, links *hardLinks) (layer.Entry, error) {
-	return layeredEntry(at, name, info, 0, links)
+// fileEntry describes a file as a layer entry with that name: with its owner,
+// its extended attributes and, for the further names of a hard-linked file, the
+// first one. The file's root stays open until the layer is written.
+func fileEntry(f *rootfs.File, name string, links *hardLinks) (layer.Entry, error) {
+	return layeredEntry(f, name, 0, links)
 }
 
 // layeredEntry describes a file that the n-th layer of an image has.
-func layeredEntry(at hostFile, name string, info fs.FileInfo, n int, links *hardLinks) (layer.Entry, error) {
-	full, link := at.path(), ""
+func layeredEntry(f *rootfs.File, name string, n int, links *hardLinks) (layer.Entry, error) {
+	info, link := f.Info, ""
 	if info.Mode()&fs.ModeSymlink != 0 {
 		var err error
-		if link, err = os.Readlink(full); err != nil {
+		if link, err = f.Readlink(); err != nil {
 			return layer.Entry{}, err
 		}
 	}
@@ -87,16 +77,16 @@ func layeredEntry(at hostFile, name string, info fs.FileInfo, n int, links *hard
 			return layer.Entry{Header: *hdr}, nil
 		}
 	}
-	if err := readAttributes(full, hdr); err != nil {
+	if err := readAttributes(f, hdr); err != nil {
 		return layer.Entry{}, err
 	}
-	return layer.Entry{Header: *hdr, Open: at.open}, nil
+	return layer.Entry{Header: *hdr, Open: f.Opener()}, nil
 }
 
 // readAttributes adds extended attributes to hdr; which of them stay is
 // pkg/layer's business.
-func readAttributes(full string, hdr *tar.Header) error {
-	names, err := attributeNames(full)
+func readAttributes(f *rootfs.File, hdr *tar.Header) error {
+	names, err := attributeNames(f)
 	if err != nil {
 		return err
 	}
@@ -104,9 +94,9 @@ func readAttributes(full string, hdr *tar.Header) error {
 		if !strings.HasPrefix(name, "user.") && name != "security.capability" {
 			continue
 		}
-		value, err := attribute(full, name)
+		value, err := attribute(f, name)
 		if err != nil {
-			return fmt.Errorf("read attribute %s of %s: %w", name, full, err)
+			return fmt.Errorf("read attribute %s of %s: %w", name, f.Name, err)
 		}
 		if hdr.PAXRecords == nil {
 			hdr.PAXRecords = map[string]string{}
@@ -116,7 +106,8 @@ func readAttributes(full string, hdr *tar.Header) error {
 	return nil
 }
 
-func attributeNames(full string) ([]string, error) {
+func attributeNames(f *rootfs.File) ([]string, error) {
+	full := f.HostPath()
 	var buf []byte
 	size, err := unix.Llistxattr(full, nil)
 	if err == nil && size > 0 {
@@ -124,7 +115,7 @@ func attributeNames(full string) ([]string, error) {
 		size, err = unix.Llistxattr(full, buf)
 	}
 	if ignoreUnsupported(err) != nil {
-		return nil, fmt.Errorf("list the attributes of %s: %w", full, err)
+		return nil, fmt.Errorf("list the attributes of %s: %w", f.Name, err)
 	}
 	if err != nil || size == 0 {
 		return nil, nil //nolint:nilerr // a file system without attributes, or a file without
@@ -133,9 +124,9 @@ func attributeNames(full string) ([]string, error) {
 }
 
 // attribute returns one extended attribute; one that is not there is empty.
-func attribute(full, name string) (string, error) {
+func attribute(f *rootfs.File, name string) (string, error) {
 	value := make([]byte, 64<<10) // the kernel's limit, xattr(7)
-	n, err := unix.Lgetxattr(full, name, value)
+	n, err := unix.Lgetxattr(f.HostPath(), name, value)
 	if errors.Is(err, unix.ENODATA) {
 		return "", nil
 	}

@@ -7,15 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/moby/patternmatcher"
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -69,10 +68,11 @@ func (x *stepRun) performEnvironment(ctx context.Context, s state, step recipe.E
 	}
 	// It is only looked at, so it is clean whatever happens.
 	defer func() { err = errors.Join(err, x.bench.give(target, true)) }()
-	j := &environmentJob{stepRun: x, in: in, limit: cmp.Or(step.Layers, packageLayers), source: &rootView{root: wk.root}, target: &rootView{root: target.root}}
+	j := &environmentJob{stepRun: x, in: in, limit: cmp.Or(step.Layers, packageLayers), source: &rootView{Root: wk.root}, target: &rootView{Root: target.root}}
 	if j.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
 		return cache.Record{}, err
 	}
+	defer j.files.close()
 	if j.kept, err = x.run.b.packLayers(); err != nil {
 		return cache.Record{}, err
 	}
@@ -135,7 +135,7 @@ func (j *environmentJob) keepOnTarget(to target, tree *layer.Tree) (cache.Record
 func (j *environmentJob) packs() ([][]installedPackage, error) {
 	items := make([]layer.Item, len(j.in.Packages))
 	for i, p := range j.in.Packages {
-		size, err := treeSize(filepath.Join(j.source.root, p.Prefix))
+		size, err := treeSize(j.source.Root, p.Prefix)
 		if err != nil {
 			return nil, fmt.Errorf("measure %s: %w", p, err)
 		}
@@ -152,16 +152,12 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 	return packs, nil
 }
 
-func treeSize(dir string) (size int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+func treeSize(root *rootfs.Root, dir string) (size int64, err error) {
+	err = root.Walk(dir, func(f *rootfs.File) error {
+		if f.Info.Mode().IsRegular() {
+			size += f.Info.Size()
 		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
+		return nil
 	})
 	return size, err
 }
@@ -306,21 +302,21 @@ func (j *environmentJob) environmentFile(name string) ([]byte, error) {
 // addView adds a view and, where its root is a link to it, as Spack makes
 // them, the directory behind it.
 func (j *environmentJob) addView(tree *layer.Tree, root string) error {
-	full := filepath.Join(j.source.root, root)
-	info, err := os.Lstat(full)
+	f, err := j.source.File(root)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	dir := root
-	if info.Mode()&fs.ModeSymlink != 0 {
-		e, err := layeredEntry(hostFile{j.source.root, root}, root, info, 0, &hardLinks{})
+	if f.Info.Mode()&fs.ModeSymlink != 0 {
+		e, err := fileEntry(f, root, &hardLinks{})
 		if err != nil {
 			return err
 		}
 		if err := (&copier{mode: -1, tree: tree}).add(e); err != nil {
 			return err
 		}
-		if dir, err = j.source.resolve(root); err != nil {
+		if dir, err = j.source.Resolve(root); err != nil {
 			return err
 		}
 	}
@@ -334,11 +330,11 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 
 // foreignLink reports whether a link of a view leads to a package that does
 // not come along.
-func (j *environmentJob) foreignLink(full string, info fs.FileInfo) bool {
-	if info.Mode()&fs.ModeSymlink == 0 {
+func (j *environmentJob) foreignLink(f *rootfs.File) bool {
+	if f.Info.Mode()&fs.ModeSymlink == 0 {
 		return false
 	}
-	to, err := os.Readlink(full)
+	to, err := f.Readlink()
 	if err != nil || !j.in.installed(to) {
 		return false
 	}

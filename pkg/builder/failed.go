@@ -239,7 +239,7 @@ func (c *Container) addFailedMounts(opt ContainerOptions) error {
 				return err
 			}
 			c.after = append(c.after, wk.release)
-			wm.Within = wk.root
+			wm.Within = wk.root.HostPath()
 		}
 		if wm.Type == "bind" {
 			source, err := wm.Open()

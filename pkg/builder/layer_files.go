@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // layerFiles finds the files of an image in the directories of its layers,
@@ -21,6 +20,11 @@ type layerFiles struct {
 	dirs []string
 	// having caches which of them a directory consists of, by its path.
 	having map[string][]int
+	// current is the directory in which a file was looked for last, and parts
+	// are what it consists of. Others are closed: an image may have hundreds
+	// of layers.
+	current string
+	parts   []*rootfs.Root
 	// err is why a directory could not be looked at, since the disk fails.
 	err error
 }
@@ -56,14 +60,24 @@ func newLayerFiles(store *imagestore.Store, top string) (*layerFiles, error) {
 // known reports whether the layers have directories.
 func (l *layerFiles) known() bool { return len(l.dirs) > 0 }
 
+// close closes what is open.
+func (l *layerFiles) close() {
+	for _, r := range l.parts {
+		_ = r.Close() // it was only looked at
+	}
+	l.current, l.parts = "", nil
+}
+
 // holder returns the number of the layer that has the file or directory as
 // the image shows it, from the top; false where the image has none.
 func (l *layerFiles) holder(name string) (int, fs.FileInfo, bool) {
-	name = path.Clean("/" + name)
-	for _, i := range l.in(path.Dir(name)) {
-		info, err := os.Lstat(filepath.Join(l.dirs[i], name))
+	dir, base := path.Split(path.Clean("/" + name))
+	dir = path.Clean(dir)
+	having := l.in(dir)
+	for part, r := range l.open(dir) {
+		info, err := r.LstatExact(base)
 		if err == nil {
-			return i, info, !isWhiteout(info)
+			return having[part], info, !isWhiteout(info)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			l.note(err)
@@ -71,6 +85,49 @@ func (l *layerFiles) holder(name string) (int, fs.FileInfo, bool) {
 		}
 	}
 	return 0, nil, false
+}
+
+// find returns the file or directory as the image shows it, in the layer that
+// has it; nil where the image has none. Close it.
+func (l *layerFiles) find(name string) (*rootfs.File, error) {
+	i, _, ok := l.holder(name)
+	if !ok {
+		return nil, l.err
+	}
+	r, err := rootfs.Open(l.dirs[i])
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.FileExact(name)
+}
+
+// open opens what a directory consists of, in the order of in.
+func (l *layerFiles) open(dir string) []*rootfs.Root {
+	if l.current == dir {
+		return l.parts
+	}
+	l.close()
+	for _, i := range l.in(dir) {
+		part, err := openPart(l.dirs[i], dir)
+		if err != nil {
+			l.note(err)
+			l.close()
+			return nil
+		}
+		l.parts = append(l.parts, part)
+	}
+	l.current = dir
+	return l.parts
+}
+
+func openPart(layer, dir string) (*rootfs.Root, error) {
+	r, err := rootfs.Open(layer)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.Sub(dir)
 }
 
 // file returns which layer has the regular file that is seen at name in the
@@ -100,17 +157,16 @@ func (l *layerFiles) in(dir string) []int {
 	}
 	var found []int
 	for _, i := range l.in(path.Dir(dir)) {
-		full := filepath.Join(l.dirs[i], dir)
-		info, err := os.Lstat(full)
+		isDir, opaque, err := l.look(i, dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil || !info.IsDir() {
+		if err != nil || !isDir {
 			l.note(err)
 			break
 		}
 		found = append(found, i)
-		if l.isOpaque(full) {
+		if opaque {
 			break
 		}
 	}
@@ -118,7 +174,25 @@ func (l *layerFiles) in(dir string) []int {
 	return found
 }
 
-func (l *layerFiles) isOpaque(dir string) bool {
+// look says what dir is in one layer.
+func (l *layerFiles) look(i int, dir string) (isDir, opaque bool, err error) {
+	r, err := rootfs.Open(l.dirs[i])
+	if err != nil {
+		return false, false, err
+	}
+	defer r.Close()
+	f, err := r.FileExact(dir)
+	if err != nil {
+		return false, false, err
+	}
+	defer f.Close()
+	if !f.Info.IsDir() {
+		return false, false, nil
+	}
+	return true, l.isOpaque(f), nil
+}
+
+func (l *layerFiles) isOpaque(dir *rootfs.File) bool {
 	names, err := attributeNames(dir)
 	for _, n := range names {
 		if strings.HasSuffix(n, ".overlay.opaque") {

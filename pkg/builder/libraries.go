@@ -5,14 +5,12 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -97,23 +95,22 @@ func compareLibraries(in *installation, builder, final *linker) ([]lack, error) 
 		}
 	}
 	for _, p := range in.Packages {
-		err := filepath.WalkDir(filepath.Join(final.view.root, p.Prefix), func(full string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
+		err := final.root.Walk(p.Prefix, func(f *rootfs.File) error {
+			if !f.Info.Mode().IsRegular() {
+				return nil
 			}
-			name := strings.TrimPrefix(full, final.view.root)
-			for _, n := range needsOf(full) {
-				if final.has(name, n) || !builder.has(name, n) {
+			for _, n := range needsOf(final.root, f.Name) {
+				if final.has(f.Name, n) || !builder.has(f.Name, n) {
 					continue
 				}
-				if n.version != "" && final.find(name, n) == "" {
+				if n.version != "" && final.find(f.Name, n) == "" {
 					continue // the library as a whole is lacking
 				}
 				key := n.library + " " + n.version
 				if found[key] == nil {
 					found[key] = &lack{library: n.library, version: n.version, owner: builder.owner(n.library)}
 				}
-				found[key].users = append(found[key].users, name)
+				found[key].users = append(found[key].users, f.Name)
 			}
 			return nil
 		})
@@ -135,17 +132,21 @@ type need struct {
 	paths []string
 }
 
-// needsOf lists what a file needs; files that are not dynamically linked need
-// nothing.
-func needsOf(full string) []need {
-	if kind := kindOfFile(full); kind != elfProgram && kind != elfShared {
-		return nil
-	}
-	f, err := elf.Open(full)
+// needsOf lists what a file needs, by its real path; files that are not
+// dynamically linked need nothing.
+func needsOf(root *rootfs.Root, name string) []need {
+	file, err := root.OpenExact(name)
 	if err != nil {
 		return nil
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer file.Close()
+	if kind := kindOf(file); kind != elfProgram && kind != elfShared {
+		return nil
+	}
+	f, err := elf.NewFile(file)
+	if err != nil {
+		return nil
+	}
 	libraries, err := f.ImportedLibraries()
 	if err != nil {
 		return nil
@@ -176,7 +177,7 @@ func needsOf(full string) []need {
 
 // A linker finds shared libraries as ld.so does in a root; see ld.so(8).
 type linker struct {
-	view *rootView
+	root *rootfs.Root
 	// dirs are those that are searched last.
 	dirs []string
 	// places and versions remember answers.
@@ -184,8 +185,8 @@ type linker struct {
 	versions map[string][]string
 }
 
-func newLinker(root string) *linker {
-	l := &linker{view: &rootView{root: root}, places: map[string]string{}, versions: map[string][]string{}}
+func newLinker(root *rootfs.Root) *linker {
+	l := &linker{root: root, places: map[string]string{}, versions: map[string][]string{}}
 	l.readConf("/etc/ld.so.conf", 0)
 	l.dirs = append(l.dirs, "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 	return l
@@ -193,7 +194,7 @@ func newLinker(root string) *linker {
 
 // readConf reads ld.so.conf and what it includes.
 func (l *linker) readConf(name string, depth int) {
-	data, err := l.view.read(name)
+	data, err := l.root.ReadFile(name)
 	if err != nil || depth > 4 {
 		return
 	}
@@ -209,9 +210,9 @@ func (l *linker) readConf(name string, depth int) {
 		if !path.IsAbs(pattern) {
 			pattern = path.Join(path.Dir(name), pattern)
 		}
-		matches, _ := filepath.Glob(filepath.Join(l.view.root, pattern)) // a bad pattern matches nothing
+		matches, _ := l.root.Glob(pattern) // a bad pattern matches nothing
 		for _, m := range matches {
-			l.readConf(strings.TrimPrefix(m, l.view.root), depth+1)
+			l.readConf(m, depth+1)
 		}
 	}
 }
@@ -220,12 +221,13 @@ func (l *linker) readConf(name string, depth int) {
 // of another package finds it by the search path of a program that loads both.
 func (l *linker) addBundled(in *installation) error {
 	for _, p := range in.Packages {
-		err := filepath.WalkDir(filepath.Join(l.view.root, p.Prefix), func(full string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.Contains(d.Name(), ".so") {
-				return err
+		err := l.root.Walk(p.Prefix, func(f *rootfs.File) error {
+			base := path.Base(f.Name)
+			if f.Info.IsDir() || !strings.Contains(base, ".so") {
+				return nil
 			}
-			if place := l.file(strings.TrimPrefix(full, l.view.root)); place != "" {
-				l.places[d.Name()] = place
+			if place := l.file(f.Name); place != "" {
+				l.places[base] = place
 			}
 			return nil
 		})
@@ -269,32 +271,45 @@ func (l *linker) find(user string, n need) string {
 	return ""
 }
 
+// file is the real path of a regular file, "" if there is none.
 func (l *linker) file(name string) string {
-	full, err := l.view.path(name)
+	if info, err := l.root.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	real, err := l.root.Resolve(name)
 	if err != nil {
 		return ""
 	}
-	if info, err := os.Stat(full); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	return full
+	return real
 }
 
 // versionsOf are the versions that a library defines.
-func (l *linker) versionsOf(full string) []string {
-	if v, ok := l.versions[full]; ok {
-		return v
+func (l *linker) versionsOf(place string) []string {
+	names, ok := l.versions[place]
+	if !ok {
+		names = readVersions(l.root, place)
+		l.versions[place] = names
 	}
-	var names []string
-	if f, err := elf.Open(full); err == nil {
-		if defined, err := f.DynamicVersions(); err == nil {
-			for _, v := range defined {
-				names = append(names, v.Name)
-			}
-		}
-		_ = f.Close()
+	return names
+}
+
+func readVersions(root *rootfs.Root, place string) (names []string) {
+	file, err := root.OpenExact(place)
+	if err != nil {
+		return nil
 	}
-	l.versions[full] = names
+	defer file.Close()
+	f, err := elf.NewFile(file)
+	if err != nil {
+		return nil
+	}
+	defined, err := f.DynamicVersions()
+	if err != nil {
+		return nil
+	}
+	for _, v := range defined {
+		names = append(names, v.Name)
+	}
 	return names
 }
 
@@ -305,9 +320,9 @@ func (l *linker) owner(library string) string {
 	if place == "" {
 		return ""
 	}
-	lists, _ := filepath.Glob(filepath.Join(l.view.root, "var/lib/dpkg/info/*.list")) // a bad pattern matches nothing
+	lists, _ := l.root.Glob("/var/lib/dpkg/info/*.list") // the pattern is right
 	for _, list := range lists {
-		data, err := os.ReadFile(list)
+		data, err := l.root.ReadFile(list)
 		if err != nil || !strings.Contains(string(data), "/"+library+"\n") {
 			continue
 		}

@@ -162,7 +162,7 @@ func (wk *work) showOwners() error {
 	if err != nil {
 		return err
 	}
-	return setOwners(wk.root, owners)
+	return setOwners(wk.root.HostPath(), owners)
 }
 
 // noteImageOwners notes the owners in all layers of an image that came from

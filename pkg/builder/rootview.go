@@ -5,71 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
-
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
-// A rootView looks at a mounted root file system as a process in it would:
-// symbolic links never lead out of it.
+// A rootView knows the files and the accounts of a root file system.
 type rootView struct {
-	root string
+	// Root is nil where only the recipe's accounts are known.
+	*rootfs.Root
 	// users are those that the recipe creates, also later in the stage.
 	users []recipe.UserSpec
 }
 
-func (v *rootView) path(name string) (string, error) {
-	return securejoin.SecureJoin(v.root, name)
-}
-
-// resolve follows the links in name and returns the real path in the image,
-// absolute and clean.
-func (v *rootView) resolve(name string) (string, error) {
-	full, err := v.path(name)
-	if err != nil {
-		return "", err
-	}
-	rel, err := filepath.Rel(v.root, full)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join("/", rel), nil
-}
-
 // isDir reports whether name is a directory or a link to one.
 func (v *rootView) isDir(name string) bool {
-	full, err := v.path(name)
-	if err != nil {
-		return false
-	}
-	info, err := os.Stat(full)
+	info, err := v.Stat(name)
 	return err == nil && info.IsDir()
 }
 
-// header describes a file that is there as a tar entry.
+// header describes a file that is there as a tar entry. It follows no link:
+// below one there is nothing.
 func (v *rootView) header(name string) (*tar.Header, error) {
-	full := filepath.Join(v.root, name)
-	info, err := os.Lstat(full)
+	f, err := v.FileExact(name)
 	if err != nil {
 		return nil, err
 	}
-	hdr, err := tar.FileInfoHeader(info, "")
+	defer f.Close()
+	return fileHeader(f)
+}
+
+// fileHeader describes a file as a tar entry, with its noted owner.
+func fileHeader(f *rootfs.File) (*tar.Header, error) {
+	hdr, err := tar.FileInfoHeader(f.Info, "")
 	if err != nil {
 		return nil, err
 	}
-	hdr.Name = strings.TrimPrefix(filepath.Clean(name), "/")
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+	hdr.Name = strings.TrimPrefix(f.Name, "/")
+	if st, ok := f.Info.Sys().(*syscall.Stat_t); ok {
 		hdr.Uid, hdr.Gid = int(st.Uid), int(st.Gid)
 	}
-	switch uid, gid, ok, err := ownership.Owner(full); {
+	switch uid, gid, ok, err := ownership.Owner(f.HostPath()); {
 	case imagestore.IsDiskError(err):
 		return nil, err
 	case err == nil && ok:
@@ -80,11 +61,10 @@ func (v *rootView) header(name string) (*tar.Header, error) {
 
 // read returns the content of a small file; a missing one is empty.
 func (v *rootView) read(name string) ([]byte, error) {
-	full, err := v.path(name)
-	if err != nil {
-		return nil, err
+	if v.Root == nil {
+		return nil, nil
 	}
-	data, err := os.ReadFile(full)
+	data, err := v.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -134,7 +134,8 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 
 // inImage is the real path of the host for one of the image.
 func (j *spackJob) inImage(name string) (string, error) {
-	return (&rootView{root: j.wk.root}).path(name)
+	real, err := j.wk.root.Resolve(name)
+	return filepath.Join(j.wk.root.HostPath(), real), err
 }
 
 // prepare writes the environment and its configuration.
@@ -195,11 +196,10 @@ func (j *spackJob) findTool(ctx context.Context) error {
 	}
 	for _, dir := range dirs {
 		name := path.Join(dir, "spack")
-		full, err := j.inImage(name)
-		if err != nil || !path.IsAbs(dir) {
+		if !path.IsAbs(dir) {
 			continue
 		}
-		if info, err := os.Stat(full); err == nil && info.Mode().IsRegular() {
+		if info, err := j.wk.root.Stat(name); err == nil && info.Mode().IsRegular() {
 			j.tool = name
 			return nil
 		}

@@ -75,11 +75,8 @@ func (j *spackJob) concretize(ctx context.Context) error {
 	if err := j.exec(ctx, j.command(args...)); err != nil {
 		return j.concretizeError(err)
 	}
-	name, err := j.inImage(path.Join(j.dir, spack.LockFileName))
-	if err != nil {
-		return err
-	}
-	if j.lockData, err = os.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if j.lockData, err = j.wk.root.ReadFile(path.Join(j.dir, spack.LockFileName)); errors.Is(err, fs.ErrNotExist) {
 		return &InputError{Err: errors.New("the environment has no specs: there is nothing to install"), Hint: "add packages to specs: in " + j.step.Environment}
 	} else if err != nil {
 		return err

@@ -16,12 +16,13 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // installation describes what has been installed.
 func (j *spackJob) installation(ctx context.Context) (*installation, error) {
-	text, err := (&rootView{root: j.wk.root}).read(path.Join(j.dir, spack.EnvironmentFileName))
+	text, err := (&rootView{Root: j.wk.root}).read(path.Join(j.dir, spack.EnvironmentFileName))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (j *spackJob) installation(ctx context.Context) (*installation, error) {
 		if p.Prefix = prefixes[s.Hash]; p.Prefix == "" {
 			return nil, fmt.Errorf("%s was installed, but Spack's database does not have it", p)
 		}
-		p.License = licenseOf(&rootView{root: j.wk.root}, p)
+		p.License = licenseOf(&rootView{Root: j.wk.root}, p)
 		in.Packages = append(in.Packages, p)
 	}
 	if err := j.addViews(in); err != nil {
@@ -64,22 +65,14 @@ func licenseOf(view *rootView, p installedPackage) string {
 	if err == nil && len(bill) > 0 {
 		return spack.DeclaredLicense(bill, p.Name, p.Version)
 	}
-	prefix, err := view.path(p.Prefix)
-	if err != nil {
-		return ""
-	}
-	repos, err := os.OpenRoot(filepath.Join(prefix, ".spack/repos"))
-	if err != nil {
-		return "" // an old Spack
-	}
-	defer repos.Close()
-	// The dependencies' recipes are there, too.
+	// The dependencies' recipes are there, too. An old Spack has none.
+	repos := path.Join(rootfs.QuoteMeta(p.Prefix), ".spack/repos")
 	directory := strings.ReplaceAll(p.Name, "-", "_")
 	for _, pattern := range []string{"*/packages/", "*/*/packages/"} {
 		for _, name := range []string{directory, p.Name} {
-			found, _ := fs.Glob(repos.FS(), pattern+name+"/"+spack.RecipeFile) // the pattern is right
+			found, _ := view.Glob(path.Join(repos, pattern, name, spack.RecipeFile)) // the pattern is right
 			for _, f := range found {
-				if recipe, err := repos.ReadFile(f); err == nil {
+				if recipe, err := view.ReadFile(f); err == nil {
 					return spack.RecipeLicense(recipe)
 				}
 			}
@@ -188,11 +181,7 @@ func (j *spackJob) upstreams(ctx context.Context) ([]string, error) {
 
 // addPrefixes adds the packages of an install tree that are not there yet.
 func (j *spackJob) addPrefixes(found map[string]string, tree string) error {
-	name, err := j.inImage(tree)
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(filepath.Join(unpad(name), ".spack-db/index.json"))
+	f, err := j.wk.root.Open(path.Join(unpad(j.wk.root, tree), ".spack-db/index.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -217,17 +206,17 @@ func (j *spackJob) addPrefixes(found map[string]string, tree string) error {
 const paddingStart = "__spack_path_pl"
 
 // unpad returns the directory below all padding: there the install tree is.
-func unpad(root string) string {
+func unpad(root *rootfs.Root, tree string) string {
 	for {
-		entries, err := os.ReadDir(root)
+		entries, err := root.ReadDir(tree)
 		if err != nil {
-			return root
+			return tree
 		}
 		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && strings.HasPrefix(e.Name(), paddingStart[:5]) })
 		if i < 0 {
-			return root
+			return tree
 		}
-		root = filepath.Join(root, entries[i].Name())
+		tree = path.Join(tree, entries[i].Name())
 	}
 }
 
@@ -250,7 +239,7 @@ func (j *spackJob) addViews(in *installation) error {
 		if !path.IsAbs(root) {
 			root = path.Join(j.dir, root)
 		}
-		if _, err := os.Lstat(filepath.Join(j.wk.root, root)); err == nil {
+		if _, err := j.wk.root.Lstat(root); err == nil {
 			in.Views = append(in.Views, path.Clean(root))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -296,16 +285,11 @@ const (
 	elfArchive
 )
 
-// kindOfFile looks at the first bytes and, for ELF, at the header: kernel
-// modules and object files are relocatable, and they are left as they are.
-func kindOfFile(name string) elfKind {
-	f, err := os.Open(name)
-	if err != nil {
-		return elfNone
-	}
-	defer f.Close()
+// kindOf looks at the first bytes and, for ELF, at the header: kernel modules
+// and object files are relocatable, and they are left as they are.
+func kindOf(f io.ReaderAt) elfKind {
 	magic := make([]byte, 8)
-	if _, err := io.ReadFull(f, magic); err != nil {
+	if n, err := f.ReadAt(magic, 0); n < len(magic) && err != nil {
 		return elfNone
 	}
 	if bytes.Equal(magic, []byte("!<arch>\n")) {
@@ -374,13 +358,17 @@ func (j *spackJob) strip(ctx context.Context, in *installation) error {
 
 // sortByKind finds what can be stripped below a prefix.
 func (j *spackJob) sortByKind(prefix string, lists map[elfKind][]string) error {
-	top := filepath.Join(j.wk.root, prefix)
-	return filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+	return j.wk.root.Walk(prefix, func(f *rootfs.File) error {
+		if !f.Info.Mode().IsRegular() {
+			return nil
+		}
+		file, err := j.wk.root.OpenExact(f.Name)
+		if err != nil {
 			return err
 		}
-		if kind := kindOfFile(name); kind != elfNone {
-			lists[kind] = append(lists[kind], strings.TrimPrefix(name, j.wk.root))
+		defer file.Close()
+		if kind := kindOf(file); kind != elfNone {
+			lists[kind] = append(lists[kind], f.Name)
 		}
 		return nil
 	})

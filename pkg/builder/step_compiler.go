@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -123,7 +124,7 @@ func (x *stepRun) linkable(s state) (best *linkable, err error) {
 	for _, step := range x.stage.Steps {
 		if e, ok := step.(recipe.Environment); ok {
 			for _, p := range x.run.finished()[e.From].installation(e.Name).Packages {
-				found, _ := filepath.Glob(filepath.Join(wk.root, p.Prefix, "lib*", "lib*.so")) // the pattern is valid
+				found, _ := wk.root.Glob(path.Join(rootfs.QuoteMeta(p.Prefix), "lib*", "lib*.so")) // the pattern is right
 				candidates = append(candidates, found...)
 			}
 		}
@@ -133,22 +134,21 @@ func (x *stepRun) linkable(s state) (best *linkable, err error) {
 
 // chooseLinkable returns the library that needs the fewest others, each of
 // which has to be there.
-func chooseLinkable(root string, candidates []string) *linkable {
+func chooseLinkable(root *rootfs.Root, candidates []string) *linkable {
 	type candidate struct {
 		linkable
 		needs int
 	}
 	linker := newLinker(root)
 	var usable []candidate
-	for _, full := range candidates {
-		name := strings.TrimPrefix(full, root)
+	for _, name := range candidates {
 		real := linker.file(name)
-		if real == "" || kindOfFile(real) != elfShared {
+		if real == "" {
 			continue
 		}
-		needs := needsOf(real)
-		symbol := functionOf(real)
-		if symbol == "" || slices.ContainsFunc(needs, func(n need) bool { return !linker.has(strings.TrimPrefix(real, root), n) }) {
+		needs := needsOf(root, real)
+		symbol := functionOf(root, real)
+		if symbol == "" || slices.ContainsFunc(needs, func(n need) bool { return !linker.has(real, n) }) {
 			continue
 		}
 		short := strings.TrimSuffix(strings.TrimPrefix(path.Base(name), "lib"), ".so")
@@ -165,14 +165,22 @@ func chooseLinkable(root string, candidates []string) *linkable {
 
 var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
-// functionOf returns a function that the library offers, "" if it has none. It
-// is the one with the longest name, which no compiler has built in.
-func functionOf(full string) string {
-	f, err := elf.Open(full)
+// functionOf returns a function that a shared library offers, "" if it has none
+// or is something else. It is the one with the longest name, which no compiler
+// has built in.
+func functionOf(root *rootfs.Root, name string) string {
+	file, err := root.OpenExact(name)
 	if err != nil {
 		return ""
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer file.Close()
+	if kindOf(file) != elfShared {
+		return ""
+	}
+	f, err := elf.NewFile(file)
+	if err != nil {
+		return ""
+	}
 	symbols, err := f.DynamicSymbols()
 	if err != nil {
 		return ""

@@ -7,17 +7,18 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
 // libraryTree is a root with libraries made by the host's compiler: libplain,
 // libtwo that needs it, and some that nothing can be linked with.
-func libraryTree(t *testing.T) (root string) {
+func libraryTree(t *testing.T) *rootfs.Root {
 	t.Helper()
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("SKIPPED: gcc is not installed, so no library is linked with")
 	}
-	root = t.TempDir()
+	root := t.TempDir()
 	dir := filepath.Join(root, "opt/lib")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -33,21 +34,21 @@ ln -s nowhere libadangling.so`
 	if out, err := exec.Command("/bin/sh", "-ec", script, dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return root
+	return openRoot(t, root)
 }
 
-func candidatesIn(root string, names ...string) (full []string) {
+func candidates(names ...string) (all []string) {
 	for _, name := range names {
-		full = append(full, filepath.Join(root, "opt/lib", name))
+		all = append(all, "/opt/lib/"+name)
 	}
-	return full
+	return all
 }
 
 // The library that is linked with needs nothing that is lacking, and as little
 // as possible.
 func TestChooseLinkable(t *testing.T) {
 	root := libraryTree(t)
-	all := candidatesIn(root, "libadangling.so", "libafunctionless.so", "libaalone.so", "libascript.so", "libtwo.so", "libplain.so")
+	all := candidates("libadangling.so", "libafunctionless.so", "libaalone.so", "libascript.so", "libtwo.so", "libplain.so")
 	if got := chooseLinkable(root, all); got == nil || *got != (linkable{"/opt/lib", "plain", "a_function"}) {
 		t.Errorf("the library is %+v", got)
 	}
@@ -63,7 +64,7 @@ func TestChooseLinkable(t *testing.T) {
 // not have what it should.
 func TestProofs(t *testing.T) {
 	root := libraryTree(t)
-	good := &linkable{filepath.Join(root, "opt/lib"), "plain", "a_function"}
+	good := &linkable{filepath.Join(root.HostPath(), "opt/lib"), "plain", "a_function"}
 	for name, c := range map[string]struct {
 		library *linkable
 		works   bool

@@ -65,7 +65,7 @@ func newCopier(view *rootView, tree *layer.Tree, step recipe.Copy, source *copyS
 		}
 	}
 	c.intoDir = strings.HasSuffix(step.To, "/") || view.isDir(step.To) || len(step.Sources) > 1 || source.matches() > 1
-	if c.to, err = view.resolve(step.To); err != nil {
+	if c.to, err = view.Resolve(step.To); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -148,7 +148,7 @@ func addDirectory(view *rootView, tree *layer.Tree, name string, uid, gid int) e
 	if view.isDir(name) {
 		return nil
 	}
-	to, err := view.resolve(name)
+	to, err := view.Resolve(name)
 	if err != nil {
 		return err
 	}

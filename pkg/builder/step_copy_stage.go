@@ -3,12 +3,12 @@ package builder
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/moby/patternmatcher"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -21,10 +21,11 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 	if err != nil {
 		return func() error { return nil }, err
 	}
-	s := &stageCopier{copier: c, view: &rootView{root: wk.root}}
+	s := &stageCopier{copier: c, view: &rootView{Root: wk.root}}
 	if s.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
 		return wk.release, err
 	}
+	defer s.files.close()
 	if s.exclude, err = patternmatcher.New(step.Exclude); err != nil {
 		return wk.release, &InputError{Subject: "exclude", Err: err}
 	}
@@ -45,7 +46,7 @@ type stageCopier struct {
 	// files finds the layer that a file comes from.
 	files *layerFiles
 	// drop leaves a file out; nil leaves out none.
-	drop func(full string, info fs.FileInfo) bool
+	drop func(*rootfs.File) bool
 }
 
 func (s *stageCopier) copy(source string) error {
@@ -62,91 +63,68 @@ func (s *stageCopier) copy(source string) error {
 	return nil
 }
 
-// glob returns real paths in the stage. Only the last links of a path are
-// patterns' business; what leads there is resolved inside the stage.
+// glob returns paths in the stage of which at most the last part is a link.
 func (s *stageCopier) glob(source string) ([]string, error) {
 	clean := path.Clean("/" + source)
-	if !strings.ContainsAny(clean, `*?[\`) {
-		real, err := s.view.resolve(clean)
+	if !rootfs.HasMeta(clean) {
+		real, err := s.view.Resolve(clean)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Lstat(filepath.Join(s.view.root, real)); err != nil {
+		if _, err := s.view.LstatExact(real); err != nil {
 			return nil, &InputError{Err: fmt.Errorf("%s is not in the stage: %w", source, fs.ErrNotExist), Hint: "look at what the stage's last steps have made"}
 		}
 		return []string{real}, nil
 	}
-	dir := clean
-	for strings.ContainsAny(dir, `*?[\`) {
-		dir = path.Dir(dir)
-	}
-	real, err := s.view.resolve(dir)
-	if err != nil {
-		return nil, err
-	}
-	pattern := filepath.Join(s.view.root, real, strings.TrimPrefix(clean, dir))
-	found, err := filepath.Glob(pattern)
+	found, err := s.view.Glob(clean)
 	if err != nil || len(found) == 0 {
 		return nil, &InputError{Err: fmt.Errorf("nothing in the stage matches %s", source), Hint: "look at what the stage's last steps have made"}
-	}
-	for i := range found {
-		found[i] = strings.TrimPrefix(found[i], s.view.root)
 	}
 	return found, nil
 }
 
 func (s *stageCopier) walk(match string) error {
-	top := filepath.Join(s.view.root, match)
-	info, err := os.Lstat(top)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return s.addFile(top, s.fileName(path.Base(match)), info)
-	}
-	return filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	top := ""
+	return s.view.Walk(match, func(f *rootfs.File) error {
+		if top == "" { // the match itself
+			top = f.Name
+			if !f.Info.IsDir() {
+				return s.addFile(f, s.fileName(path.Base(match)))
+			}
 		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(name, top), "/")
+		rel := strings.TrimPrefix(strings.TrimPrefix(f.Name, top), "/")
 		if rel != "" {
 			excluded, err := s.exclude.MatchesOrParentMatches(rel)
 			if err != nil {
 				return err
 			}
-			if excluded && d.IsDir() && !s.exclude.Exclusions() {
+			if excluded && f.Info.IsDir() && !s.exclude.Exclusions() {
 				return fs.SkipDir
 			}
 			if excluded {
 				return nil
 			}
 		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return s.addFile(name, path.Join(s.to, rel), info)
+		return s.addFile(f, path.Join(s.to, rel))
 	})
 }
 
 // addFile adds one file with its attributes; sockets are left out.
-func (s *stageCopier) addFile(full, name string, info fs.FileInfo) error {
-	if info.Mode()&fs.ModeSocket != 0 || s.drop != nil && s.drop(full, info) {
+func (s *stageCopier) addFile(f *rootfs.File, name string) error {
+	if f.Info.Mode()&fs.ModeSocket != 0 || s.drop != nil && s.drop(f) {
 		return nil
 	}
-	// A clone, or each name would keep the whole path in memory.
-	at := hostFile{s.view.root, strings.Clone(strings.TrimPrefix(full, s.view.root))}
 	n, origin := 0, ""
-	if info.Mode().IsRegular() {
-		n, origin = s.files.file(at.name, info)
+	if f.Info.Mode().IsRegular() {
+		n, origin = s.files.file(f.Name, f.Info)
 	}
-	e, err := layeredEntry(at, name, info, n, &s.links)
+	e, err := layeredEntry(f, name, n, &s.links)
 	if err != nil {
 		return err
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
 	if origin != "" {
-		e.Open, e.Origin = nil, layer.Origin{Dir: origin, Name: at.name}
+		e.Open, e.Origin = nil, layer.Origin{Dir: origin, Name: f.Name}
 	}
 	return s.add(e)
 }

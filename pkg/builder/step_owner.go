@@ -2,8 +2,6 @@ package builder
 
 import (
 	"archive/tar"
-	"os"
-	"path/filepath"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
@@ -28,7 +26,7 @@ func (x *stepRun) diffOptions(wk *work, report worker.Report, req *worker.Reques
 		}
 	}
 	owner := func(hdr *tar.Header) {
-		if info, err := os.Lstat(filepath.Join(wk.root, hdr.Name)); err == nil {
+		if info, err := wk.root.LstatExact(hdr.Name); err == nil {
 			if e, ok := owners[inodeOf(info)]; ok {
 				hdr.Uid, hdr.Gid = e.UID, e.GID
 				return

@@ -39,7 +39,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	}
 	// It is only looked at, so it is clean whatever happens.
 	defer func() { err = errors.Join(err, x.bench.give(wk, true)) }()
-	view := &rootView{root: wk.root, users: stageUsers(x.stage)}
+	view := &rootView{Root: wk.root, users: stageUsers(x.stage)}
 	tree := &layer.Tree{}
 	done := func() error { return nil }
 	switch step := x.planned.step.(type) {
@@ -77,7 +77,7 @@ func stageUsers(st *recipe.Stage) []recipe.UserSpec {
 
 // ownerHint is what of an owner the key has to know beside its name.
 func ownerHint(st *recipe.Stage, owner string) string {
-	view := &rootView{root: "/nonexistent", users: stageUsers(st)}
+	view := &rootView{users: stageUsers(st)}
 	uid, gid, err := view.owner(owner)
 	if err != nil {
 		return owner

@@ -160,7 +160,7 @@ type stepRequest struct {
 
 // request describes cmd for the worker. Release lets go of what it mounts.
 func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, release func() error, err error) {
-	view := &rootView{root: wk.root}
+	view := &rootView{Root: wk.root}
 	spec := cmd.user
 	if spec == "" {
 		spec = s.image.Config.User
@@ -172,7 +172,7 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, relea
 	r := x.run
 	req := &stepRequest{user: spec, layers: map[string]string{}}
 	req.Request = worker.Request{
-		Root: wk.root, Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
+		Root: wk.root.HostPath(), Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
 		Args: cmd.argv, UID: uint32(uid), GID: uint32(gid), NoNetwork: cmd.noNet,
 		Cwd: joinWorkdir(s.image.Config.WorkingDir, cmd.workdir), Capabilities: worker.DefaultCapabilities(),
 		Mounts: cmd.add,
@@ -274,8 +274,8 @@ func (x *stepRun) addMounts(req *stepRequest, mounts []recipe.Mount) (release fu
 			var wk *work
 			if wk, err = x.mountStage(m.From); err == nil {
 				works = append(works, wk)
-				req.layers[wk.root] = wk.parent
-				wm.Within, wm.Source = wk.root, m.Source
+				req.layers[wk.root.HostPath()] = wk.parent
+				wm.Within, wm.Source = wk.root.HostPath(), m.Source
 			}
 		default:
 			wm.Within, wm.Source = x.run.plan.Context, m.Source

@@ -26,7 +26,7 @@ func addUser(view *rootView, tree *layer.Tree, u recipe.UserSpec) error {
 		u.Shell = "/bin/sh"
 	}
 	gid := userGID(u)
-	other := &rootView{root: view.root}
+	other := &rootView{Root: view.Root}
 	if fields, err := other.lookup("/etc/passwd", u.Name, 4); err != nil {
 		return err
 	} else if fields != nil && fields[0] == u.Name && fields[2] != fmt.Sprint(u.UID) {

@@ -14,6 +14,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/lockfile"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // works hands out working layers: writable layers in which a command runs and
@@ -41,16 +42,18 @@ type work struct {
 	owner *works
 	id    string
 	lock  *os.File
-	// root is where the layer is mounted.
-	root string
+	// root is the mounted layer; nil unless it is mounted.
+	root *rootfs.Root
 	// scratch is an empty directory for the worker's tmpfs.
 	scratch string
 	// parent is the layer below, and below that layer mounted by itself
 	// once somebody has asked for it.
 	parent string
 	below  *work
-	// files are those of the layers below, for looking at them.
+	// files are those of the layers below, for looking at them, and upper is
+	// where an overlay keeps the changes; nil before they are wanted.
 	files *layerFiles
+	upper *rootfs.Root
 	// unseen is why something could not be compared with what was there before.
 	unseen error
 	// closed says that whoever could write to the layer is gone.
@@ -174,13 +177,34 @@ func (w *works) create(parent string) (_ *work, err error) {
 	if _, err := w.store.CreateLayer(wk.id, parent, nil, "", true, hostIDs()); err != nil {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
-	if wk.root, err = w.store.Mount(wk.id, ""); err != nil {
-		return nil, mountError(err)
+	if err := wk.mount(); err != nil {
+		return nil, err
 	}
 	if w.single {
 		return wk, wk.showOwners()
 	}
 	return wk, nil
+}
+
+func (wk *work) mount() error {
+	dir, err := wk.owner.store.Mount(wk.id, "")
+	if err != nil {
+		return mountError(err)
+	}
+	wk.root, err = rootfs.Open(dir)
+	return err
+}
+
+// leaveRoot lets go of the mounted layer, which is going to be unmounted.
+func (wk *work) leaveRoot() {
+	for _, r := range []*rootfs.Root{wk.root, wk.upper} {
+		if r != nil {
+			_ = r.Close() // it was only looked at
+		}
+	}
+	if wk.files != nil {
+		wk.files.close()
+	}
 }
 
 // mountError is for an overlay that the kernel does not mount: the host is to
@@ -214,6 +238,7 @@ func (wk *work) release() error {
 	if wk.lock == nil {
 		return nil
 	}
+	wk.leaveRoot()
 	err := wk.owner.remove(wk.id)
 	if wk.below != nil {
 		err = errors.Join(err, wk.below.release())
@@ -270,12 +295,13 @@ func (w *works) adopt(id string) (_ *work, err error) {
 	l, err := w.store.Layer(id)
 	if err == nil {
 		wk.parent = l.Parent
-		wk.root, err = w.store.Mount(id, "")
+		err = wk.mount()
 	}
 	if err == nil {
 		err = os.MkdirAll(wk.scratch, 0o700)
 	}
 	if err != nil {
+		wk.leaveRoot()
 		return nil, errors.Join(err, w.forget(id), wk.lock.Close())
 	}
 	return wk, nil
@@ -286,6 +312,7 @@ func (wk *work) park() error {
 	if wk.lock == nil {
 		return nil
 	}
+	wk.leaveRoot()
 	var errs []error
 	if wk.below != nil {
 		errs = append(errs, wk.below.release())
