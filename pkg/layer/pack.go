@@ -3,6 +3,7 @@ package layer
 import (
 	"cmp"
 	"container/heap"
+	"fmt"
 	"hash/fnv"
 	"math/bits"
 	"slices"
@@ -11,7 +12,8 @@ import (
 // An Item is a tree that Pack puts into a layer together with others.
 type Item struct {
 	// Name stays the same when the tree's content changes. It decides which
-	// layer a small tree is in.
+	// layer a small tree is in. Several items of one name are told apart by
+	// their order.
 	Name string
 	// Size in bytes.
 	Size int64
@@ -36,8 +38,10 @@ func Pack(items []Item, limit int) [][]int {
 		return nil
 	}
 	order, keys := make([]int, len(items)), make([]partKey, len(items))
-	for i := range order {
-		order[i], keys[i] = i, keyOfItem(items[i])
+	seen := map[string]int{}
+	for i, item := range items {
+		order[i], keys[i] = i, newPartKey(item, seen[item.Name])
+		seen[item.Name]++
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(items[a].Name, items[b].Name) })
 	var done []*group
@@ -95,7 +99,6 @@ func newGroup(keys []partKey, members []int) *group {
 }
 
 // part parts a group by the first bit of the keys that not all of it share.
-// Trees of one name are one to it.
 func (g *group) part(keys []partKey) (low, high *group, ok bool) {
 	if len(g.items) == 1 {
 		return nil, nil, false
@@ -128,9 +131,13 @@ const (
 	keyBits   = classBits + 64
 )
 
-func keyOfItem(i Item) partKey {
+// newPartKey returns the key of the nth item of its name, counted from 0.
+func newPartKey(i Item, nth int) partKey {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(i.Name)) // never fails
+	if nth > 0 {
+		_, _ = fmt.Fprintf(h, "\x00%d", nth)
+	}
 	// The upper bits of FNV are alike for names that end alike.
 	mixed := h.Sum64() * 0x9e3779b97f4a7c15
 	mixed ^= mixed >> 32

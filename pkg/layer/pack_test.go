@@ -123,14 +123,16 @@ func TestPackPushesLittleInVain(t *testing.T) {
 	}
 }
 
-// Two packages may have one name.
-func TestPackTakesNamesakes(t *testing.T) {
+// Packages of one name and size have layers of their own as others do.
+func TestPackPartsNamesakes(t *testing.T) {
 	items := make([]layer.Item, 10)
 	for i := range items {
 		items[i] = layer.Item{Name: "same", Size: 100}
 	}
-	if packs := layer.Pack(items, 4); len(packs) != 1 || len(packs[0]) != 10 {
-		t.Errorf("ten trees of one name and size are in %v", packs)
+	for _, limit := range []int{1, 4, 10, 100} {
+		if packs := layer.Pack(items, limit); len(packs) != min(limit, 10) {
+			t.Errorf("limit %d: ten trees of one name and size are in %v", limit, packs)
+		}
 	}
 }
 
