@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -131,11 +132,13 @@ func (j *environmentJob) keepOnTarget(to target, tree *layer.Tree) (cache.Record
 	return j.keep(to, tree, nil, layer.Options{OneTime: true})
 }
 
-// packs distributes the packages over layers.
+// packs distributes the packages over layers, by what the layers will have of
+// them: build logs, for one, differ between a package that was compiled and the
+// same one from a binary cache.
 func (j *environmentJob) packs() ([][]installedPackage, error) {
 	items := make([]layer.Item, len(j.in.Packages))
 	for i, p := range j.in.Packages {
-		size, err := treeSize(j.source.Root, p.Prefix)
+		size, err := packageSize(j.source, p)
 		if err != nil {
 			return nil, fmt.Errorf("measure %s: %w", p, err)
 		}
@@ -152,8 +155,13 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 	return packs, nil
 }
 
-func treeSize(root *rootfs.Root, dir string) (size int64, err error) {
-	err = root.Walk(dir, func(f *rootfs.File) error {
+// packageSize is how many bytes the files of a package have in its layer.
+func packageSize(source *rootView, p installedPackage) (size int64, err error) {
+	metadata, err := patternmatcher.New(packageMetadata)
+	if err != nil {
+		return 0, err
+	}
+	err = walkIncluded(source, p.Prefix, metadata, func(f *rootfs.File, _ string) error {
 		if f.Info.Mode().IsRegular() {
 			size += f.Info.Size()
 		}
@@ -196,7 +204,22 @@ func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) (
 	if err != nil {
 		return nil, err
 	}
-	return &stageCopier{copier: &copier{tree: tree, to: to, mode: -1}, view: j.source, files: j.files, exclude: match}, nil
+	return &stageCopier{
+		copier: &copier{tree: tree, to: to, mode: -1}, view: j.source, files: j.files, exclude: match, adjust: archiveMode,
+	}, nil
+}
+
+// archiveMode gives a file the mode that it has in Spack's binary caches
+// (reproducible_tarfile_from_prefix in Spack's util/archive.py), where only the
+// owner's right to execute is kept: so a package that was compiled is the same
+// as one from a cache. No file of a package is setuid.
+func archiveMode(e *layer.Entry) {
+	switch {
+	case e.Header.Typeflag == tar.TypeDir, e.Header.Mode&0o100 != 0:
+		e.Header.Mode = 0o755
+	default:
+		e.Header.Mode = 0o644
+	}
 }
 
 // environmentTree holds the views, the environment's own files, and what

@@ -47,6 +47,8 @@ type stageCopier struct {
 	files *layerFiles
 	// drop leaves a file out; nil leaves out none.
 	drop func(*rootfs.File) bool
+	// adjust changes an entry before it is added; nil changes none.
+	adjust func(*layer.Entry)
 }
 
 func (s *stageCopier) copy(source string) error {
@@ -84,28 +86,35 @@ func (s *stageCopier) glob(source string) ([]string, error) {
 }
 
 func (s *stageCopier) walk(match string) error {
-	top := ""
-	return s.view.Walk(match, func(f *rootfs.File) error {
-		if top == "" { // the match itself
-			top = f.Name
-			if !f.Info.IsDir() {
-				return s.addFile(f, s.fileName(path.Base(match)))
-			}
-		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(f.Name, top), "/")
-		if rel != "" {
-			excluded, err := s.exclude.MatchesOrParentMatches(rel)
-			if err != nil {
-				return err
-			}
-			if excluded && f.Info.IsDir() && !s.exclude.Exclusions() {
-				return fs.SkipDir
-			}
-			if excluded {
-				return nil
-			}
+	return walkIncluded(s.view, match, s.exclude, func(f *rootfs.File, rel string) error {
+		if rel == "" && !f.Info.IsDir() {
+			return s.addFile(f, s.fileName(path.Base(match)))
 		}
 		return s.addFile(f, path.Join(s.to, rel))
+	})
+}
+
+// walkIncluded calls fn for match, and for all below it that is not excluded
+// with its path below match.
+func walkIncluded(view *rootView, match string, exclude *patternmatcher.PatternMatcher, fn func(f *rootfs.File, rel string) error) error {
+	top := ""
+	return view.Walk(match, func(f *rootfs.File) error {
+		if top == "" {
+			top = f.Name
+			return fn(f, "")
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(f.Name, top), "/")
+		excluded, err := exclude.MatchesOrParentMatches(rel)
+		if err != nil {
+			return err
+		}
+		if excluded && f.Info.IsDir() && !exclude.Exclusions() {
+			return fs.SkipDir
+		}
+		if excluded {
+			return nil
+		}
+		return fn(f, rel)
 	})
 }
 
@@ -125,6 +134,9 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
 	if origin != "" {
 		e.Open, e.Origin = nil, layer.Origin{Dir: origin, Name: f.Name}
+	}
+	if s.adjust != nil {
+		s.adjust(&e)
 	}
 	return s.add(e)
 }

@@ -101,6 +101,11 @@ func TestSpackEnvironment(t *testing.T) {
 	if licenses := files["/opt/spack-environment/licenses.json"].content; !strings.Contains(licenses, `"`+p.appHash()+`": "MIT"`) {
 		t.Errorf("licenses.json has %q", licenses)
 	}
+	for name, want := range map[string]int64{prefix + "/bin/app-elf": 0o755, prefix + "/lib/data": 0o644} {
+		if got := files[name].Mode; got != want {
+			t.Errorf("%s has the mode %o, not %o as in a binary cache", name, got, want)
+		}
+	}
 	for name, e := range files {
 		for _, bad := range []string{"/opt/spack/", "tooltool", "spack-build-out", ".spack-db", "pdibuild-spack", "spdx"} {
 			if strings.Contains(name, bad) {
