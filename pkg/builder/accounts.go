@@ -97,6 +97,16 @@ func (v *rootView) groups(user string) ([]uint32, error) {
 	return gids, nil
 }
 
+// named finds the line of /etc/passwd or /etc/group with that name; nil when
+// there is none.
+func (v *rootView) named(file, name string, atLeast int) ([]string, error) {
+	fields, err := v.lookup(file, name, atLeast)
+	if err != nil || fields == nil || fields[0] != name {
+		return nil, err
+	}
+	return fields, nil
+}
+
 // lookup finds the line of /etc/passwd or /etc/group whose name, or whose
 // number, is key; nil when there is none.
 func (v *rootView) lookup(file, key string, atLeast int) ([]string, error) {

@@ -287,11 +287,22 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 			return state{}, err
 		}
 	}
-	st := state{key: keyOf("image", stored.ID), layer: stored.TopLayer, image: *config}
+	st := baseState(stored.ID, config)
+	st.layer = stored.TopLayer
+	return st, nil
+}
+
+// baseState starts a stage from the configuration of an image.
+func baseState(id string, config *v1.Image) state {
+	st := state{key: keyOf("image", id), image: *config}
+	if env := uniqueEnv(config.Config.Env); len(env) != len(config.Config.Env) {
+		st.image.Config.Env = env
+		st.key = extend(st.key, "unique env") // earlier versions gave commands another value
+	}
 	if _, ok := st.getenv("PATH"); !ok {
 		st.setenv("PATH", strings.TrimPrefix(defaultPath, "PATH="))
 	}
-	return st, nil
+	return st
 }
 
 func (b *Builder) localImage(name string) (*storage.Image, error) {

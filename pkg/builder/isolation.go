@@ -173,7 +173,10 @@ func (b *Builder) try(ctx context.Context, c isolationChoice) error {
 // runWorker runs a command in a process of its own. When that fails, callers of
 // this package find its own errors: a *CommandError, or a *HostError.
 func runWorker(ctx context.Context, req *worker.Request, opt worker.Options) (worker.Report, error) {
-	report, err := worker.Run(ctx, req, opt)
+	once := *req
+	// A secret can replace a variable of the image.
+	once.Env = uniqueEnv(req.Env)
+	report, err := worker.Run(ctx, &once, opt)
 	var start *worker.StartError
 	var owner *worker.OwnershipError
 	switch {

@@ -389,8 +389,13 @@ func imageKey(s state) string {
 func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedStep, states map[string]state) (string, error) {
 	parts := []string{planned.Verb, fmt.Sprint(p.epoch)}
 	switch step := planned.step.(type) {
-	case finalWorkdir, compilerProof, libraryProof:
+	case finalWorkdir:
+		parts = append(append(parts, jsonOf(step)), workdirOwner(st, s)...)
+		return extend(s.key, parts...), nil
+	case compilerProof, libraryProof:
 		return extend(s.key, append(parts, jsonOf(step))...), nil
+	case recipe.Workdir:
+		parts = append(parts, workdirOwner(st, s)...)
 	case recipe.Copy:
 		source, err := p.copySource(step, states)
 		if err != nil {
@@ -432,6 +437,16 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 		return "", fmt.Errorf("describe step: %w", err)
 	}
 	return extend(s.key, append(parts, string(canonical))...), nil
+}
+
+// workdirOwner is what the key of a working directory has to know of its owner.
+func workdirOwner(st *recipe.Stage, s state) []string {
+	switch user := s.image.Config.User; user {
+	case "", "0", "root", "0:0", "root:root":
+		return nil
+	default:
+		return []string{ownerHint(st, user)}
+	}
 }
 
 // whatCounts is a step without what does not change its result, such as how

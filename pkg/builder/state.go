@@ -129,6 +129,25 @@ func (s state) installation(name string) *installation {
 	return nil
 }
 
+// uniqueEnv returns variables as a process sees them: of several entries for
+// one the last counts, and what is no NAME=VALUE is none.
+func uniqueEnv(env []string) []string {
+	last := map[string]int{}
+	for i, kv := range env {
+		if name, _, ok := strings.Cut(kv, "="); ok && name != "" {
+			last[name] = i
+		}
+	}
+	var unique []string
+	for i, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if at, ok := last[name]; ok && at == i {
+			unique = append(unique, kv)
+		}
+	}
+	return unique
+}
+
 func (s *state) getenv(name string) (string, bool) {
 	for _, kv := range s.image.Config.Env {
 		if k, v, _ := strings.Cut(kv, "="); k == name {

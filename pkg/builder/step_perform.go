@@ -50,7 +50,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	case recipe.User:
 		err = addUser(view, tree, step.User)
 	case recipe.Workdir, finalWorkdir:
-		err = addDirectory(view, tree, next.image.Config.WorkingDir, 0, 0)
+		err = addWorkdir(view, tree, next.image.Config)
 	default:
 		err = &InputError{Err: fmt.Errorf("%s: %w", x.planned.Verb, ErrUnsupported)}
 	}

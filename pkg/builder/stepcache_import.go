@@ -100,10 +100,8 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 	if err != nil {
 		return state{}, false
 	}
-	s := state{key: keyOf("image", img.ConfigInfo().Digest.Encoded()), known: true, image: *config}
-	if _, ok := s.getenv("PATH"); !ok {
-		s.image.Config.Env = append([]string{defaultPath}, s.image.Config.Env...)
-	}
+	s := baseState(img.ConfigInfo().Digest.Encoded(), config)
+	s.known = true
 	s.pending = []pending{{key: s.key, image: func(ctx context.Context) (state, error) {
 		return r.b.fetchBase(ctx, from, baseOptions{platform: platform, pull: r.plan.pull, fetch: true, events: r.emit, event: Event{Kind: EventTransfer, Text: "from " + from}})
 	}}}
