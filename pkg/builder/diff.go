@@ -35,7 +35,7 @@ func (wk *work) changes() (*layer.Tree, error) {
 		return nil, err
 	}
 	tree := &layer.Tree{}
-	if err := scanUpper(upper, tree, wk.closed); err != nil {
+	if err := wk.scanUpper(upper, tree); err != nil {
 		return nil, err
 	}
 	return tree, nil
@@ -207,18 +207,20 @@ func (wk *work) lower(dir string) ([]string, error) {
 
 // scanUpper reads the upper directory of an overlay; see the kernel's
 // Documentation/filesystems/overlayfs.rst for whiteouts and opaque directories.
-// Closed says that nobody can write to the files any more, so that they may
-// become the layer's by hard links.
-func scanUpper(upper *rootfs.Root, tree *layer.Tree, closed bool) error {
+// Once the working layer is closed its files may become the layer's by hard
+// links.
+func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 	links := &hardLinks{}
 	return upper.Walk("/", func(f *rootfs.File) error {
 		name := strings.TrimPrefix(f.Name, "/")
 		if name == "" || f.Info.Mode()&fs.ModeSocket != 0 {
 			return nil
 		}
+		if wk.isFuseMark(name) {
+			return addFuseMark(name, tree)
+		}
 		if isWhiteout(f.Info) {
-			dir, base := path.Split(name)
-			return tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh." + base}})
+			return tree.Remove(name)
 		}
 		if err := scanOverlayAttributes(f, tree); err != nil {
 			return err
@@ -227,11 +229,34 @@ func scanUpper(upper *rootfs.Root, tree *layer.Tree, closed bool) error {
 		if err != nil {
 			return err
 		}
-		if f.Info.Mode().IsRegular() && closed {
+		if f.Info.Mode().IsRegular() && wk.closed {
 			e.Origin = layer.Origin{Dir: upper.HostPath(), Name: name, Owned: true}
 		}
 		return tree.Add(e)
 	})
+}
+
+// isFuseMark reports whether a name in the upper directory is one of
+// fuse-overlayfs's marks, which a process in the root does not see. A file that
+// a command has called so is none.
+func (wk *work) isFuseMark(name string) bool {
+	return strings.HasPrefix(path.Base(name), ".wh.") && wk.owner.store.UsesMountProgram() && !wk.has(name)
+}
+
+// has reports whether the command has left a file of that name.
+func (wk *work) has(name string) bool {
+	_, err := wk.root.LstatExact(name)
+	return err == nil
+}
+
+// addFuseMark adds what a mark means: fuse-overlayfs writes whiteouts like those
+// of layers where it cannot make devices, and two marks in opaque directories.
+func addFuseMark(name string, tree *layer.Tree) error {
+	dir, base := path.Split(name)
+	if base == ".wh..wh..opq" || base == ".wh..opq" {
+		return tree.RemoveBelow(dir)
+	}
+	return tree.Remove(dir + strings.TrimPrefix(base, ".wh."))
 }
 
 func isWhiteout(info fs.FileInfo) bool {
@@ -260,8 +285,7 @@ func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) error {
 			if err != nil || value != "y" {
 				return err
 			}
-			err = tree.Add(layer.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: f.Name + "/.wh..wh..opq"}})
-			if err != nil {
+			if err := tree.RemoveBelow(f.Name); err != nil {
 				return err
 			}
 		}
@@ -294,7 +318,7 @@ func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
 	if err := os.Remove(scratch.Name()); err != nil {
 		return fmt.Errorf("read the changes: %w", err)
 	}
-	opt.Scratch = scratch
+	opt.Scratch, opt.IsFile = scratch, wk.has
 	_, err = layer.Normalize(dst, diff, opt)
 	return err
 }

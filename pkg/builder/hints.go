@@ -9,11 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
 // hintFor says what can be done about an error that a host's limits cause.
 func hintFor(err error) string {
-	switch {
+	switch reserved := (*layer.ReservedError)(nil); {
+	case errors.As(err, &reserved):
+		return "let the step remove the file, or give it another name"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "too many open files: raise the limit with 'ulimit -n' and run the command again"
 	case errors.Is(err, syscall.ENOMEM):

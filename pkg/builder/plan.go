@@ -193,7 +193,7 @@ func (b *Builder) planBase(ctx context.Context, p *Plan, st *recipe.Stage, state
 
 func emptyStateUnknown(platform string) state {
 	s := emptyState(platform)
-	s.key = ""
+	s.key, s.partial = "", true
 	return s
 }
 
@@ -368,6 +368,8 @@ func configure(s state, step recipe.Step, states map[string]state) (state, error
 	case recipe.Environment:
 		if in := states[step.From].installation(step.Name); in != nil {
 			s.activate(in)
+		} else {
+			s.partial = true
 		}
 	}
 	return s, nil

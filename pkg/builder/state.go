@@ -29,6 +29,9 @@ type state struct {
 	key string
 	// known says that layer holds the result; planning goes on without.
 	known bool
+	// partial says that image lacks what is only known once the base image is
+	// fetched, or an environment built.
+	partial bool
 	// layer is the store's id; "" before the first layer.
 	layer string
 	// pending is what comes on top of layer and was not needed yet.
@@ -169,11 +172,16 @@ func (s *state) setenv(name, value string) {
 }
 
 // setenvs sets the variables in the order of their names; a value may refer to
-// variables that are set already.
+// variables that are set already. In a plan of what is only partly known, one
+// that is not known yet is empty.
 func (s *state) setenvs(env map[string]string) error {
 	before := s.clone()
+	lookup := func(name string) (string, bool) {
+		value, ok := before.getenv(name)
+		return value, ok || s.partial
+	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		value, err := recipe.Expand(env[name], before.getenv)
+		value, err := recipe.Expand(env[name], lookup)
 		if err != nil {
 			return fmt.Errorf("env %s: %w", name, err)
 		}

@@ -112,7 +112,11 @@ func (c *copier) add(e layer.Entry) error {
 	if c.mode >= 0 {
 		e.Header.Mode = modeFor(c.mode, e.Header.FileInfo().Mode())
 	}
-	return c.tree.Add(e)
+	err := c.tree.Add(e)
+	if reserved := (*layer.ReservedError)(nil); errors.As(err, &reserved) {
+		err = &InputError{Err: err, Hint: "give the file another name, or leave it out with an ignore file or exclude"}
+	}
+	return err
 }
 
 // modeFor applies a file's mode; a directory can be entered where it can be read.

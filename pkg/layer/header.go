@@ -52,7 +52,7 @@ func isID(id int) bool { return id >= 0 && id <= maxID }
 
 func whiteout(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
 	if !isRegular(src) || src.Size != 0 {
-		return nil, fmt.Errorf("layer entry %q: %w", src.Name, errReserved)
+		return nil, &ReservedError{Name: "/" + p.name}
 	}
 	return &tar.Header{Typeflag: tar.TypeReg, Name: p.name, ModTime: clamp(epoch, epoch)}, nil
 }

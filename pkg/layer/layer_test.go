@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -281,7 +282,7 @@ func TestCanonicalOrder(t *testing.T) {
 		file("b/z", 0), dir("a-b"), file("a/c", 0), file("a-b/x", 0), file("a/.wh.b", 0), dir("b"), file("a/.wh..wh..opq", 0),
 		dir("a"), file("a.txt", 0), file("a/b2", 0), file("a/a", 0), file("B", 0), file(".wh.a0", 0),
 	} {
-		if err := tree.Add(layer.Entry{Header: h}); err != nil {
+		if err := addFromStream(&tree, h); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -291,6 +292,19 @@ func TestCanonicalOrder(t *testing.T) {
 	}
 	want := []string{"B", "a/", "a/.wh..wh..opq", "a/a", "a/.wh.b", "a/b2", "a/c", "a-b/", "a-b/x", "a.txt", ".wh.a0", "b/", "b/z"}
 	wantNames(t, buf.Bytes(), want...)
+}
+
+// addFromStream adds an entry as a stream names it.
+func addFromStream(tree *layer.Tree, h tar.Header) error {
+	dir, base := path.Split(h.Name)
+	hidden, ok := strings.CutPrefix(base, ".wh.")
+	switch {
+	case hidden == ".wh..opq":
+		return tree.RemoveBelow(dir)
+	case ok:
+		return tree.Remove(dir + hidden)
+	}
+	return tree.Add(layer.Entry{Header: h})
 }
 
 func TestWhiteoutBeforeItsReplacement(t *testing.T) {
@@ -338,7 +352,7 @@ func TestOrderIsThatOfWalkDir(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := tree.Add(layer.Entry{Header: h}); err != nil {
+		if err := addFromStream(&tree, h); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -572,10 +586,11 @@ func TestRefused(t *testing.T) {
 	for name, headers := range map[string][]tar.Header{
 		"leads out of the image":   {file("../x", 0)},
 		"is not a directory":       {file("a", 0), file("a/b", 0)},
-		"reserved":                 {wh},
-		"begin with .wh.":          {dir("d/.wh.x")},
-		"cannot be stored":         {file("d/.wh.x/y", 0)},
-		"rename the file":          {file(".wh..wh.plnk", 0)},
+		"\"/d/.wh.x\" cannot be":   {wh},
+		"begins with .wh.":         {dir("d/.wh.x")},
+		"\"/d/.wh.x/y\"":           {file("d/.wh.x/y", 0)},
+		"removes another file":     {file(".wh..wh.plnk", 0)},
+		"no file \".wh.x\"":        {file(".wh.x", 0), link("y", ".wh.x")},
 		"no file \"nowhere\"":      {link("l", "nowhere")},
 		"no file \"d\" comes":      {dir("d"), link("l", "d")},
 		"cannot be in an image":    {{Typeflag: 'V', Name: "volume"}},
@@ -605,6 +620,30 @@ func TestTruncatedStream(t *testing.T) {
 			t.Errorf("%d of %d bytes pass for a layer", n, len(src))
 		}
 	}
+}
+
+// A file whose name is that of a whiteout removes nothing: it is refused, of
+// whatever kind and size.
+func TestReservedNames(t *testing.T) {
+	for _, name := range []string{".wh.victim", "d/.wh.victim", ".wh..wh..opq", "d/.wh..wh..opq", ".wh..wh.plnk", ".wh.", ".wh..wh.plnk/1", ".wh.d/x", "d/.wh./x"} {
+		for _, h := range []tar.Header{
+			file(name, 0), file(name, 3), dir(name), link(name, "victim"),
+			{Typeflag: tar.TypeSymlink, Name: name, Linkname: "x"}, {Typeflag: tar.TypeFifo, Name: name},
+		} {
+			var tree layer.Tree
+			var reserved *layer.ReservedError
+			if err := tree.Add(layer.Entry{Header: h}); !errors.As(err, &reserved) || reserved.Name != "/"+name {
+				t.Errorf("%s of type %c: %v, want a ReservedError that names it", name, h.Typeflag, err)
+			}
+			src := bytes.NewReader(stream(t, file("victim", 1), h))
+			isFile := func(at string) bool { return at == name }
+			if _, err := layer.Normalize(io.Discard, src, layer.Options{IsFile: isFile, Scratch: scratch(t)}); !errors.As(err, &reserved) {
+				t.Errorf("%s of type %c in a stream: %v, want a ReservedError", name, h.Typeflag, err)
+			}
+		}
+	}
+	src := stream(t, file(".wh.gone", 0))
+	wantNames(t, normalize(t, src, layer.Options{IsFile: func(string) bool { return false }}), ".wh.gone")
 }
 
 // What goes wrong at the other end of a pipe after the last entry counts.

@@ -30,14 +30,18 @@ func normalizeSorted(dst io.Writer, src io.Reader, opt Options) (Stats, error) {
 	var tree Tree
 	spool := spool{scratch: opt.Scratch}
 	err := eachEntry(src, func(hdr *tar.Header, content io.Reader) error {
+		p, err := opt.placeOf(hdr.Name)
+		if err != nil {
+			return err
+		}
 		e := Entry{Header: *hdr}
 		if hdr.Size > 0 && isRegular(hdr) {
-			var err error
 			if e.Open, err = spool.keep(content); err != nil {
 				return fmt.Errorf("layer entry %q: %w", hdr.Name, err)
 			}
 		}
-		return tree.Add(e)
+		tree.put(p, e)
+		return nil
 	})
 	if err != nil {
 		return Stats{}, err
@@ -87,4 +91,13 @@ func (s *spool) keep(content io.Reader) (func() (io.ReadCloser, error), error) {
 	return func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(s.scratch, from, n)), nil
 	}, nil
+}
+
+// placeOf is where an entry of the stream belongs.
+func (o *Options) placeOf(name string) (place, error) {
+	p, err := placeOf(name)
+	if err == nil && p.whiteout && o.IsFile != nil && o.IsFile(p.name) {
+		err = &ReservedError{Name: "/" + p.name}
+	}
+	return p, err
 }

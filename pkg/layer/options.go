@@ -37,6 +37,11 @@ type Options struct {
 	// keeps all.
 	Hides func(path string) bool
 
+	// IsFile reports whether the tree that Normalize's stream was made of has
+	// a file of this path. It is asked for what looks like a whiteout: a file
+	// that is called so is a *ReservedError. Nil takes them all for whiteouts.
+	IsFile func(path string) bool
+
 	// Owner may set Uid and Gid of the header, which is in canonical form
 	// apart from that. The attribute user.pdibuild.owner has been applied
 	// before. It is not asked for whiteouts.

@@ -2,7 +2,6 @@ package layer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -15,7 +14,16 @@ const (
 	opaqueName     = ".wh..wh..opq"
 )
 
-var errReserved = errors.New("file names that begin with .wh. are reserved in image layers and cannot be stored; rename the file")
+// A ReservedError says that a file cannot be in an image: in a layer, its name
+// removes another one.
+type ReservedError struct {
+	// Name is the file's path, absolute in the image.
+	Name string
+}
+
+func (e *ReservedError) Error() string {
+	return fmt.Sprintf("%q cannot be in an image: in a layer, a name that begins with .wh. removes another file", e.Name)
+}
 
 // A place is where an entry belongs in the canonical order.
 type place struct {
@@ -30,26 +38,63 @@ type place struct {
 	whiteout bool
 }
 
+// fileAt is where a file of that name belongs.
+func fileAt(raw string) (place, error) {
+	name, err := cleanName(raw)
+	if err != nil {
+		return place{}, err
+	}
+	if strings.Contains("/"+name, "/"+whiteoutPrefix) {
+		return place{}, &ReservedError{Name: "/" + name}
+	}
+	return place{name: name, subject: name, key: name}, nil
+}
+
+// whiteoutOf is where the whiteout of a file belongs.
+func whiteoutOf(file string) (place, error) {
+	p, err := fileAt(file)
+	if err != nil {
+		return place{}, err
+	}
+	dir, base := path.Split(p.name)
+	if base == "" {
+		return place{}, fmt.Errorf("layer entry %q: the root cannot be removed", file)
+	}
+	p.name, p.whiteout = dir+whiteoutPrefix+base, true
+	return p, nil
+}
+
+// opaqueAt is where the whiteout of all that is in a directory below belongs.
+func opaqueAt(dir string) (place, error) {
+	p, err := fileAt(dir)
+	if err != nil {
+		return place{}, err
+	}
+	p.name, p.key, p.whiteout = path.Join(p.name, opaqueName), p.name+"/", true
+	if p.subject == "" {
+		p.key = ""
+	}
+	return p, nil
+}
+
+// placeOf is where an entry of a layer's stream belongs, in which the name
+// alone makes a whiteout.
 func placeOf(raw string) (place, error) {
 	name, err := cleanName(raw)
 	if err != nil {
 		return place{}, err
 	}
 	dir, base := path.Split(name)
-	if strings.Contains("/"+dir, "/"+whiteoutPrefix) {
-		return place{}, fmt.Errorf("layer entry %q: %w", raw, errReserved)
-	}
+	hidden, ok := strings.CutPrefix(base, whiteoutPrefix)
 	switch {
 	case base == opaqueName:
-		return place{name: name, subject: strings.TrimSuffix(dir, "/"), key: dir, whiteout: true}, nil
-	case !strings.HasPrefix(base, whiteoutPrefix):
-		return place{name: name, subject: name, key: name}, nil
+		return opaqueAt(dir)
+	case !ok:
+		return fileAt(name)
+	case hidden == "" || hidden == "." || hidden == ".." || strings.HasPrefix(hidden, whiteoutPrefix):
+		return place{}, &ReservedError{Name: "/" + name}
 	}
-	hidden := strings.TrimPrefix(base, whiteoutPrefix)
-	if hidden == "" || hidden == "." || hidden == ".." || strings.HasPrefix(hidden, whiteoutPrefix) {
-		return place{}, fmt.Errorf("layer entry %q: %w", raw, errReserved)
-	}
-	return place{name: name, subject: dir + hidden, key: dir + hidden, whiteout: true}, nil
+	return whiteoutOf(dir + hidden)
 }
 
 // cleanName makes raw relative to the root. Going above it is an error.

@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-// An Entry is a file, directory, link or whiteout of a Tree.
+// An Entry is a file, directory or link of a Tree.
 type Entry struct {
 	// Header needs Typeflag, Name and what belongs to the type; the rest is
 	// optional. Extended attributes are PAX records "SCHILY.xattr.NAME".
@@ -43,21 +43,47 @@ type Tree struct {
 	nodes map[string]*node // by clean name
 }
 
-// Add adds an entry; it replaces one of the same name. A hard link may come
-// before or after its target.
+// Add adds a file, directory or link; it replaces one of the same name. A hard
+// link may come before or after its target. A name that would be a whiteout is
+// a *ReservedError.
 func (t *Tree) Add(e Entry) error {
-	p, err := placeOf(e.Header.Name)
+	p, err := fileAt(e.Header.Name)
 	if err != nil {
 		return err
 	}
+	t.put(p, e)
+	return nil
+}
+
+// Remove adds the whiteout of a file of the layers below.
+func (t *Tree) Remove(name string) error {
+	p, err := whiteoutOf(name)
+	if err != nil {
+		return err
+	}
+	t.put(p, Entry{Header: tar.Header{Typeflag: tar.TypeReg}})
+	return nil
+}
+
+// RemoveBelow adds the whiteout of all that the layers below have in a
+// directory.
+func (t *Tree) RemoveBelow(dir string) error {
+	p, err := opaqueAt(dir)
+	if err != nil {
+		return err
+	}
+	t.put(p, Entry{Header: tar.Header{Typeflag: tar.TypeReg}})
+	return nil
+}
+
+func (t *Tree) put(p place, e Entry) {
 	if p.name == "" {
-		return nil // the root directory has no entry
+		return // the root directory has no entry
 	}
 	if t.nodes == nil {
 		t.nodes = map[string]*node{}
 	}
 	t.nodes[p.name] = newNode(e, p)
-	return nil
 }
 
 // Len returns the number of entries.
@@ -139,7 +165,7 @@ func (t *Tree) hide(dir string, lower func(string) ([]string, error)) error {
 		n := t.nodes[name]
 		switch {
 		case n == nil:
-			err = t.Add(Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: path.Join(dir, whiteoutPrefix+base)}})
+			err = t.Remove(name)
 		case n.kind == tar.TypeDir:
 			err = t.hide(name, lower)
 		}

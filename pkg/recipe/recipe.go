@@ -242,7 +242,8 @@ type Env struct {
 }
 
 // Workdir sets the working directory of the following steps and of the image,
-// and creates it where it is missing.
+// and creates it where it is missing: it then belongs to the user of the
+// following steps.
 type Workdir struct {
 	// Workdir is absolute, or starts at that of an earlier workdir step.
 	Workdir string `yaml:"workdir"`
@@ -257,7 +258,7 @@ type User struct {
 
 // A UserSpec names a user. With only Name set (name or uid, optionally
 // :group) the user is taken as it is; otherwise it is created, with its group
-// and home directory, unless it exists with the same ids.
+// and home directory. One that the image has must be as it is written here.
 type UserSpec struct {
 	// Name of the user, or a uid; with :group for a user that exists.
 	Name string `yaml:"name"`

@@ -263,7 +263,7 @@ func (v *validator) image(path string, st *Stage) {
 		}
 	}
 	if st.Workdir != "" {
-		v.absolute(path+".workdir", st.Workdir)
+		v.imagePath(path+".workdir", st.Workdir)
 	}
 	for key, c := range map[string]*Command{"entrypoint": st.Entrypoint, "cmd": st.Cmd} {
 		if c != nil {
@@ -413,6 +413,19 @@ func (v *validator) absolute(path, name string) {
 		v.fail(path, "must not contain a zero byte")
 	case !strings.HasPrefix(name, "/") && !v.hasReference(name):
 		v.fail(path, "%q must be an absolute path", name)
+	}
+}
+
+// imagePath reports what cannot be the path of a file in an image.
+func (v *validator) imagePath(path, name string) {
+	v.absolute(path, name)
+	v.storable(path, name)
+}
+
+// storable reports names that remove a file where a layer has them.
+func (v *validator) storable(path, name string) {
+	if strings.Contains("/"+name, "/.wh.") {
+		v.fail(path, "%q cannot be in an image: in a layer, a name that begins with .wh. removes another file", name)
 	}
 }
 

@@ -17,7 +17,7 @@ func (v *validator) step(path string, st *Stage, s Step) {
 	case Copy:
 		v.copyStep(path, st, s)
 	case File:
-		v.absolute(path+".file", s.Path)
+		v.imagePath(path+".file", s.Path)
 		v.storedFile(path+".content", s.Content)
 		v.mode(path+".mode", s.Mode)
 		v.owner(path+".owner", s.Owner)
@@ -30,6 +30,7 @@ func (v *validator) step(path string, st *Stage, s Step) {
 		if s.Workdir == "" {
 			v.fail(path+".workdir", "must not be empty")
 		}
+		v.storable(path+".workdir", s.Workdir)
 	case User:
 		v.user(path+".user", s.User)
 	case Check:
@@ -120,7 +121,7 @@ func (v *validator) copyStep(path string, st *Stage, s Copy) {
 	if len(s.Sources) == 0 {
 		v.fail(path+".copy", "names no source")
 	}
-	v.absolute(path+".to", s.To)
+	v.imagePath(path+".to", s.To)
 	v.mode(path+".mode", s.Mode)
 	v.owner(path+".owner", s.Owner)
 	if s.From != "" {
@@ -239,7 +240,7 @@ func (v *validator) user(path string, u UserSpec) {
 		if p == "" {
 			continue
 		}
-		v.absolute(path+"."+key, p)
+		v.imagePath(path+"."+key, p)
 		if strings.ContainsAny(p, ":\n") {
 			v.fail(path+"."+key, "must not contain : or line breaks")
 		}

@@ -27,6 +27,8 @@ type handmade struct {
 	dir    string
 	layers []any
 	diffs  []string
+	// settings are those of its configuration.
+	settings map[string]any
 }
 
 func newHandmade(t *testing.T) *handmade {
@@ -112,7 +114,7 @@ func (h *handmade) json(value any) map[string]any {
 // reference is the image for 'from:'.
 func (h *handmade) reference() string {
 	h.t.Helper()
-	config := h.json(map[string]any{"architecture": "amd64", "os": "linux", "rootfs": map[string]any{"type": "layers", "diff_ids": h.diffs}})
+	config := h.json(map[string]any{"architecture": "amd64", "os": "linux", "config": h.settings, "rootfs": map[string]any{"type": "layers", "diff_ids": h.diffs}})
 	config["mediaType"] = "application/vnd.oci.image.config.v1+json"
 	manifest := h.json(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": h.layers})
 	manifest["mediaType"] = "application/vnd.oci.image.manifest.v1+json"

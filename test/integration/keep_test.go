@@ -1,0 +1,216 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pdidev/pdibuild/test/busybox"
+)
+
+// smallBase is a stage with a shell and accounts that takes no time to make.
+const smallBase = `version: 1
+stages:
+  - name: small
+    from: scratch
+    steps:
+      - {copy: busybox, to: /bin/busybox, mode: "0755"}
+      - run: [/bin/busybox, --install, -s, /bin]
+      - run: mkdir -p /tmp /etc /root && chmod 1777 /tmp && echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd && echo 'root:x:0:' >/etc/group
+    env: {PATH: /bin}
+`
+
+// newSmall makes a project whose recipe continues smallBase.
+func newSmall(t *testing.T, stages string) *project {
+	t.Helper()
+	program, err := os.ReadFile(busybox.Find(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProject(t, smallBase+stages)
+	p.write("busybox", string(program))
+	return p
+}
+
+// exportEverywhere builds the project in a store of the host's usual driver and
+// in one of vfs, wants the same image from both, and writes its id down for the
+// comparison with other users.
+func (p *project) exportEverywhere(name string) *ociImage {
+	p.t.Helper()
+	p.nonce = name
+	img, o := p.export()
+	p.freshStore()
+	if copied := p.build("--storage-driver", "vfs").ok(); copied.ImageID != o.ImageID {
+		p.t.Errorf("with vfs it is image %s, want %s", copied.ImageID, o.ImageID)
+	}
+	tell(p.t, name, o.ImageID)
+	return img
+}
+
+// A file whose name would be a whiteout in a layer never removes another one:
+// it is refused, whatever it is and whoever makes it.
+func TestReservedNamesAreRefused(t *testing.T) {
+	for command, name := range map[string]string{
+		"touch /r/.wh.victim":                               "/r/.wh.victim",
+		"echo x >/r/.wh.victim":                             "/r/.wh.victim",
+		"mkdir /r/.wh.victim":                               "/r/.wh.victim",
+		"mkdir /r/.wh.d && touch /r/.wh.d/f":                "/r/.wh.d",
+		"ln -s x /r/.wh.victim":                             "/r/.wh.victim",
+		"ln /r/victim /r/.wh.victim":                        "/r/.wh.victim",
+		"touch /r/.wh.x && ln /r/.wh.x /r/a":                "/r/.wh.x",
+		"mkfifo /r/.wh.victim":                              "/r/.wh.victim",
+		"touch /r/.wh..wh..opq":                             "/r/.wh..wh..opq",
+		"mkdir /r/.wh..wh.plnk":                             "/r/.wh..wh.plnk",
+		"touch /.wh.":                                       "/.wh.",
+		"rm /r/victim && touch /r/.wh.victim":               "/r/.wh.victim",
+		"rm -r /r && mkdir /r && touch /r/.wh.other":        "/r/.wh.other",
+		"touch /r/x && mv /r/x /r/.wh.victim && touch /r/x": "/r/.wh.victim",
+	} {
+		for _, driver := range []string{"overlay", "vfs"} {
+			if driver == "vfs" && !strings.Contains(command, "touch") {
+				continue // an entry of any other kind is known to be no whiteout
+			}
+			t.Run(driver+" "+command, func(t *testing.T) {
+				p := newSmall(t, "  - name: final\n    from: small\n    steps:\n      - run: mkdir /r && echo imp >/r/victim\n      - run: "+command+" # NONCE\n")
+				if driver == "vfs" {
+					p.store = vfsStore(t)
+				}
+				p.build("--storage-driver", driver).fails(4, fmt.Sprintf("%q cannot be in an image", name), "let the step remove the file")
+			})
+		}
+	}
+	for _, step := range []string{"{copy: ctx, to: /r}", "{copy: ctx/.wh.victim, to: /r/}", "{copy: 'ctx/.wh*', to: /r/}"} {
+		p := newSmall(t, "  - name: final\n    from: small\n    steps:\n      - run: mkdir /r && echo imp >/r/victim\n      - "+step+"\n")
+		p.write("ctx/.wh.victim", "")
+		p.build().fails(3, `"/r/.wh.victim" cannot be in an image`, "leave it out")
+		p.write(".dockerignore", "**/.wh.*\n")
+	}
+}
+
+// vfsStore is a store that the tests of a test function share.
+func vfsStore(t *testing.T) string {
+	dir := filepath.Join(filepath.Dir(sharedStore), "store-vfs")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A working directory belongs to the user of the steps that follow, with the
+// directories above it that were missing.
+func TestWorkdirBelongsToTheUser(t *testing.T) {
+	p := newSmall(t, `  - name: final
+    from: small
+    workdir: /srv/a/b
+    steps:
+      - run: mkdir /opt
+      - workdir: /opt/roots
+      - user: {name: app, uid: 1001, gid: 50}
+      - user: app
+      - workdir: /opt/work/x
+      - run: touch x && mkdir ../y # NONCE
+      - workdir: rel
+      - workdir: /tmp
+      - user: "1234:77"
+      - workdir: /opt/number
+      - workdir: /etc
+      - user: app
+`)
+	img := p.exportEverywhere("workdir")
+	for name, owner := range map[string]string{
+		"/opt": "0:0", "/opt/roots": "0:0", "/opt/work": "1001:50", "/opt/work/x": "1001:50", "/opt/work/x/x": "1001:50", "/opt/work/y": "1001:50",
+		"/opt/work/x/rel": "1001:50", "/opt/number": "1234:77", "/tmp": "0:0", "/etc": "0:0", "/srv": "1001:50", "/srv/a": "1001:50", "/srv/a/b": "1001:50",
+	} {
+		if e := img.file(name); fmt.Sprintf("%d:%d", e.Uid, e.Gid) != owner {
+			t.Errorf("%s belongs to %d:%d, want %s", name, e.Uid, e.Gid, owner)
+		}
+	}
+}
+
+// A user that the image has stays as it is: a recipe that wants another one is
+// wrong.
+func TestUserThatExists(t *testing.T) {
+	const before = "  - name: final\n    from: small\n    steps:\n      - run: echo 'app:x:1001:50:App:/srv/app:/bin/ash' >>/etc/passwd && echo 'crew:x:70:' >>/etc/group\n      - user: "
+	for user, wrong := range map[string]string{
+		"{name: app, uid: 1002, gid: 50}":                                  "uid 1001 instead of 1002",
+		"{name: app, uid: 1001, gid: 1001, home: /home/app}":               "gid 50 instead of 1001 and home /srv/app instead of /home/app",
+		"{name: app, uid: 1001}":                                           "gid 50 instead of 1001",
+		"{name: app, uid: 1001, gid: 50, shell: /bin/sh}":                  "shell /bin/ash instead of /bin/sh",
+		"{name: crew, uid: 1003}":                                          "gid 70 instead of 1003",
+		"{name: app, uid: 1001, gid: 50}":                                  "",
+		"{name: app, uid: 1001, gid: 50, home: /srv/app, shell: /bin/ash}": "",
+		"{name: crew, uid: 1003, gid: 70}":                                 "",
+	} {
+		p := newSmall(t, before+user+"\n")
+		if wrong != "" {
+			p.build().fails(3, wrong, "use another name")
+			continue
+		}
+		img, _ := p.export()
+		name := strings.TrimRight(strings.Fields(user)[1], ",")
+		if passwd := img.file("/etc/passwd").content; strings.Count("\n"+passwd, "\n"+name+":") != 1 {
+			t.Errorf("%s: /etc/passwd is\n%s", user, passwd)
+		}
+		if home, ok := img.files()["/home/app"]; ok {
+			t.Errorf("%s: there is a second home: %v", user, home.Name)
+		}
+	}
+}
+
+// Of a variable that a base image sets twice, the last value counts.
+func TestBaseWithVariableTwice(t *testing.T) {
+	h := newHandmade(t).layer(of(file("etc/os-release", "")))
+	h.settings = map[string]any{"Env": []string{"A=1=2", "EMPTY=", "PATH=/nowhere", "PATH=/bin", "NOEQ", "A=dup"}}
+	p := newProject(t, "")
+	program, err := os.ReadFile(busybox.Find(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write("busybox", string(program))
+	p.recipe(`version: 1
+stages:
+  - name: final
+    from: '` + h.reference() + `'
+    env: {B: "b=${A}"}
+    steps:
+      - {copy: busybox, to: /bin/busybox, mode: "0755"}
+      - run: [/bin/busybox, sh, -c, 'test "$A,$B,${EMPTY-unset}" = "dup,b=dup," # NONCE']
+      - env: {A: "new=${A}"}
+      - run: [/bin/busybox, sh, -c, 'test "$A" = new=dup']
+`)
+	img, o := p.export()
+	if got, want := strings.Join(img.config.Config.Env, " "), "EMPTY= PATH=/bin A=new=dup B=b=dup"; got != want {
+		t.Errorf("the image's environment is %q, want %q", got, want)
+	}
+	ran := p.run("run", "--storage-root", p.store, "-e", "EMPTY=full", o.ImageID, "--", "/bin/busybox", "sh", "-c", "echo $A $EMPTY")
+	if ran.stdout != "new=dup full\n" {
+		t.Errorf("run prints %q\n%s", ran.stdout, ran.stderr)
+	}
+}
+
+// Accounts of a site with large groups are found, and ids that are none are
+// refused wherever they come from.
+func TestAccountsOfTheImage(t *testing.T) {
+	p := newSmall(t, `  - name: final
+    from: small
+    steps:
+      - run: |
+          m=$(seq -s , -f somebody%06g 9000); echo "hpc:x:5000:$m,app" >>/etc/group; echo tail:x:5001: >>/etc/group
+          echo app:x:1001:5001::/:/bin/sh >>/etc/passwd; echo huge:x:4294967296:0::/:/bin/sh >>/etc/passwd # NONCE
+      - run: test "$(id -u),$(id -g)" = 1001,5001
+        user: "app:tail"
+`)
+	o := p.build().ok()
+	if ran := p.run("run", "--storage-root", p.store, "--user", "app:tail", o.ImageID, "--", "id", "-g"); ran.stdout != "5001\n" {
+		t.Errorf("id prints %q\n%s", ran.stdout, ran.stderr)
+	}
+	for user, wrong := range map[string]string{"huge": `"4294967296" is not a user or group id`, "4294967295": `"4294967295" is not a user or group id`, "0:4294967296": `"4294967296" is not`, "-1": `no user "-1"`} {
+		if ran := p.run("run", "--storage-root", p.store, "--user="+user, o.ImageID, "--", "id"); ran.code != 2 || !strings.Contains(ran.stderr, wrong) {
+			t.Errorf("--user=%s ends with %d, want 2 and %q\n%s", user, ran.code, wrong, ran.stderr)
+		}
+	}
+}
