@@ -250,21 +250,20 @@ const maxLinks = 255
 func (r *Root) walk(name string, flags uint64) (string, *os.File, error) {
 	w := walker{root: r.dir, flags: flags}
 	defer w.close()
-	rest := strings.Split(strings.Trim(name, "/"), "/")
-	for len(rest) > 0 {
-		component := rest[0]
-		rest = rest[1:]
-		more, err := w.enter(component, len(rest) == 0)
-		if err != nil {
-			return path.Join(w.path(), path.Join("/", component, path.Join(rest...))), nil, err
-		}
-		rest = append(more, rest...)
+	if rest, err := w.follow(name); err != nil {
+		return path.Join(w.path(), rest), nil, err
 	}
-	fd, err := unix.FcntlInt(w.top().Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	f, err := duplicate(w.top())
+	return w.path(), f, err
+}
+
+// duplicate returns another descriptor of f.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	return w.path(), os.NewFile(uintptr(fd), name), nil
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // A walker is at a file of a root. It goes up by what it has passed, never by
@@ -275,6 +274,28 @@ type walker struct {
 	passed []*os.File
 	names  []string
 	links  int
+	// missing is called for a component that does not exist, and makes it or
+	// returns why not; may be nil.
+	missing func(component string, isLast bool) error
+}
+
+// follow goes to name. When it fails, rest is the part that it has not come to.
+func (w *walker) follow(name string) (rest string, err error) {
+	left := strings.Split(strings.Trim(name, "/"), "/")
+	for len(left) > 0 {
+		component, isLast := left[0], len(left) == 1
+		more, err := w.enter(component, isLast)
+		if errors.Is(err, unix.ENOENT) && w.missing != nil {
+			if err = w.missing(component, isLast); err == nil {
+				continue // it may be something else by now
+			}
+		}
+		if err != nil {
+			return path.Join("/", path.Join(left...)), err
+		}
+		left = append(more, left[1:]...)
+	}
+	return "", nil
 }
 
 func (w *walker) close() {

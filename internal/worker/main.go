@@ -103,7 +103,7 @@ func mountScratch(dir string) error {
 }
 
 func runOnHost(req *Request) (int, error) {
-	path, err := lookPath(req.Args[0], req.Env)
+	path, err := lookPath(req, os.Stat)
 	if err != nil {
 		return 0, err
 	}
@@ -117,29 +117,28 @@ func runInRoot(req *Request) (int, error) {
 		return 0, err
 	}
 	if err := r.arrange(req); err != nil {
-		return 0, err
+		return 0, errors.Join(err, r.tidy())
 	}
 	// Some sandboxes forbid it; then the step sees the host's name.
 	if !req.HostNames {
 		_ = unix.Sethostname([]byte(stepHostname))
 	}
-	code, err := 0, error(nil)
-	if req.Runtime != "" {
+	path, err := lookPath(req, r.inside.Stat)
+	code := 0
+	switch {
+	case err != nil:
+	case req.Runtime != "":
 		code, err = runWithRuntime(req, r)
-	} else {
-		code, err = runDirectly(req, r)
+	default:
+		code, err = runDirectly(req, r, path)
 	}
 	return code, errors.Join(err, r.tidy())
 }
 
 // runDirectly makes the arranged root this process's root and runs the
 // command there.
-func runDirectly(req *Request, r *root) (int, error) {
+func runDirectly(req *Request, r *root, path string) (int, error) {
 	if err := r.pivot(); err != nil {
-		return 0, err
-	}
-	path, err := lookPath(req.Args[0], req.Env)
-	if err != nil {
 		return 0, err
 	}
 	cmd := &exec.Cmd{Path: path, Args: req.Args, Env: req.Env, Dir: req.Cwd}
@@ -243,26 +242,39 @@ func endStragglers(pidNamespace bool) {
 	}
 }
 
-// lookPath finds a program as the step's own PATH says; after pivot it is the
-// image's file system that is searched.
-func lookPath(name string, env []string) (string, error) {
+// lookPath finds the request's program as its own PATH says, in the files that
+// stat knows.
+func lookPath(req *Request, stat func(string) (fs.FileInfo, error)) (string, error) {
+	name := req.Args[0]
 	if strings.Contains(name, "/") {
+		_, err := stat(inDirectory(req.Cwd, name))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			return "", &StartError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s", name)}
+		}
 		return name, nil
 	}
 	path := ""
-	for _, kv := range env {
+	for _, kv := range req.Env {
 		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
 			path = v
 		}
 	}
 	for dir := range strings.SplitSeq(path, ":") {
-		full := filepath.Join(dir, name)
-		info, err := os.Stat(full)
+		full := filepath.Join(inDirectory(req.Cwd, dir), name)
+		info, err := stat(full)
 		if err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
 			return full, nil
 		}
 	}
 	return "", &StartError{ExitCode: codeNotFound, Err: fmt.Errorf("command not found: %s (PATH is %s)", name, path)}
+}
+
+// inDirectory is name as a process in dir means it.
+func inDirectory(dir, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join("/", dir, name)
 }
 
 // loopbackUp starts lo in a new network namespace; see netdevice(7).

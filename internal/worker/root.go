@@ -1,18 +1,19 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // stepHostname is the same on every host, because programs like to store it.
@@ -20,14 +21,22 @@ const stepHostname = "pdibuild"
 
 // root is a root file system being arranged for one command: the working
 // layer with /proc, /dev, /sys, name resolution, mounts and secrets over it.
+//
+// Another step may share a mount with this one and change it at any moment. So
+// no path in the root is ever joined to a path of the host: each mount is made
+// ready in scratch, where nobody else comes to, and attached to a descriptor.
 type root struct {
 	path, scratch string
-	pivoted       bool
-	// mounted and created are what tidy undoes, as paths in the root.
-	mounted, created []string
-	// times are the modification times of directories in which we created
-	// mount points.
-	times map[string]time.Time
+	// inside is the root as its files are named in it.
+	inside *rootfs.Root
+	// layer is the id of the working layer's own mount.
+	layer string
+	// staged counts the places in scratch for mounts.
+	staged int
+	// mounts are the attached ones, and made their mount points, if these are
+	// in the working layer. Tidy undoes both.
+	mounts []*os.File
+	made   []rootfs.Made
 }
 
 // bind shows the working layer at r.path. An image may bring device nodes, and
@@ -39,16 +48,28 @@ func (r *root) bind(layer string) error {
 	if err := unix.Mount(layer, r.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("prepare the root: %w", err)
 	}
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}
-	err := unix.MountSetattr(unix.AT_FDCWD, r.path, unix.AT_RECURSIVE, attr)
-	if errors.Is(err, unix.ENOSYS) { // before Linux 5.12
-		err = unix.Mount("", r.path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV, "")
+	err := restrict(r.path, unix.MOUNT_ATTR_NODEV)
+	if err == nil {
+		r.inside, err = rootfs.Open(r.path)
+	}
+	if err == nil {
+		r.layer, err = r.ownMount()
 	}
 	if err != nil {
 		return fmt.Errorf("prepare the root: %w", err)
 	}
-	r.times = map[string]time.Time{}
 	return nil
+}
+
+// restrict sets attributes of a mount and of those below it, all of which only
+// we can see.
+func restrict(place string, attributes uint64) error {
+	err := unix.MountSetattr(unix.AT_FDCWD, place, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes})
+	if !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	// Before Linux 5.12. The attributes that were flags then have their values.
+	return unix.Mount("", place, "", unix.MS_REMOUNT|unix.MS_BIND|uintptr(attributes), "")
 }
 
 func (r *root) arrange(req *Request) error {
@@ -64,28 +85,24 @@ func (r *root) arrange(req *Request) error {
 }
 
 func (r *root) arrangeProc(req *Request) error {
-	target, err := r.target("/proc", true)
+	place, err := r.stage(true)
 	if err != nil {
-		return err
+		return fmt.Errorf("mount /proc: %w", err)
 	}
 	if req.PIDNamespace {
-		err = unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		err = unix.Mount("proc", place, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	}
 	if err != nil || !req.PIDNamespace {
-		err = unix.Mount("/proc", target, "", unix.MS_BIND|unix.MS_REC, "")
+		err = unix.Mount("/proc", place, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	if err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	for _, p := range maskedPaths {
-		if rel, ok := strings.CutPrefix(p, "/proc/"); ok {
-			r.mask(filepath.Join(target, rel))
-		}
-	}
+	r.maskBelow(place, "/proc/")
 	for _, p := range readOnlyPaths {
-		r.readOnly(filepath.Join(target, strings.TrimPrefix(p, "/proc/")))
+		r.readOnly(filepath.Join(place, strings.TrimPrefix(p, "/proc/")))
 	}
-	return nil
+	return r.attach(place, "/proc")
 }
 
 // What podman hides from a container, and what it lets nobody write to: they
@@ -97,6 +114,16 @@ var (
 	}
 	readOnlyPaths = []string{"/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
+
+// maskBelow hides what maskedPaths names in a file system that is not attached
+// yet.
+func (r *root) maskBelow(place, prefix string) {
+	for _, p := range maskedPaths {
+		if rel, ok := strings.CutPrefix(p, prefix); ok {
+			r.mask(filepath.Join(place, rel))
+		}
+	}
+}
 
 // mask hides a file or a directory. It is defence in depth: a failure leaves
 // what the kernel permits anyway.
@@ -115,29 +142,24 @@ func (r *root) readOnly(path string) {
 }
 
 func (r *root) arrangeSys(*Request) error {
-	target, err := r.target("/sys", true)
+	place, err := r.stage(true)
 	if err != nil {
-		return err
+		return fmt.Errorf("mount /sys: %w", err)
 	}
-	if err := unix.Mount("/sys", target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount("/sys", place, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return nil //nolint:nilerr // some sandboxes hide /sys; few programs miss it
 	}
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	_ = unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
-	for _, p := range maskedPaths {
-		if rel, ok := strings.CutPrefix(p, "/sys/"); ok {
-			r.mask(filepath.Join(target, rel))
-		}
-	}
-	return nil
+	_ = restrict(place, unix.MOUNT_ATTR_RDONLY) // the host's root alone could write there
+	r.maskBelow(place, "/sys/")
+	return r.attach(place, "/sys")
 }
 
 func (r *root) arrangeDev(req *Request) error {
-	target, err := r.target("/dev", true)
-	if err != nil {
-		return err
+	dev, err := r.stage(true)
+	if err == nil {
+		err = unix.Mount("tmpfs", dev, "tmpfs", unix.MS_NOSUID, "mode=0755,size=64k")
 	}
-	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
+	if err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
 	nodes := []string{"null", "zero", "full", "random", "urandom"}
@@ -145,7 +167,7 @@ func (r *root) arrangeDev(req *Request) error {
 		nodes = append(nodes, "tty")
 	}
 	for _, name := range nodes {
-		node := filepath.Join(target, name)
+		node := filepath.Join(dev, name)
 		if err := os.WriteFile(node, nil, 0o666); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", name, err)
 		}
@@ -155,14 +177,17 @@ func (r *root) arrangeDev(req *Request) error {
 	}
 	links := map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 	for name, to := range links {
-		if err := os.Symlink(to, filepath.Join(target, name)); err != nil {
+		if err := os.Symlink(to, filepath.Join(dev, name)); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", name, err)
 		}
 	}
-	return r.arrangeDevMounts(target)
+	if err := arrangeDevMounts(dev); err != nil {
+		return err
+	}
+	return r.attach(dev, "/dev")
 }
 
-func (r *root) arrangeDevMounts(dev string) error {
+func arrangeDevMounts(dev string) error {
 	pts, shm := filepath.Join(dev, "pts"), filepath.Join(dev, "shm")
 	if err := errors.Join(os.Mkdir(pts, 0o755), os.Mkdir(shm, 0o755)); err != nil {
 		return fmt.Errorf("make /dev: %w", err)
@@ -182,20 +207,29 @@ func (r *root) arrangeDevMounts(dev string) error {
 	return nil
 }
 
-// arrangeNames gives the step the host's view of host names.
+// arrangeNames gives the step the host's view of host names. An image in which
+// one of the files cannot be, such as one with a directory of that name, does
+// without.
 func (r *root) arrangeNames(req *Request) error {
+	if req.Root == "/" {
+		return nil // a trial in the host's own root, which has them
+	}
 	hosts, _ := os.ReadFile("/etc/hosts")
 	if !req.HostNames {
 		hosts = append([]byte("127.0.0.1 localhost "+stepHostname+"\n::1 localhost ip6-localhost\n"), hosts...)
 	}
-	if err := r.bindContent("hosts", "/etc/hosts", hosts); err != nil {
+	if err := r.bindContent("hosts", "/etc/hosts", hosts); err != nil && !errors.Is(err, errWrongKind) {
 		return err
 	}
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil || req.NoNetwork {
 		resolv = []byte("# no network\n")
 	}
-	return r.bindContent("resolv.conf", "/etc/resolv.conf", resolv)
+	err = r.bindContent("resolv.conf", "/etc/resolv.conf", resolv)
+	if errors.Is(err, errWrongKind) {
+		return nil
+	}
+	return err
 }
 
 // AptConfig is where arrangeApt puts its file; APT_CONFIG names it.
@@ -210,23 +244,26 @@ func (r *root) arrangeApt(req *Request) error {
 	return r.bindContent("apt.conf", AptConfig, []byte("APT::Sandbox::User \"root\";\n"))
 }
 
-func (r *root) bindContent(name, path string, content []byte) error {
+// bindContent shows a file with this content.
+func (r *root) bindContent(name, target string, content []byte) error {
 	file := filepath.Join(r.scratch, name)
-	if err := os.WriteFile(file, content, 0o644); err != nil {
-		return fmt.Errorf("prepare %s: %w", path, err)
+	err := os.WriteFile(file, content, 0o644)
+	if err == nil {
+		err = unix.Mount(file, file, "", unix.MS_BIND, "")
 	}
-	target, err := r.target(path, false)
 	if err != nil {
-		return err
+		return fmt.Errorf("prepare %s: %w", target, err)
 	}
-	if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount %s: %w", path, err)
-	}
-	return nil
+	return r.attach(file, target)
 }
 
+// arrangeMounts mounts what the request names, a directory before those below
+// it, so that none hides another.
 func (r *root) arrangeMounts(req *Request) error {
-	for _, m := range req.Mounts {
+	depth := func(m Mount) int { return strings.Count(path.Join("/", m.Target), "/") }
+	mounts := slices.Clone(req.Mounts)
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(depth(a), depth(b)) })
+	for _, m := range mounts {
 		if err := r.mount(m, req); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
@@ -235,50 +272,60 @@ func (r *root) arrangeMounts(req *Request) error {
 }
 
 func (r *root) mount(m Mount, req *Request) error {
+	prepare := r.prepareBind
 	if m.Type == "tmpfs" {
-		target, err := r.target(m.Target, true)
-		if err != nil {
-			return err
-		}
-		data := "mode=1777"
-		if m.Size != "" {
-			data += ",size=" + m.Size
-		}
-		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
+		prepare = r.prepareTmpfs
 	}
-	source, err := m.Open()
+	place, err := prepare(m, req)
 	if err != nil {
 		return err
+	}
+	return r.attach(place, m.Target)
+}
+
+func (r *root) prepareTmpfs(m Mount, _ *Request) (place string, err error) {
+	data := "mode=1777"
+	if m.Size != "" {
+		data += ",size=" + m.Size
+	}
+	if place, err = r.stage(true); err != nil {
+		return "", err
+	}
+	return place, unix.Mount("tmpfs", place, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
+}
+
+func (r *root) prepareBind(m Mount, req *Request) (place string, err error) {
+	source, err := m.Open()
+	if err != nil {
+		return "", err
 	}
 	defer source.Close()
 	info, err := source.Stat()
 	if err != nil {
-		return err
+		return "", err
 	}
-	target, err := r.target(m.Target, info.IsDir())
-	if err != nil {
-		return err
+	if place, err = r.stage(info.IsDir()); err != nil {
+		return "", err
 	}
-	opened := "/proc/self/fd/" + strconv.Itoa(int(source.Fd()))
 	if m.IDMap {
-		err = mountMapped(opened, target, req)
+		err = mountMapped(descriptorPath(source), place, req)
 	} else {
-		err = unix.Mount(opened, target, "", unix.MS_BIND|unix.MS_REC, "")
+		err = unix.Mount(descriptorPath(source), place, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	attr := &unix.MountAttr{}
+	var attributes uint64
 	if !m.Write {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+		attributes |= unix.MOUNT_ATTR_RDONLY
 	}
 	if m.Within != "" { // it may be an image's, whose devices are not to be used
-		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
+		attributes |= unix.MOUNT_ATTR_NODEV
 	}
-	if attr.Attr_set == 0 {
-		return nil
+	if attributes == 0 {
+		return place, nil
 	}
-	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE, attr)
+	return place, restrict(place, attributes)
 }
 
 // Open holds on to what is to be mounted.
@@ -286,7 +333,12 @@ func (m *Mount) Open() (*os.File, error) {
 	if m.Within == "" {
 		return os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
-	return pathrs.OpenInRoot(m.Within, m.Source)
+	within, err := rootfs.Open(m.Within)
+	if err != nil {
+		return nil, err
+	}
+	defer within.Close()
+	return within.Handle(m.Source)
 }
 
 // arrangeSecrets writes the values into the private tmpfs and binds each,
@@ -294,23 +346,21 @@ func (m *Mount) Open() (*os.File, error) {
 func (r *root) arrangeSecrets(req *Request) error {
 	for i, s := range req.Secrets {
 		file := filepath.Join(r.scratch, "secret-"+strconv.Itoa(i))
-		if err := os.WriteFile(file, s.Value, 0o400); err != nil {
-			return fmt.Errorf("prepare secret %s: %w", s.Target, err)
+		err := os.WriteFile(file, s.Value, 0o400)
+		if err == nil && req.UID != 0 && !req.MapUser {
+			err = os.Chown(file, int(req.UID), int(req.GID))
 		}
-		if req.UID != 0 && !req.MapUser {
-			if err := os.Chown(file, int(req.UID), int(req.GID)); err != nil {
-				return fmt.Errorf("prepare secret %s: %w", s.Target, err)
-			}
+		if err == nil {
+			err = unix.Mount(file, file, "", unix.MS_BIND, "")
 		}
-		target, err := r.target(s.Target, false)
+		if err == nil {
+			const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+			err = unix.Mount("", file, "", flags, "")
+		}
+		if err == nil {
+			err = r.attach(file, s.Target)
+		}
 		if err != nil {
-			return err
-		}
-		if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount secret %s: %w", s.Target, err)
-		}
-		const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-		if err := unix.Mount("", target, "", flags, ""); err != nil {
 			return fmt.Errorf("mount secret %s: %w", s.Target, err)
 		}
 	}
@@ -319,51 +369,11 @@ func (r *root) arrangeSecrets(req *Request) error {
 
 // arrangeCwd checks the working directory while a good message is possible.
 func (r *root) arrangeCwd(req *Request) error {
-	path, err := securejoin.SecureJoin(r.path, req.Cwd)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
+	info, err := r.inside.Stat(req.Cwd)
 	if err != nil || !info.IsDir() {
 		return fmt.Errorf("the working directory %s does not exist in the image", req.Cwd)
 	}
 	return nil
-}
-
-// target returns where in the root path is to be mounted, resolving symbolic
-// links inside the root and creating what is missing.
-func (r *root) target(path string, dir bool) (string, error) {
-	full, err := securejoin.SecureJoin(r.path, path)
-	if err != nil {
-		return "", fmt.Errorf("mount point %s: %w", path, err)
-	}
-	if err := r.create(full, dir); err != nil {
-		return "", fmt.Errorf("mount point %s: %w", path, err)
-	}
-	r.mounted = append(r.mounted, full)
-	return full, nil
-}
-
-func (r *root) create(full string, dir bool) error {
-	if _, err := os.Lstat(full); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(full)
-	if err := r.create(parent, true); err != nil {
-		return err
-	}
-	info, err := os.Stat(parent)
-	if err != nil {
-		return err
-	}
-	if _, known := r.times[parent]; !known {
-		r.times[parent] = info.ModTime()
-	}
-	r.created = append(r.created, full)
-	if dir {
-		return os.Mkdir(full, 0o755)
-	}
-	return os.WriteFile(full, nil, 0o644)
 }
 
 // pivot makes the arranged root this process's root and lets go of the host's.
@@ -377,40 +387,5 @@ func (r *root) pivot() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("leave the host's root: %w", err)
 	}
-	r.pivoted = true
 	return os.Chdir("/")
-}
-
-// tidy takes the mounts off and removes the mount points that were not there
-// before, so that they do not become part of the image.
-func (r *root) tidy() error {
-	for i := len(r.mounted) - 1; i >= 0; i-- {
-		_ = unix.Unmount(r.here(r.mounted[i]), unix.MNT_DETACH)
-	}
-	for i := len(r.created) - 1; i >= 0; i-- {
-		path := r.here(r.created[i])
-		info, err := os.Lstat(path)
-		if err != nil || (info.Mode().IsRegular() && info.Size() > 0) {
-			continue // the step has made it its own
-		}
-		_ = os.Remove(path) // a directory that the step has filled stays
-	}
-	for dir, t := range r.times {
-		if err := os.Chtimes(r.here(dir), time.Time{}, t); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("tidy up mount points: %w", err)
-		}
-	}
-	return nil
-}
-
-// here is a path of the arranged root as this process sees it now.
-func (r *root) here(full string) string {
-	if !r.pivoted {
-		return full
-	}
-	rel, err := filepath.Rel(r.path, full)
-	if err != nil {
-		return full
-	}
-	return "/" + rel
 }
