@@ -158,27 +158,32 @@ func newHostSecrets(t *testing.T) *hostSecrets {
 // reachArchive is an image with the program and with a device node.
 func reachArchive(t *testing.T) string {
 	t.Helper()
-	needTool(t, "gcc")
-	dir := t.TempDir()
-	source, binary := filepath.Join(dir, "reach.c"), filepath.Join(dir, "reach")
-	if err := os.WriteFile(source, []byte(reachSource), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("gcc", "-O1", "-static", "-o", binary, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
 	entries := []archiveEntry{
 		{Header: tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}},
-		{Header: tar.Header{Typeflag: tar.TypeReg, Name: "reach", Mode: 0o755}, content: program},
+		staticProgram(t, "reach", reachSource),
 	}
 	if kindOfUser() == asRoot { // others can't unpack one
 		entries = append(entries, archiveEntry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "device", Mode: 0o666, Devmajor: 1, Devminor: 3}})
 	}
 	return dockerArchive(t, entries)
+}
+
+// staticProgram compiles a program that needs no other files.
+func staticProgram(t *testing.T, name, source string) archiveEntry {
+	t.Helper()
+	needTool(t, "gcc")
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file+".c", []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-O1", "-static", "-o", file, file+".c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archiveEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755}, content: program}
 }
 
 type archiveEntry struct {
