@@ -8,8 +8,15 @@ import (
 	podman "go.podman.io/common/pkg/seccomp"
 )
 
-// Profile is podman's default profile for a process with these capabilities
-// (such as CAP_CHOWN) on this architecture.
+// keyrings are the calls for the kernel's keyrings. A step gets a session keyring
+// of its own, but those of its user, and the persistent one, belong to the user
+// id: as root they are the host's. Like other calls that are not in the rules
+// these fail as on a kernel without them, which programs that can do without
+// expect.
+var keyrings = []string{"add_key", "keyctl", "request_key"}
+
+// Profile is podman's default profile, without keyrings, for a process with
+// these capabilities (such as CAP_CHOWN) on this architecture.
 func Profile(capabilities []string) *specs.LinuxSeccomp {
 	all := podman.DefaultProfile()
 	p := &specs.LinuxSeccomp{
@@ -27,8 +34,8 @@ func Profile(capabilities []string) *specs.LinuxSeccomp {
 		}
 	}
 	for _, call := range all.Syscalls {
-		if applies(call, capabilities) {
-			p.Syscalls = append(p.Syscalls, rule(call))
+		if r := rule(call); applies(call, capabilities) && len(r.Names) > 0 { // no name would be an error
+			p.Syscalls = append(p.Syscalls, r)
 		}
 	}
 	return p
@@ -52,10 +59,11 @@ func applies(call *podman.Syscall, capabilities []string) bool {
 }
 
 func rule(call *podman.Syscall) specs.LinuxSyscall {
-	r := specs.LinuxSyscall{Names: call.Names, Action: specs.LinuxSeccompAction(call.Action), ErrnoRet: call.ErrnoRet}
+	r := specs.LinuxSyscall{Names: slices.Clone(call.Names), Action: specs.LinuxSeccompAction(call.Action), ErrnoRet: call.ErrnoRet}
 	if call.Name != "" {
-		r.Names = append(slices.Clone(r.Names), call.Name)
+		r.Names = append(r.Names, call.Name)
 	}
+	r.Names = slices.DeleteFunc(r.Names, func(name string) bool { return slices.Contains(keyrings, name) })
 	for _, arg := range call.Args {
 		r.Args = append(r.Args, specs.LinuxSeccompArg{
 			Index: arg.Index, Value: arg.Value, ValueTwo: arg.ValueTwo, Op: specs.LinuxSeccompOperator(arg.Op),

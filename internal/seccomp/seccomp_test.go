@@ -86,6 +86,33 @@ func TestOrdinaryCallsAreAllowed(t *testing.T) {
 	}
 }
 
+// No instruction set reaches the keyrings, whatever the capabilities; a runtime
+// gets no rule that lets it.
+func TestKeyringsAreRefused(t *testing.T) {
+	for _, caps := range [][]string{nil, builds, {"CAP_SYS_ADMIN"}} {
+		p := Profile(caps)
+		program, err := Program(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"add_key", "keyctl", "request_key"} {
+			if slices.ContainsFunc(p.Syscalls, func(r specs.LinuxSyscall) bool { return slices.Contains(r.Names, name) }) {
+				t.Errorf("%s is in the rules for %v", name, caps)
+			}
+			for _, a := range p.Architectures {
+				table := tables[a]
+				if table == nil {
+					continue
+				}
+				number, ok := table.SyscallNames[name]
+				if got := evaluate(t, program, uint32(number), uint32(table.ID), [3]uint64{}); !ok || got != unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS) {
+					t.Errorf("%s: %s (known: %v): %#x, want ENOSYS", a, name, ok, got)
+				}
+			}
+		}
+	}
+}
+
 // In a thread with the filter the kernel refuses what the profile refuses,
 // and the rest of the process is free.
 func TestInstall(t *testing.T) {
@@ -108,6 +135,7 @@ func TestInstall(t *testing.T) {
 	want := "free: seccomp 0\n" +
 		"userfaultfd: operation not permitted\n" +
 		"add_key: function not implemented\n" +
+		"keyctl: function not implemented\n" +
 		"vsock: operation not permitted\n" +
 		"vsock with a bit that the kernel ignores: operation not permitted\n" +
 		"a child: Seccomp:\t2\n"
@@ -139,6 +167,7 @@ func probe() int {
 		fmt.Printf("free: seccomp %d\n", <-free)
 		attempt("userfaultfd", unix.SYS_USERFAULTFD, 0, 0)
 		attempt("add_key", unix.SYS_ADD_KEY, 0, 0)
+		attempt("keyctl", unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, 0)
 		attempt("vsock", unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM)
 		attempt("vsock with a bit that the kernel ignores", unix.SYS_SOCKET, unix.AF_VSOCK|1<<40, unix.SOCK_STREAM)
 		out, err := exec.Command("/bin/grep", "Seccomp:", "/proc/self/status").Output()

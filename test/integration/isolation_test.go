@@ -7,6 +7,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,28 +50,50 @@ stages:
   - name: final
     from: docker-archive:%s
     steps:
-      - run: [/reach, %s]
+      - run: %s
         network: %s
         env: {FRESH: "NONCE"}
-`, archive, strings.Join(secrets.args(), ", "), network))
+`, archive, jsonWords(t, append([]string{"/reach"}, secrets.words()...)), network))
 				o := p.build("--isolation", isolation)
 				if o.code == 5 && isolation == "oci" {
 					t.Skipf("SKIPPED: no OCI runtime works here: %s", o.stderr)
 				}
 				o.ok()
-				reached, tried := reachedBy(o.stderr)
-				want := []string{"abstract socket"}
-				if network == "none" {
-					want = nil
-				}
-				if !slices.Equal(reached, want) {
-					t.Errorf("the step has reached %q, want %q\n%s", reached, want, o.stderr)
-				}
-				if tried < 30 {
-					t.Errorf("%d attempts are seen, want all\n%s", tried, o.stderr)
-				}
+				checkReached(t, o.stderr, network)
 			})
 		}
+	}
+	t.Run("shell", func(t *testing.T) {
+		p := newProject(t, "version: 1\nname: localhost/reach\nstages: [{name: final, from: 'docker-archive:"+archive+"'}]\n")
+		p.build("--tag", p.nonce).ok()
+		o := p.in("shell", append([]string{"localhost/reach:" + p.nonce, "--", "/reach"}, secrets.words()...)...)
+		checkReached(t, o.stdout, "host")
+	})
+}
+
+// jsonWords is a list as a recipe takes it.
+func jsonWords(t *testing.T, words []string) string {
+	t.Helper()
+	data, err := json.Marshal(words)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// checkReached compares what the program has printed with docs/isolation.md.
+func checkReached(t *testing.T, output, network string) {
+	t.Helper()
+	reached, tried := reachedBy(output)
+	want := []string{"abstract socket", "127.0.0.1"}
+	if network == "none" {
+		want = nil
+	}
+	if !slices.Equal(reached, want) {
+		t.Errorf("the command has reached %q, want %q\n%s", reached, want, output)
+	}
+	if tried < 38 {
+		t.Errorf("%d attempts are seen, want all\n%s", tried, output)
 	}
 }
 
@@ -121,15 +145,15 @@ func hasRuntime() bool {
 
 // hostSecrets are what a step could get from the host.
 type hostSecrets struct {
-	marker, socket, key string
-	shm                 int
+	marker, socket, key, posixQueue string
+	shm, queue, port                int
 }
 
-func (h *hostSecrets) args() []string {
-	return []string{h.marker, h.socket, quoted(os.Getpid()), h.key, quoted(h.shm)}
+// words are the arguments of the program.
+func (h *hostSecrets) words() []string {
+	words := []string{h.marker, h.socket, strconv.Itoa(os.Getpid()), h.key}
+	return append(words, strconv.Itoa(h.shm), strconv.Itoa(h.queue), h.posixQueue, strconv.Itoa(h.port))
 }
-
-func quoted(n int) string { return `"` + strconv.Itoa(n) + `"` }
 
 func newHostSecrets(t *testing.T) *hostSecrets {
 	t.Helper()
@@ -137,22 +161,71 @@ func newHostSecrets(t *testing.T) *hostSecrets {
 	if err := os.WriteFile(h.marker, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", "@"+h.socket)
-	if err != nil {
+	h.listen(t)
+	h.makeQueues(t)
+	for _, ring := range h.keyrings(t) {
+		id, err := unix.AddKey("user", h.key, []byte("secret"), ring)
+		if err != nil {
+			t.Logf("no key is made in keyring %d, the attempt to read one tells nothing: %v", ring, err)
+			continue
+		}
+		t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, ring, 0, 0) })
+	}
+	return h
+}
+
+func (h *hostSecrets) listen(t *testing.T) {
+	t.Helper()
+	abstract, err1 := net.Listen("unix", "@"+h.socket)
+	loopback, err2 := net.Listen("tcp4", "127.0.0.1:0")
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(func() { _, _ = abstract.Close(), loopback.Close() })
+	h.port = loopback.Addr().(*net.TCPAddr).Port
+}
+
+// makeQueues makes what an IPC namespace is to hide.
+func (h *hostSecrets) makeQueues(t *testing.T) {
+	t.Helper()
+	var err error
 	if h.shm, err = unix.SysvShmGet(unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = unix.SysvShmCtl(h.shm, unix.IPC_RMID, nil) })
-	id, err := unix.AddKey("user", h.key, []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
-	if err != nil {
-		t.Logf("no key is made, the attempt to read one tells nothing: %v", err)
-		return h
+	queue, _, errno := unix.Syscall(unix.SYS_MSGGET, unix.IPC_PRIVATE, unix.IPC_CREAT|0o600, 0)
+	if errno != 0 {
+		t.Fatal(os.NewSyscallError("msgget", errno))
 	}
-	t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_SESSION_KEYRING, 0, 0) })
-	return h
+	h.queue = int(queue)
+	t.Cleanup(func() { _, _, _ = unix.Syscall(unix.SYS_MSGCTL, queue, unix.IPC_RMID, 0) })
+	h.posixQueue = "/" + h.socket
+	name, err := unix.BytePtrFromString(h.socket) // the kernel wants no slash
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, _, errno := unix.Syscall6(unix.SYS_MQ_OPEN, uintptr(unsafe.Pointer(name)), unix.O_RDWR|unix.O_CREAT, 0o600, 0, 0, 0)
+	if errno != 0 {
+		t.Logf("no POSIX message queue is made, the attempt to open one tells nothing: %v", errno)
+		return
+	}
+	_ = unix.Close(int(fd))
+	t.Cleanup(func() { _, _, _ = unix.Syscall(unix.SYS_MQ_UNLINK, uintptr(unsafe.Pointer(name)), 0, 0) })
+}
+
+// keyrings are those in which a user has keys: the session's, the user's, the
+// user's session's and the persistent one.
+func (h *hostSecrets) keyrings(t *testing.T) []int {
+	t.Helper()
+	rings := []int{unix.KEY_SPEC_SESSION_KEYRING, unix.KEY_SPEC_USER_KEYRING, unix.KEY_SPEC_USER_SESSION_KEYRING}
+	// It can be used as long as it is in the session's.
+	persistent, err := unix.KeyctlInt(unix.KEYCTL_GET_PERSISTENT, -1, unix.KEY_SPEC_SESSION_KEYRING, 0, 0)
+	if err != nil {
+		t.Logf("this host has no persistent keyrings: %v", err)
+		return rings
+	}
+	t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, persistent, unix.KEY_SPEC_SESSION_KEYRING, 0, 0) })
+	return append(rings, persistent)
 }
 
 // reachArchive is an image with the program and with a device node.

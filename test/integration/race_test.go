@@ -38,8 +38,8 @@ func TestMountPointRace(t *testing.T) {
 	archive := dockerArchive(t, []archiveEntry{staticProgram(t, "race", raceSource)})
 	for _, isolation := range []string{"chroot", "oci"} {
 		t.Run(isolation, func(t *testing.T) {
-			if isolation == "oci" && (!hasRuntime() || kindOfUser() == asSingle) {
-				t.Skip("SKIPPED: no OCI runtime for this user")
+			if isolation == "oci" && !hasRuntime() {
+				t.Skip("SKIPPED: neither crun nor runc is installed")
 			}
 			race(t, archive, isolation, seconds)
 		})
@@ -62,7 +62,11 @@ stages:
         mounts: [{type: cache, target: /c, id: "NONCE"}]
 `
 	attacker := newProject(t, fmt.Sprintf(withCache, archive, "make", host.dir))
-	attacker.build().ok()
+	made := attacker.build("--isolation", isolation)
+	if made.code == 5 && isolation == "oci" {
+		t.Skipf("SKIPPED: no OCI runtime works here: %s", made.stderr)
+	}
+	made.ok()
 	attacker.recipe(fmt.Sprintf(withCache, archive, "flip", strconv.Itoa(seconds)))
 	victim := newVictim(t, archive, attacker.nonce)
 	var flips outcome

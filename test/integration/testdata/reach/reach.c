@@ -2,11 +2,12 @@
  * Tries to reach the host from a step, one way after the other, and prints a
  * line for each: "NAME: stopped (why)" or "NAME: REACHED".
  *
- *   reach MARKER SOCKET PID KEY SHM
+ *   reach MARKER SOCKET PID KEY SHM QUEUE POSIX-QUEUE PORT
  *
  * MARKER is a file of the host, SOCKET the name of an abstract socket on which
- * a process of the host listens, PID that process, KEY a key in the session
- * keyring of who builds, SHM the number of a shared memory segment.
+ * a process of the host listens, PID that process, KEY a key in the keyrings of
+ * who builds, SHM the number of a shared memory segment, QUEUE that of a System V
+ * message queue, POSIX-QUEUE the name of a POSIX one, PORT a port of 127.0.0.1.
  *
  * It does nothing outside of a step, and no attempt does harm where it gets
  * through: no process is stopped, and only PID and the parent are looked at.
@@ -14,12 +15,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <mqueue.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -155,6 +159,25 @@ static void descriptors(const char *marker)
 	report("leave the root with chroot", WEXITSTATUS(status) == 0 || stat(marker, &st) == 0);
 }
 
+/* The test has put the key into each of these; see keyctl(2). */
+static void keyrings(const char *key)
+{
+	enum { SEARCH = 10, READ = 11, LINK = 8, GET_PERSISTENT = 22, PROCESS = -2, SESSION = -3, USER = -4, USER_SESSION = -5 };
+	long found = syscall(SYS_keyctl, SEARCH, SESSION, "user", key, 0);
+	report("read the keys of the session of who builds", found > 0);
+	found = syscall(SYS_keyctl, SEARCH, USER, "user", key, 0);
+	report("find the keys of the user", found > 0);
+	found = syscall(SYS_keyctl, SEARCH, USER_SESSION, "user", key, 0);
+	report("find the keys of the user's session", found > 0);
+	long ring = syscall(SYS_keyctl, GET_PERSISTENT, -1, PROCESS);
+	found = ring > 0 ? syscall(SYS_keyctl, SEARCH, ring, "user", key, 0) : ring;
+	char value[64];
+	report("read the persistent keys of the user", found > 0 && syscall(SYS_keyctl, READ, found, value, sizeof value) > 0);
+	report("link the keys of the user to a keyring of its own", syscall(SYS_keyctl, LINK, USER, PROCESS) == 0 || syscall(SYS_keyctl, LINK, USER, SESSION) == 0);
+	found = syscall(SYS_request_key, "user", key, NULL, 0);
+	report("request the keys of the user", found > 0);
+}
+
 struct handle { struct file_handle head; unsigned char bytes[128]; };
 
 static void calls(const char *key)
@@ -167,7 +190,7 @@ static void calls(const char *key)
 	}
 	fd = open("/etc/hosts", O_RDONLY);
 	report("open a file by handle", open_by_handle_at(fd, &h.head, O_RDONLY) >= 0);
-	report("read the keys of who builds", syscall(SYS_keyctl, 10 /* search */, -3 /* session */, "user", key, 0) > 0);
+	keyrings(key);
 	report("load a kernel module", syscall(SYS_init_module, "", 0, "") == 0);
 	report("bpf", syscall(SYS_bpf, 0, NULL, 0) == 0 || errno == EINVAL || errno == EFAULT);
 	report("perf_event_open", syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0) >= 0 || errno == EFAULT);
@@ -176,6 +199,19 @@ static void calls(const char *key)
 	report("swap", syscall(SYS_swapon, "/tmp/reach-none", 0) == 0 || errno == ENOENT);
 	report("set the host's name", sethostname("pdibuild", 8) == 0); /* as it is */
 	report("virtual machine sockets", socket(AF_VSOCK, SOCK_STREAM, 0) >= 0);
+}
+
+static void queues(int queue, const char *posix)
+{
+	report("message queues", msgctl(queue, IPC_STAT, &(struct msqid_ds){ 0 }) == 0);
+	report("POSIX message queues", mq_open(posix, O_RDONLY) >= 0);
+}
+
+static void loopback(int port)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	report("127.0.0.1", connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0);
 }
 
 static void sockets(const char *name, int shm)
@@ -193,7 +229,7 @@ static void sockets(const char *name, int shm)
 
 int main(int argc, char **argv)
 {
-	if (argc != 6)
+	if (argc != 9)
 		return 2;
 	struct stat st;
 	char host[64] = "";
@@ -210,5 +246,7 @@ int main(int argc, char **argv)
 	descriptors(argv[1]);
 	calls(argv[4]);
 	sockets(argv[2], atoi(argv[5]));
+	queues(atoi(argv[6]), argv[7]);
+	loopback(atoi(argv[8]));
 	return 0;
 }
