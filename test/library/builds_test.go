@@ -22,6 +22,7 @@ import (
 // Builds that follow each other in one process, each with a pull's and a
 // push's connections, leave nothing in it.
 func TestNothingStaysInProcess(t *testing.T) {
+	needNamespace(t)
 	p := newProgram(t)
 	p.registry = registry.Start(t, registry.Options{})
 	// A file that nobody closes is closed when the garbage is collected: then
@@ -48,6 +49,7 @@ func TestNothingStaysInProcess(t *testing.T) {
 
 // Nor do builds that fail or are cancelled.
 func TestNothingStaysAfterFailures(t *testing.T) {
+	needNamespace(t)
 	p := newProgram(t)
 	if _, err := p.build(t.Context(), "first"); err != nil {
 		t.Fatal(err)
@@ -105,6 +107,7 @@ var errEnough = errors.New("that is enough")
 // Two stores in one process are two stores: builds in both at once give the
 // same image, and one knows nothing of the other.
 func TestTwoStoresAtOnce(t *testing.T) {
+	needNamespace(t)
 	programs := []*program{newProgram(t), newProgram(t)}
 	before := lookAround(t)
 	for i := range *builds {
@@ -142,6 +145,7 @@ func TestTwoStoresAtOnce(t *testing.T) {
 // Several Builders of one process share a store, and so do several goroutines
 // one Builder. A Builder that is closed takes nothing from one that works.
 func TestBuildersShareStore(t *testing.T) {
+	needNamespace(t)
 	p := newProgram(t)
 	before := lookAround(t)
 	shared, err := p.open()
