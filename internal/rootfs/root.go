@@ -23,6 +23,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,10 @@ import (
 type Root struct {
 	// dir is an O_PATH descriptor of the directory.
 	dir *os.File
+	// entries is for looking at what is directly in it.
+	entries    *os.Root
+	entriesErr error
+	once       sync.Once
 }
 
 // Open opens the root in a directory of the host.
@@ -40,7 +45,7 @@ func Open(dir string) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Root{f}, nil
+	return &Root{dir: f}, nil
 }
 
 // Sub opens a directory as a root of its own and follows no link.
@@ -49,11 +54,16 @@ func (r *Root) Sub(name string) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Root{f}, nil
+	return &Root{dir: f}, nil
 }
 
 // Close closes the root. Files that were opened in it stay open.
-func (r *Root) Close() error { return r.dir.Close() }
+func (r *Root) Close() error {
+	if r.entries != nil {
+		_ = r.entries.Close() // it was only looked at
+	}
+	return r.dir.Close()
+}
 
 // HostPath is where the root was opened, for the host's own business: mounts,
 // hard links between layers, and messages. Nothing may be joined to it.
@@ -67,7 +77,20 @@ func (r *Root) Lstat(name string) (fs.FileInfo, error) { return r.stat("lstat", 
 
 // LstatExact follows no link.
 func (r *Root) LstatExact(name string) (fs.FileInfo, error) {
-	return r.stat("lstat", name, exact)
+	base := inside(name)
+	if base == "" || base == ".." || strings.Contains(base, "/") {
+		return r.stat("lstat", name, exact)
+	}
+	// One system call, where callers look at file after file of a directory.
+	r.once.Do(func() { r.entries, r.entriesErr = os.OpenRoot(descriptorPath(r.dir)) })
+	if r.entriesErr != nil {
+		return nil, pathError("lstat", name, r.entriesErr)
+	}
+	info, err := r.entries.Lstat(base)
+	if err != nil {
+		return nil, pathError("lstat", name, err)
+	}
+	return info, nil
 }
 
 // Open opens a regular file or a directory for reading. It never waits: a pipe
@@ -175,12 +198,22 @@ func (r *Root) handle(op, name string, flags uint64) (*os.File, error) {
 }
 
 func (r *Root) readDir(name string, flags uint64) ([]fs.DirEntry, error) {
-	f, err := r.openat2("readdir", name, flags|unix.O_RDONLY|unix.O_DIRECTORY)
+	f, err := r.openat2("readdir", name, flags|unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return sortedEntries(f, name)
+	in, err := os.OpenRoot(descriptorPath(f))
+	if err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	defer in.Close()
+	dir, err := in.Open(".")
+	if err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	defer dir.Close()
+	return sortedEntries(dir, name)
 }
 
 // openat2 opens name in the root; see openat2(2).
@@ -386,6 +419,8 @@ func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: number}
 }
 
+// sortedEntries lists a directory that was opened by an os.Root: then the
+// entries have looked at their files already, not later by a path of the host.
 func sortedEntries(f *os.File, name string) ([]fs.DirEntry, error) {
 	entries, err := f.ReadDir(-1)
 	if err != nil {

@@ -165,6 +165,18 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// What a directory's entries say is about files of the root.
+func TestReadDirEntries(t *testing.T) {
+	r := tree(t, "etc/passwd")
+	entries, err := r.ReadDir("/etc")
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	if info, err := entries[0].Info(); err != nil || info.Size() != int64(len("etc/passwd")) {
+		t.Errorf("etc/passwd of the root: %v, %v", info, err)
+	}
+}
+
 // Opening a pipe does not wait for a writer, and reading one is refused.
 func TestPipe(t *testing.T) {
 	r := tree(t)

@@ -82,71 +82,52 @@ func (f *File) Opener() func() (io.ReadCloser, error) {
 // fn returns fs.SkipDir for a directory, what is in it is left out; any other
 // error ends the walk.
 func (r *Root) Walk(name string, fn func(*File) error) error {
-	real, err := r.Resolve(path.Dir(path.Clean("/" + name)))
+	f, err := r.File(name)
 	if err != nil {
 		return err
 	}
-	base := path.Base(path.Clean("/" + name))
-	if base == "/" {
-		base = "."
-	}
-	parent, err := r.openat2("walk", real, exact|unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	in, err := os.OpenRoot(descriptorPath(parent))
+	defer f.Close()
+	parent, err := os.OpenRoot(descriptorPath(f.dir))
 	if err != nil {
 		return pathError("walk", name, err)
 	}
-	defer in.Close()
-	err = walkEntry(&directory{r, real, parent, in}, base, fn)
+	defer parent.Close()
+	if err = fn(f); err == nil && f.Info.IsDir() {
+		err = r.walkDirectory(parent, f.base, f.Name, fn)
+	}
 	if errors.Is(err, fs.SkipDir) {
 		return nil
 	}
 	return err
 }
 
-// A directory is an open directory of a walk.
-type directory struct {
-	root *Root
-	name string
-	file *os.File
-	in   *os.Root
-}
-
-func walkEntry(d *directory, base string, fn func(*File) error) error {
-	name := path.Join(d.name, base)
-	info, err := d.in.Lstat(base)
+// walkDirectory walks through what is in a directory, which is base in parent.
+func (r *Root) walkDirectory(parent *os.Root, base, name string, fn func(*File) error) error {
+	in, err := parent.OpenRoot(base)
 	if err != nil {
-		return pathError("walk", name, errors.Unwrap(err))
-	}
-	if err := fn(&File{Name: name, Info: info, root: d.root, dir: d.file, base: base}); err != nil || !info.IsDir() {
-		return err
-	}
-	return walkDirectory(d, base, fn)
-}
-
-func walkDirectory(d *directory, base string, fn func(*File) error) error {
-	name := path.Join(d.name, base)
-	in, err := d.in.OpenRoot(base)
-	if err != nil {
-		return pathError("walk", name, errors.Unwrap(err))
+		return pathError("walk", name, err)
 	}
 	defer in.Close()
-	f, err := in.Open(".")
+	dir, err := in.Open(".")
 	if err != nil {
-		return pathError("walk", name, errors.Unwrap(err))
+		return pathError("walk", name, err)
 	}
-	defer f.Close()
-	entries, err := sortedEntries(f, name)
+	defer dir.Close()
+	entries, err := sortedEntries(dir, name)
 	if err != nil {
 		return err
 	}
-	below := &directory{d.root, name, f, in}
+	prefix := strings.TrimSuffix(name, "/") + "/"
 	for _, e := range entries {
-		err := walkEntry(below, e.Name(), fn)
-		if errors.Is(err, fs.SkipDir) && e.IsDir() {
+		info, err := e.Info() // of the time when it was listed
+		if err != nil {
+			return pathError("walk", prefix+e.Name(), err)
+		}
+		f := &File{Name: prefix + e.Name(), Info: info, root: r, dir: dir, base: e.Name()}
+		if err = fn(f); err == nil && info.IsDir() {
+			err = r.walkDirectory(in, f.base, f.Name, fn)
+		}
+		if errors.Is(err, fs.SkipDir) && info.IsDir() {
 			continue
 		}
 		if err != nil {

@@ -92,6 +92,9 @@ func (c *Container) giveLayer(dir string) error {
 // giveTree gives the files whose names a root has.
 func (c *Container) giveTree(names *rootfs.Root) error {
 	return names.Walk("/", func(named *rootfs.File) error {
+		if uid, gid := c.given(named.Info); uid < 0 && gid < 0 {
+			return nil
+		}
 		f, err := c.wk.root.FileExact(named.Name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil // a layer above has removed it
@@ -104,18 +107,21 @@ func (c *Container) giveTree(names *rootfs.Root) error {
 	})
 }
 
-func (c *Container) give(f *rootfs.File) error {
-	st, ok := f.Info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	uid, gid := -1, -1
-	if c.req.UID != 0 && st.Uid == c.req.UID {
+// given says whom a file is given to; -1 is its owner or group as it is.
+func (c *Container) given(info fs.FileInfo) (uid, gid int) {
+	uid, gid = -1, -1
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && c.req.UID != 0 && st.Uid == c.req.UID {
 		uid = 0
 	}
-	if c.req.GID != 0 && st.Gid == c.req.GID {
+	if ok && c.req.GID != 0 && st.Gid == c.req.GID {
 		gid = 0
 	}
+	return uid, gid
+}
+
+func (c *Container) give(f *rootfs.File) error {
+	uid, gid := c.given(f.Info)
 	if uid < 0 && gid < 0 {
 		return nil
 	}
