@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/copy"
@@ -271,7 +272,7 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	config, err := src.OCIConfig(ctx)
+	config, err := configOf(ctx, src)
 	if err != nil {
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
@@ -292,9 +293,30 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 	return st, nil
 }
 
+// configOf reads an image's configuration with what Docker adds to OCI's.
+func configOf(ctx context.Context, img types.Image) (*dockerspec.DockerOCIImage, error) {
+	oci, err := img.OCIConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := img.ConfigBlob(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var config dockerspec.DockerOCIImage
+	if len(data) > 0 { // images of Docker's first schema have none
+		err = json.Unmarshal(data, &config)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	config.Image, config.Config.ImageConfig = *oci, oci.Config
+	return &config, nil
+}
+
 // baseState starts a stage from the configuration of an image.
-func baseState(id string, config *v1.Image) state {
-	st := state{key: keyOf("image", id), image: *config}
+func baseState(id string, config *dockerspec.DockerOCIImage) state {
+	st := state{key: keyOf("image", id), image: config.Image, docker: config.Config.DockerOCIImageConfigExt}
 	if env := uniqueEnv(config.Config.Env); len(env) != len(config.Config.Env) {
 		st.image.Config.Env = env
 		st.key = extend(st.key, "unique env") // earlier versions gave commands another value

@@ -273,6 +273,9 @@ func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 	if err != nil {
 		return err
 	}
+	if triggers := s.docker.OnBuild; len(triggers) > 0 {
+		r.emit(Event{Kind: EventWarning, Stage: ps.Name, Text: fmt.Sprintf("the base image %s has ONBUILD triggers, which are not run: write them as steps of stage %q if they are wanted: %q", st.From, ps.Name, triggers)})
+	}
 	if s, err = startStage(s, st); err != nil {
 		return err
 	}

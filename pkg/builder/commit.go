@@ -32,7 +32,7 @@ func (r *run) commit(s state) (*Result, error) {
 		s.image.RootFS.DiffIDs = append(s.image.RootFS.DiffIDs, l.UncompressedDigest)
 	}
 	s.image.History = fitHistory(s.image.History, len(layers))
-	config, err := json.Marshal(s.image)
+	config, err := s.config()
 	if err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}

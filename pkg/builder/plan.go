@@ -216,6 +216,10 @@ func startStage(s state, st *recipe.Stage) (state, error) {
 		return state{}, &InputError{Subject: fmt.Sprintf("stage %q", st.Name), Err: err}
 	}
 	s.key = extend(s.key, "stage", jsonOf(st.Env), jsonOf(st.Shell), jsonOf(st.Compiler))
+	s.docker.OnBuild = nil
+	if len(st.Shell) == 0 && len(s.docker.Shell) > 0 {
+		s.key = extend(s.key, "shell", jsonOf(s.docker.Shell)) // earlier versions took /bin/sh
+	}
 	return s, nil
 }
 
@@ -384,7 +388,11 @@ func joinWorkdir(old, dir string) string {
 
 // imageKey identifies the finished image: its files and all it says.
 func imageKey(s state) string {
-	return extend(s.key, "image", jsonOf(s.image.Config), jsonOf(s.annotations), jsonOf(s.image.Platform))
+	parts := []string{"image", jsonOf(s.image.Config), jsonOf(s.annotations), jsonOf(s.image.Platform)}
+	if s.docker.Healthcheck != nil || len(s.docker.Shell) > 0 {
+		parts = append(parts, jsonOf(s.docker))
+	}
+	return extend(s.key, parts...)
 }
 
 // stepKey returns the key of the result that planned's step has on top of s.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
@@ -39,6 +40,8 @@ type state struct {
 	// image is the configuration with its history; RootFS is filled in when
 	// the image is committed.
 	image v1.Image
+	// docker is what the configuration has beyond OCI's.
+	docker dockerspec.DockerOCIImageConfigExt
 	// annotations of the manifest.
 	annotations map[string]string
 	// added are the layers of the last step.
@@ -222,11 +225,14 @@ func (s *state) applyImageSettings(st *recipe.Stage) {
 		// It runs the arguments it is given: the base's will do.
 		c.Entrypoint = []string{entrypointScript}
 	} else if st.Entrypoint != nil {
-		c.Entrypoint = argv(*st.Entrypoint, st.Shell)
+		c.Entrypoint = argv(*st.Entrypoint, s.shell(st))
 		c.Cmd = nil // the base's arguments were for the base's entrypoint
 	}
 	if st.Cmd != nil {
-		c.Cmd = argv(*st.Cmd, st.Shell)
+		c.Cmd = argv(*st.Cmd, s.shell(st))
+	}
+	if len(s.docker.Shell) > 0 {
+		s.docker.Shell = s.shell(st)
 	}
 	if st.StopSignal != "" {
 		c.StopSignal = st.StopSignal
@@ -243,6 +249,26 @@ func (s *state) applyImageSettings(st *recipe.Stage) {
 		c.Volumes = merged(c.Volumes, map[string]struct{}{v: {}})
 	}
 	s.applyCompiler(st.Compiler)
+}
+
+// shell runs the commands of a stage that are text; nil is the default.
+func (s *state) shell(st *recipe.Stage) []string {
+	if len(st.Shell) > 0 {
+		return st.Shell
+	}
+	return s.docker.Shell
+}
+
+// config is the image's configuration as it is stored. A health check and a
+// shell of a base image stay in it, where Docker and BuildKit have them: OCI's
+// configuration may have more than its specification names.
+func (s *state) config() ([]byte, error) {
+	if s.docker.Healthcheck == nil && len(s.docker.Shell) == 0 {
+		return json.Marshal(s.image)
+	}
+	return json.Marshal(dockerspec.DockerOCIImage{
+		Image: s.image, Config: dockerspec.DockerOCIImageConfig{ImageConfig: s.image.Config, DockerOCIImageConfigExt: s.docker},
+	})
 }
 
 func (s *state) applyCompiler(c *recipe.Compiler) {

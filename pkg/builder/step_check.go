@@ -18,7 +18,7 @@ func (x *stepRun) performCheck(ctx context.Context, s state, step recipe.Check) 
 	s = s.clone()
 	s.applyImageSettings(x.stage)
 	_, req, err := x.runCommand(ctx, s, wk, command{
-		argv: argv(step.Command, x.stage.Shell), env: step.Env, user: step.User, workdir: step.Workdir,
+		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 	})
 	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
 }

@@ -42,7 +42,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	}
 	defer func() { err = errors.Join(err, x.bench.give(wk, err == nil && !rec.Added && wk.clean())) }()
 	cmd := command{
-		argv: argv(step.Command, x.stage.Shell), env: step.Env, user: step.User, workdir: step.Workdir,
+		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 		noNet: step.Network == "none", mounts: step.Mounts, secrets: step.Secrets,
 	}
 	report, req, err := x.runCommand(ctx, s, wk, cmd)

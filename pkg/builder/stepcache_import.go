@@ -96,7 +96,7 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 		return state{}, false
 	}
 	defer func() { _ = img.Close() }() // it was only read
-	config, err := img.OCIConfig(ctx)
+	config, err := configOf(ctx, img)
 	if err != nil {
 		return state{}, false
 	}

@@ -68,7 +68,9 @@ type Stage struct {
 	// oci-archive:FILE, docker-archive:FILE, dir:DIR,
 	// containers-storage:NAME, docker://NAME), the name of another stage,
 	// "scratch", or a distribution bootstrapped from its mirror
-	// (debootstrap:SUITE, mmdebstrap:SUITE).
+	// (debootstrap:SUITE, mmdebstrap:SUITE). A base image's configuration
+	// stays, its health check included (podman looks at that in images of
+	// Docker's format only); its ONBUILD triggers are not run.
 	From string `yaml:"from"`
 	// Bootstrap refines debootstrap:SUITE and mmdebstrap:SUITE.
 	Bootstrap *Bootstrap `yaml:"bootstrap,omitempty"`
@@ -78,7 +80,7 @@ type Stage struct {
 	// Env is set in the image and for every step of the stage.
 	Env map[string]string `yaml:"env,omitempty"`
 	// Shell runs run and check strings: a program and its option for that.
-	// Empty means [/bin/sh, -c].
+	// Empty means the base image's, else [/bin/sh, -c].
 	Shell []string `yaml:"shell,omitempty"`
 	// Steps run in order; each one's result is kept as soon as it ends.
 	Steps []Step `yaml:"steps,omitempty"`

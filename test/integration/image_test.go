@@ -29,6 +29,9 @@ type ociImage struct {
 			WorkingDir string
 			Entrypoint []string
 			Cmd        []string
+			// What Docker adds.
+			Healthcheck    *struct{ Test []string }
+			OnBuild, Shell []string
 		} `json:"config"`
 		RootFS struct {
 			DiffIDs []string `json:"diff_ids"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,6 +190,61 @@ stages:
 	ran := p.run("run", "--storage-root", p.store, "-e", "EMPTY=full", o.ImageID, "--", "/bin/busybox", "sh", "-c", "echo $A $EMPTY")
 	if ran.stdout != "new=dup full\n" {
 		t.Errorf("run prints %q\n%s", ran.stdout, ran.stderr)
+	}
+}
+
+// What Docker's configuration has beyond OCI's stays: the health check and the
+// shell, which also runs the steps. Triggers are not run, and the build says so.
+func TestBaseOfDocker(t *testing.T) {
+	h := newHandmade(t).layer(of(file("etc/os-release", "")))
+	h.settings = map[string]any{
+		"Healthcheck": map[string]any{"Test": []string{"CMD-SHELL", "true"}, "Interval": 30_000_000_000, "Retries": 3},
+		"Shell":       []string{"/bin/busybox", "sh", "-xc"}, "OnBuild": []string{"COPY . /app", "RUN make"},
+	}
+	p := newProject(t, `version: 1
+stages:
+  - name: first
+    from: '`+h.reference()+`'
+    steps:
+      - {copy: busybox, to: /bin/busybox, mode: "0755"}
+      - run: /bin/busybox echo NONCE
+  - name: final
+    from: first
+    steps:
+      - run: /bin/busybox touch /made
+    cmd: /bin/busybox true
+  - name: other
+    from: first
+    shell: [/bin/busybox, sh, -ec]
+    cmd: /bin/busybox true
+`)
+	program, err := os.ReadFile(busybox.Find(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write("busybox", string(program))
+	img, o := p.export("--target", "final")
+	o.says("ONBUILD triggers, which are not run", `"COPY . /app" "RUN make"`, "+ /bin/busybox echo "+p.nonce)
+	if strings.Count(o.stderr, "ONBUILD") != 1 {
+		t.Errorf("it is not said once:\n%s", o.stderr)
+	}
+	c := img.config.Config
+	if c.Healthcheck == nil || !slices.Equal(c.Healthcheck.Test, []string{"CMD-SHELL", "true"}) || len(c.OnBuild) != 0 {
+		t.Errorf("health check %v, triggers %q", c.Healthcheck, c.OnBuild)
+	}
+	if got := strings.Join(append(c.Shell, c.Cmd...), " "); got != "/bin/busybox sh -xc /bin/busybox sh -xc /bin/busybox true" {
+		t.Errorf("shell and command are %q", got)
+	}
+	other, _ := p.export("--target", "other")
+	c = other.config.Config
+	if got := strings.Join(append(c.Shell, c.Cmd...), " "); got != "/bin/busybox sh -ec /bin/busybox sh -ec /bin/busybox true" {
+		t.Errorf("shell and command are %q where the stage has its own", got)
+	}
+	needTool(t, "skopeo")
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	p.build("--target", "final", "-o", "docker-archive:"+archive).ok()
+	if config := judge(t, "skopeo", "inspect", "--config", "--raw", "docker-archive:"+archive); !strings.Contains(config, `"Healthcheck":{"Test":["CMD-SHELL","true"]`) {
+		t.Errorf("skopeo reads %s", config)
 	}
 }
 
