@@ -151,7 +151,7 @@ func situations() []situation {
 			check: "file-system", status: "note", words: []string{"overlay"},
 		},
 		{
-			name: "layers on overlay on overlay", script: `mkdir $S $D/l $D/o && mount -t tmpfs tmpfs $D/o && mkdir $D/o/u $D/o/w && mount -t overlay -o lowerdir=$D/l,upperdir=$D/o/u,workdir=$D/o/w,userxattr overlay $S && PATH=/usr/bin:/bin exec "$@"`,
+			name: "layers on overlay on overlay", script: `mkdir $S $D/l $D/o && mount -t tmpfs tmpfs $D/o && mkdir $D/o/u $D/o/w && mount -t overlay -o lowerdir=$D/l,upperdir=$D/o/u,workdir=$D/o/w,userxattr overlay $S && PATH=/no/such exec "$@"`,
 			check: "store", status: "warning", words: []string{"vfs", "no overlay can be used there", "full copy", "fuse-overlayfs", "mount a volume"},
 		},
 		{
