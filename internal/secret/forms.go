@@ -3,12 +3,18 @@ package secret
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// The forms in which a value is found.
+// The forms in which a value is found. docs/isolation.md has them in a table,
+// which a test compares with what is found.
 const (
 	// FormRaw is the value as it is, or with other line breaks.
 	FormRaw = "raw"
@@ -18,6 +24,11 @@ const (
 	FormURL = "url-encoded"
 	// FormBase64 is base64 of either alphabet, also as part of a longer text.
 	FormBase64 = "base64"
+	// FormHex is two hexadecimal digits for each byte, without blanks.
+	FormHex = "hex"
+	// FormQuoted is how Go and a shell quote. It is masked only: in a file it is
+	// FormRaw or FormJSON for all but a few characters.
+	FormQuoted = "quoted"
 )
 
 type form struct{ text, form string }
@@ -26,7 +37,8 @@ type form struct{ text, form string }
 func textForms(value string) []form {
 	forms := []form{{value, FormRaw}}
 	for _, escapeHTML := range []bool{false, true} {
-		forms = append(forms, form{jsonEscape(value, escapeHTML), FormJSON})
+		text := jsonEscape(value, escapeHTML)
+		forms = append(forms, form{text, FormJSON}, form{asciiJSON(text), FormJSON})
 	}
 	for _, d := range urlDialects {
 		upper := d.escape(value, "0123456789ABCDEF")
@@ -41,6 +53,9 @@ func packedForms(value string) []form {
 	var forms []form
 	for _, core := range base64Cores(value) {
 		forms = append(forms, form{core, FormBase64})
+	}
+	for _, text := range hexForms(value) {
+		forms = append(forms, form{text, FormHex})
 	}
 	if strings.ContainsAny(value, "\r\n") {
 		fresh := true
@@ -72,6 +87,13 @@ func outputForms(value string) []form {
 	if strings.Contains(value, "\n") {
 		add(value, FormRaw)
 	}
+	for _, text := range quotedForms(value) {
+		forms = append(forms, form{text, FormQuoted})
+	}
+	for _, text := range hexForms(value) {
+		forms = append(forms, form{text, FormHex})
+		add(wrap(text, 60), FormHex) // as xxd -p does
+	}
 	for _, core := range base64Cores(value) {
 		forms = append(forms, form{core, FormBase64})
 	}
@@ -85,6 +107,23 @@ func outputForms(value string) []form {
 		}
 	}
 	return distinct(forms)
+}
+
+// hexForms are the value in small and in capital digits.
+func hexForms(value string) []string {
+	text := hex.EncodeToString([]byte(value))
+	return []string{text, strings.ToUpper(text)}
+}
+
+// quotedForms are those that error messages and command lines have: Go's %q and
+// %+q, single quotes of a shell, and a step's summary, which has one blank where
+// the recipe has several.
+func quotedForms(value string) []string {
+	inside := func(quoted string) string { return quoted[1 : len(quoted)-1] }
+	return slices.DeleteFunc([]string{
+		inside(strconv.Quote(value)), inside(strconv.QuoteToASCII(value)),
+		strings.ReplaceAll(value, "'", `'\''`), strings.Join(strings.Fields(value), " "),
+	}, func(text string) bool { return len(text) < minValue })
 }
 
 func distinct(forms []form) []form {
@@ -148,6 +187,23 @@ func jsonEscape(value string, escapeHTML bool) string {
 		return value // strings always encode
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(b.String(), `"`), "\"\n")
+}
+
+// asciiJSON escapes what else may be escaped in JSON, as Python's json does.
+func asciiJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r < utf8.RuneSelf:
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // A urlDialect is one opinion on what need not be percent-encoded.

@@ -3,6 +3,7 @@ package secret
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 const stars = "***"
@@ -44,6 +45,32 @@ func (s *Set) Masker(dst io.Writer) *Masker {
 	return m
 }
 
+// cut ends a text that was shortened, minCut is the length of the shortest
+// beginning of a value that is masked before it.
+const (
+	cut    = "…"
+	minCut = 4
+)
+
+// Mask returns text with values replaced. The beginning of a value at which the
+// text was shortened is replaced, too.
+func (s *Set) Mask(text string) string {
+	if s.Empty() {
+		return text
+	}
+	var out strings.Builder
+	m := s.Masker(&out)
+	m.held = []byte(text)
+	for i := range m.held {
+		if n := int(m.auto.nodes[m.state].depth); n >= minCut && strings.HasPrefix(text[i:], cut) {
+			m.mark(span{i - n, i})
+		}
+		m.advance(i)
+	}
+	_ = m.Close() // a Builder takes everything
+	return out.String()
+}
+
 // Write takes output.
 func (m *Masker) Write(p []byte) (int, error) {
 	if m.auto == nil || m.auto.empty() {
@@ -67,11 +94,16 @@ func (m *Masker) search(from int) {
 				return
 			}
 		}
-		m.state = m.auto.step(m.state, m.held[i])
+		m.advance(i)
 		i++
-		if n := int(m.auto.nodes[m.state].longest); n > 0 {
-			m.mark(span{i - n, i})
-		}
+	}
+}
+
+// advance looks at the byte at i.
+func (m *Masker) advance(i int) {
+	m.state = m.auto.step(m.state, m.held[i])
+	if n := int(m.auto.nodes[m.state].longest); n > 0 {
+		m.mark(span{i + 1 - n, i + 1})
 	}
 }
 

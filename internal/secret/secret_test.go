@@ -2,7 +2,9 @@ package secret_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -95,7 +98,11 @@ func TestMaskWrappedBase64(t *testing.T) {
 }
 
 func wrapped(data []byte, width int) string {
-	text := base64.StdEncoding.EncodeToString(data)
+	return broken(base64.StdEncoding.EncodeToString(data), width)
+}
+
+// broken is text in lines.
+func broken(text string, width int) string {
 	var b strings.Builder
 	for len(text) > 0 {
 		n := min(width, len(text))
@@ -483,5 +490,111 @@ func BenchmarkNewSet(b *testing.B) {
 	value := strings.Repeat(pem, 20) // 3 kB
 	for b.Loop() {
 		set(value, token)
+	}
+}
+
+// The table of docs/recipe.md says what is found and masked. Each of its rows is
+// written here with a value that has the characters which the forms change.
+func TestTableOfTheDocumentation(t *testing.T) {
+	const value, lines = `p'ss "wörd" \n+/=?&`, "first line of it\nsecond line of it\n"
+	hexOf := func(v string) string { return hex.EncodeToString([]byte(v)) }
+	type sample struct{ value, text string }
+	rows := map[string][]sample{
+		"as it is, also with other line breaks or indented": {
+			{value, value},
+			{lines, strings.ReplaceAll(lines, "\n", "\r\n")},
+			{lines, "key: |\n  " + strings.ReplaceAll(lines, "\n", "\n  ")},
+		},
+		"in a JSON string":            {{value, jsonOf(t, value, true)}, {value, jsonOf(t, value, false)}, {value, `p'ss \"w\u00f6rd\" \\n+/=?&`}},
+		"percent-encoded as in a URL": {{value, url.QueryEscape(value)}, {value, url.PathEscape(value)}, {value, strings.ToLower(url.QueryEscape(value))}},
+		"in base64, of either alphabet, also of a longer text and broken into lines": {
+			{value, base64.StdEncoding.EncodeToString([]byte(value))},
+			{value, base64.URLEncoding.EncodeToString([]byte("u:" + value + "\n"))},
+			{pem, wrapped([]byte(pem), 76)},
+		},
+		"in hexadecimal digits, small or capital, also broken into lines": {
+			{value, "id=" + hexOf(value)}, {value, strings.ToUpper(hexOf(value))}, {pem, broken(hexOf(pem), 60)},
+		},
+		"quoted as a shell or Go's `%q` does it":                          {{value, fmt.Sprintf("%+q", value)}, {"it's secret", `'it'\''s secret'`}, {"a\x01\tb-cde", fmt.Sprintf("%q", "a\x01\tb-cde")}},
+		"one line of several, of at least 8 bytes":                        {{lines, "  second line of it"}},
+		"the beginning of it, at which a message was shortened (`…`)":     {{"hunter22", "run login hunt…"}},
+		"of less than 6 bytes":                                            {{"12345", "12345"}},
+		"in hexadecimal digits with blanks, as `hexdump -C` writes them":  {{value, fmt.Sprintf("% x", value)}},
+		"compressed (gzip, xz, zstd, zip), encrypted, or cut into pieces": {{value, gzipped(t, strings.Repeat(value, 9))}, {value, "p'ss \"wö" + " " + "rd\" \\n+/=?&"}},
+	}
+	data, err := os.ReadFile("../../docs/recipe.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(data), "| a value of a secret |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	found := 0
+	for _, line := range strings.Split(table, "\n")[2:] {
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		samples, ok := rows[cells[0]]
+		if !ok || len(cells) != 3 {
+			t.Errorf("no sample of the row %q", line)
+			continue
+		}
+		found++
+		for _, c := range samples {
+			s := set(c.value)
+			if _, hit := s.FindString(c.text); hit != strings.HasPrefix(cells[1], "yes") && !strings.HasPrefix(cells[1], "only") {
+				t.Errorf("%s: %q is found in %q: %v", cells[0], c.value, c.text, hit)
+			}
+			if masked := s.Mask(c.text) != c.text; masked != strings.HasPrefix(cells[2], "yes") {
+				t.Errorf("%s: %q becomes %q", cells[0], c.text, s.Mask(c.text))
+			}
+		}
+	}
+	if found != len(rows) {
+		t.Errorf("the table has %d of %d rows", found, len(rows))
+	}
+}
+
+func jsonOf(t *testing.T, value string, escapeHTML bool) string {
+	t.Helper()
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(escapeHTML)
+	if err := enc.Encode(map[string]string{"k": value}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := io.WriteString(w, text)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// Mask leaves no part of a value, however it is quoted or shortened.
+func TestMaskText(t *testing.T) {
+	for _, c := range []struct{ value, in, want string }{
+		{"hunter22", `layer entry "hunter22": in file /hunter22 (raw)`, `layer entry "***": in file /*** (raw)`},
+		{"hunter22", "run login hunter22", "run login ***"},
+		{"hunter22", "run login hunt…", "run login ***…"},
+		{"hunter22", "run login hun…", "run login hun…"},
+		{"hunter22", "run login hunter2", "run login hunter2"},
+		{"with…inside", "x with…inside y", "x *** y"},
+		{"two words\nand lines", "run echo two words and lines", "run echo ***"},
+		{"sp  ace d", fmt.Sprintf("%q", []string{"sp  ace d"}), `["***"]`},
+		{"bell\a\x1b[0m", fmt.Sprintf("mount %q", "/bell\a\x1b[0m"), `mount "/***"`},
+		{"wörd-wörd", fmt.Sprintf("%+q", "wörd-wörd"), `"***"`},
+		{"it's secret", `pdibuild build --build-arg 'A=it'\''s secret'`, `pdibuild build --build-arg 'A=***'`},
+	} {
+		if got := set(c.value).Mask(c.in); got != c.want {
+			t.Errorf("secret %q: %q became %q, want %q", c.value, c.in, got, c.want)
+		}
+	}
+	var none *secret.Set
+	if got := none.Mask("text"); got != "text" || !none.Empty() {
+		t.Errorf("no secrets: %q", got)
 	}
 }

@@ -1,8 +1,8 @@
 // Package secret finds the values of secrets in what a build writes.
 //
 // NewSet prepares the values once. Set.Masker replaces them in output while it
-// streams; Set.Scanner and Set.Find say whether data holds one. Both know a
-// value as it is, in JSON, URL-encoded and in base64.
+// streams, Set.Mask in a text; Set.Scanner and Set.Find say whether data holds
+// one. All know a value as it is, in JSON, URL-encoded, in base64 and in hex.
 //
 // The package keeps values in memory only and never prints them: every type
 // formats as "[secret]". It does not find what has been encrypted, compressed,
@@ -77,6 +77,9 @@ func (s *Set) TooShort() []string {
 	}
 	return slices.Clone(s.short)
 }
+
+// Empty reports whether there is nothing to look for.
+func (s *Set) Empty() bool { return s == nil || s.mask.empty() }
 
 // String hides the values; so do the other methods that print.
 func (s *Set) String() string { return redacted }

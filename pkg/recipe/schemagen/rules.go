@@ -17,11 +17,31 @@ const rules = "\n## Arguments\n\n" +
 	"when it refers to a secret by `${…}`, by its id or by its host variable, where the value would be\n" +
 	"stored (from, env, labels, annotations, paths, entrypoint, cmd); when these or the content of a file\n" +
 	"have the path of a secret; when a command reads a secret that its step does not name; and when an\n" +
-	"argument has the name of a secret.\n" +
+	"argument has the name of a secret.\n\n" +
+	"A build looks for the values of its secrets, unless they are `public`. Everything that becomes part\n" +
+	"of the image is searched: contents, names, link targets and attributes of files, the configuration,\n" +
+	"the history and the manifest. A value that is found ends the build with [exit code](exit-codes.md) 6.\n" +
+	"In what is printed and logged, errors and `--progress json` included, three stars take its place.\n" +
+	"Line breaks at the end of a value do not count.\n\n" +
+	"| a value of a secret | ends the build when the image would get it | is masked in output |\n" +
+	"|---|---|---|\n" +
+	"| as it is, also with other line breaks or indented | yes | yes |\n" +
+	"| in a JSON string | yes | yes |\n" +
+	"| percent-encoded as in a URL | yes | yes |\n" +
+	"| in base64, of either alphabet, also of a longer text and broken into lines | yes | yes |\n" +
+	"| in hexadecimal digits, small or capital, also broken into lines | yes | yes |\n" +
+	"| quoted as a shell or Go's `%q` does it | only where that is one of the above | yes |\n" +
+	"| one line of several, of at least 8 bytes | no: such lines are in many files | yes |\n" +
+	"| the beginning of it, at which a message was shortened (`…`) | no | yes, from 4 bytes on |\n" +
+	"| of less than 6 bytes | no: found by chance in every large file; there is a warning | no |\n" +
+	"| in hexadecimal digits with blanks, as `hexdump -C` writes them | no | no |\n" +
+	"| compressed (gzip, xz, zstd, zip), encrypted, or cut into pieces | no | no |\n" +
 	"\n## Names of images\n\n" +
 	"`--tag TAG` means NAME:TAG where the recipe has a `name`, and `localhost/TAG:latest` where it has\n" +
-	"none. Anything with a slash or a colon is a full name and stands for itself. A name without a\n" +
-	"registry is one of this host: `localhost/…`.\n" +
+	"none. Anything with a slash or a colon is a full name and stands for itself. In `from`, a name\n" +
+	"without a registry, such as `debian`, is an image of this host's store where there is one of that\n" +
+	"name (`localhost/debian`, or what it was pulled as); else it is fetched as podman would, by default\n" +
+	"from docker.io.\n" +
 	"\n## Limits\n\n" +
 	"A recipe is one YAML document in UTF-8 of at most 1 MiB, nested at most 64 deep, with at most 1000\n" +
 	"stages, secrets and arguments each. Anchors and aliases work; merge keys (`<<`) and tags (`!name`)\n" +
