@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/doctor"
 	"github.com/pdidev/pdibuild/pkg/inspect"
@@ -149,7 +151,13 @@ type app struct {
 	jsonErrors bool
 	// outputShown says that the output of steps is on the screen already.
 	outputShown bool
+	// secrets are masked in whatever is said, once they have been read.
+	secrets atomic.Pointer[secret.Set]
 }
+
+// mask replaces the values of secrets. Whatever goes to standard error or to a
+// file for people goes through it: note, report and newPrinter see to that.
+func (a *app) mask(text string) string { return a.secrets.Load().Mask(text) }
 
 func newApp() *app {
 	return &app{
@@ -228,7 +236,7 @@ func (a *app) withStore(ctx context.Context, s session, work func(ctx context.Co
 
 // note tells the human something that is neither result nor error.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "pdibuild: "+format+"\n", args...)
+	_, _ = io.WriteString(a.stderr, a.mask("pdibuild: "+fmt.Sprintf(format, args...))+"\n")
 }
 
 // env returns the value of an environment variable, "" when it is not set.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -236,12 +237,13 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	if err != nil {
 		return err
 	}
+	note := func(text string) { p.Event(builder.Event{Kind: builder.EventWarning, Text: text}) }
+	v.hide(req, secrets.values, note)
 	req.plan.Events = p.Event
 	plan, err := e.Plan(ctx, req.recipe, v.plan.contextDir, req.plan)
 	if err != nil {
 		return err
 	}
-	note := func(text string) { p.Event(builder.Event{Kind: builder.EventWarning, Text: text}) }
 	if err := secrets.check(plan, note); err != nil {
 		return err
 	}
@@ -273,6 +275,24 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	}
 	p.Close()
 	return v.deliver(result, pushed)
+}
+
+// hide masks the values of secrets from now on. What a name for the image shows
+// to everybody is not worth hiding, and the stars would be a riddle.
+func (v *buildVerb) hide(req *buildRequest, values map[string][]byte, note func(string)) {
+	public := map[string]bool{}
+	for id := range req.recipe.Secrets {
+		public[id] = req.recipe.Secrets[id].Public
+	}
+	set := secret.NewSet(values, public)
+	v.app.secrets.Store(set)
+	for _, name := range req.names {
+		if hit, ok := set.FindString(name); ok {
+			note(fmt.Sprintf("the value of secret %s is in a name of the image, where everybody can read it; messages show *** for it. "+
+				"If it is not confidential, say 'public: true' at the recipe's secret", hit.ID))
+			return
+		}
+	}
 }
 
 // lookInside is the command that shows the container of the failed step.
@@ -361,7 +381,7 @@ func (v *buildVerb) deliver(result *builder.Result, pushed []pushedImage) error 
 		}
 	}
 	if v.metadataFile != "" {
-		if err := writeMetadata(v.metadataFile, result, pushed); err != nil {
+		if err := v.app.writeMetadata(v.metadataFile, result, pushed); err != nil {
 			return kept(fmt.Errorf("write --metadata-file: %w", err), result)
 		}
 	}

@@ -21,7 +21,17 @@ const sameSignal = 300 * time.Millisecond
 // An interruptError says that a signal has ended the work.
 type interruptError struct{ signal os.Signal }
 
-func (e *interruptError) Error() string { return fmt.Sprintf("interrupted (%s)", e.signal) }
+func (e *interruptError) Error() string {
+	switch e.signal {
+	case os.Interrupt:
+		return "stopped by Ctrl-C (SIGINT)"
+	case syscall.SIGHUP:
+		return "stopped because the terminal was closed (SIGHUP)"
+	case syscall.SIGTERM:
+		return "stopped by SIGTERM, which 'kill' and batch systems send"
+	}
+	return fmt.Sprintf("stopped by a signal (%s)", e.signal)
+}
 
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
 // cancels, with an *interruptError as its cause. A second one exits at once.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
@@ -26,7 +27,12 @@ type metadata struct {
 
 // writeMetadata writes the file. As with docker, the digest is the one that the
 // registry knows when the image was pushed.
-func writeMetadata(path string, result *builder.Result, pushed []pushedImage) error {
+func (a *app) writeMetadata(path string, result *builder.Result, pushed []pushedImage) error {
+	result = maskedResult(result, a.mask)
+	pushed = slices.Clone(pushed)
+	for i := range pushed {
+		pushed[i].Name = a.mask(pushed[i].Name)
+	}
 	m := metadata{
 		Result: result, Pushed: pushed,
 		ConfigDigest: "sha256:" + result.ImageID,

@@ -38,6 +38,10 @@ func (p *progressFlags) check() error {
 // newPrinter returns the printer that the flags ask for. Auto is tty on a
 // terminal that can move its cursor and that nobody records.
 func (a *app) newPrinter(p progressFlags) printer {
+	return &maskedPrinter{a.unmaskedPrinter(p), a.mask}
+}
+
+func (a *app) unmaskedPrinter(p progressFlags) printer {
 	a.outputShown = false
 	switch {
 	case p.mode == "json":
@@ -69,7 +73,7 @@ func eventLine(e builder.Event, verbose bool) string {
 			return fmt.Sprintf("[%s] starts from %s", e.Stage, text)
 		}
 	case builder.EventStageEnd:
-		if verbose && !e.Failed {
+		if verbose && !e.Failed && !e.Stopped {
 			return fmt.Sprintf("[%s] finished in %s", e.Stage, seconds(e.Duration))
 		}
 	case builder.EventStepStart:
@@ -77,8 +81,11 @@ func eventLine(e builder.Event, verbose bool) string {
 	case builder.EventStepCached:
 		return where(e) + "cached: " + text
 	case builder.EventStepEnd:
-		if e.Failed {
+		switch {
+		case e.Failed:
 			return where(e) + "failed after " + seconds(e.Duration) + ": " + text
+		case e.Stopped:
+			return where(e) + "stopped after " + seconds(e.Duration) + ": " + text
 		}
 		return where(e) + "done in " + seconds(e.Duration)
 	case builder.EventPackage:
@@ -175,8 +182,12 @@ func (s *stopwatch) note(e builder.Event) {
 	s.steps = s.steps[:min(len(s.steps), mostSteps)]
 }
 
-// summary is the finished image in a few lines.
-func summary(w io.Writer, r *builder.Result, longest stopwatch) {
+// mostText is how much of a step's text the summary has.
+const mostText = 50
+
+// summary is the finished image in a few lines. Those about steps are no wider
+// than width, unless that is 0.
+func summary(w io.Writer, r *builder.Result, longest stopwatch, width int) {
 	fmt.Fprintf(w, "built sha256:%s in %s\n", r.ImageID, seconds(r.Duration))
 	for _, name := range r.Names {
 		fmt.Fprintf(w, "  name   %s\n", name)
@@ -188,7 +199,12 @@ func summary(w io.Writer, r *builder.Result, longest stopwatch) {
 		if i == 0 {
 			label = "longest"
 		}
-		fmt.Fprintf(w, "  %s %7s  %s%s\n", label, seconds(e.Duration), where(e), runewidth.Truncate(clean(firstLine(e.Text)), 50, "…"))
+		line := fmt.Sprintf("  %s %7s  %s", label, seconds(e.Duration), where(e))
+		room := mostText
+		if width > 0 {
+			room = max(min(room, width-1-runewidth.StringWidth(line)), 1)
+		}
+		fmt.Fprintf(w, "%s%s\n", line, runewidth.Truncate(clean(firstLine(e.Text)), room, "…"))
 	}
 	if r.LogDir != "" && r.Executed > 0 {
 		fmt.Fprintf(w, "  logs   %s\n", r.LogDir)

@@ -60,7 +60,7 @@ func (p *plainPrinter) Result(r *builder.Result) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	summary(p.w, r, p.longest)
+	summary(p.w, r, p.longest, 0)
 }
 
 func (p *plainPrinter) Close() {}

@@ -211,7 +211,7 @@ func TestAutoProgress(t *testing.T) {
 			terminal: func() (int, int, bool) { return 80, 24, test.terminal },
 			lookup:   func(n string) (string, bool) { v, ok := test.env[n]; return v, ok },
 		}
-		p := a.newPrinter(progressFlags{mode: "auto"})
+		p := a.unmaskedPrinter(progressFlags{mode: "auto"})
 		if _, live := p.(*ttyPrinter); live != test.live {
 			t.Errorf("%s: live is %v, want %v", name, live, test.live)
 		}
@@ -360,5 +360,54 @@ func TestLongestSteps(t *testing.T) {
 	}
 	if want := []int{9, 8, 7, 5, 3}; !slices.Equal(got, want) {
 		t.Errorf("the longest are %v, want %v", got, want)
+	}
+}
+
+// A step that was stopped has not failed.
+func TestStoppedStep(t *testing.T) {
+	stopped := builder.Event{Kind: builder.EventStepEnd, Stage: "final", Step: 2, Steps: 3, Text: "run make", Duration: 4400 * time.Millisecond, Stopped: true}
+	var plainOut, liveOut, jsonOut bytes.Buffer
+	live := liveScreen(&liveOut)
+	for _, p := range []printer{&plainPrinter{w: &plainOut, verbose: true}, live, newJSONPrinter(&jsonOut, false)} {
+		p.Event(stopped)
+		p.Event(builder.Event{Kind: builder.EventStageEnd, Stage: "final", Stopped: true})
+		p.Close()
+	}
+	for _, out := range []string{plainOut.String(), liveOut.String(), jsonOut.String()} {
+		if !strings.Contains(out, "stopped") || strings.Contains(out, "failed") || strings.Contains(out, "finished in") {
+			t.Errorf("it says %q", out)
+		}
+	}
+}
+
+// What stays on a terminal fits it, or is broken between words.
+func TestFinishedLinesFit(t *testing.T) {
+	long := "run apt-get update && apt-get install -y --no-install-recommends g++ make…"
+	for _, width := range []int{40, 80, 200} {
+		var out bytes.Buffer
+		p := liveScreen(&out)
+		p.terminal = func() (int, int, bool) { return width, 24, true }
+		for _, e := range []builder.Event{
+			{Kind: builder.EventStepCached, Stage: "builder", Step: 2, Steps: 12, Text: long},
+			{Kind: builder.EventStepEnd, Stage: "builder", Step: 2, Steps: 12, Text: long, Duration: 64 * time.Second},
+			{Kind: builder.EventStepEnd, Stage: "builder", Step: 2, Steps: 12, Text: long, Duration: 64 * time.Second, Failed: true},
+			{Kind: builder.EventWarning, Text: "secret x is so short that output and layers cannot be searched for it, and this goes on for a while"},
+		} {
+			p.Event(e)
+		}
+		p.Result(&finished)
+		p.Close()
+		shown := escapes.ReplaceAllString(strings.ReplaceAll(out.String(), "\r", ""), "")
+		for line := range strings.Lines(shown) {
+			line = strings.TrimRight(line, "\n")
+			if runewidth.StringWidth(line) >= width && !strings.Contains(line, finished.ImageID) { // which stays whole
+				t.Errorf("%d cells in a terminal of %d: %q", runewidth.StringWidth(line), width, line)
+			}
+		}
+		for _, want := range []string{"1m04s", "failed after 1m04s", finished.ImageID, "goes on"} {
+			if !strings.Contains(strings.Join(strings.Fields(shown), " "), want) {
+				t.Errorf("width %d: no %q in %q", width, want, shown)
+			}
+		}
 	}
 }

@@ -177,24 +177,36 @@ func (p *ttyPrinter) row(e builder.Event) *row {
 	return r
 }
 
-// scrolled is what stays on the screen of an event, "" for nothing.
+// scrolled is what stays on the screen of an event, "" for nothing. A step is
+// one row, however narrow the terminal; of messages no part may get lost.
 func (p *ttyPrinter) scrolled(e builder.Event) string {
-	text := clean(firstLine(e.Text))
 	switch e.Kind {
 	case builder.EventStepCached:
-		return faint + where(e) + "cached: " + text + plain
+		return faint + p.fit(where(e)+"cached: ", e.Text, "") + plain
 	case builder.EventStepEnd:
-		if e.Failed {
-			return red + where(e) + text + "  failed after " + seconds(e.Duration) + plain
+		switch {
+		case e.Failed:
+			return red + p.fit(where(e), e.Text, "  failed after "+seconds(e.Duration)) + plain
+		case e.Stopped:
+			return faint + p.fit(where(e), e.Text, "  stopped after "+seconds(e.Duration)) + plain
 		}
-		return where(e) + text + "  " + seconds(e.Duration)
+		return p.fit(where(e), e.Text, "  "+seconds(e.Duration))
 	case builder.EventWarning:
-		return yellow + cleanLines(eventLine(e, p.verbose)) + plain
+		return yellow + p.wrap(eventLine(e, p.verbose)) + plain
 	case builder.EventInfo, builder.EventForecast:
-		return cleanLines(eventLine(e, p.verbose))
+		return p.wrap(eventLine(e, p.verbose))
 	}
 	return ""
 }
+
+// fit shortens the first line of text so that all three are one row.
+func (p *ttyPrinter) fit(before, text, after string) string {
+	room := p.width() - 1 - runewidth.StringWidth(before) - runewidth.StringWidth(after)
+	return before + runewidth.Truncate(clean(firstLine(text)), max(room, 1), "…") + after
+}
+
+// wrap breaks lines between words, which a terminal does not.
+func (p *ttyPrinter) wrap(text string) string { return wrapWords(cleanLines(text), p.width()-1) }
 
 func (p *ttyPrinter) Output(stage string, step int, line []byte) {
 	p.mu.Lock()
@@ -215,8 +227,9 @@ func (p *ttyPrinter) Result(r *builder.Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rows = nil
-	p.draw("")
-	summary(p.w, r, p.longest)
+	var b strings.Builder
+	summary(&b, r, p.longest, p.width())
+	p.draw(p.wrap(strings.TrimSuffix(b.String(), "\n")))
 }
 
 // Close removes the live lines, so that what follows starts on a line of its
@@ -338,6 +351,51 @@ func (r *row) line(spin string, now time.Time, width int) string {
 	text = runewidth.Truncate(text, max(room/2, 1), "…")
 	last := runewidth.Truncate("  "+r.last, room-runewidth.StringWidth(text), "…")
 	return text + elapsed + faint + last + plain
+}
+
+// wrapWords breaks lines that are wider than width between words. What goes on is
+// indented. A word that is too wide by itself stays whole: it may be a path or a
+// digest, which is copied.
+func wrapWords(text string, width int) string {
+	var b strings.Builder
+	for i, line := range strings.Split(text, "\n") {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		const indent = "  "
+		room := width
+		for runewidth.StringWidth(line) > room {
+			at := lastBreak(line, room)
+			if at < 0 {
+				break
+			}
+			b.WriteString(line[:at] + "\n" + indent)
+			line, room = strings.TrimLeft(line[at:], " "), width-len(indent)
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// lastBreak is the last blank at which a line can be broken so that what is
+// before it has room; the first one, where there is none; -1, if there is no
+// blank. To break before a word that is too wide by itself does not help.
+func lastBreak(line string, room int) int {
+	start := len(line) - len(strings.TrimLeft(line, " "))
+	best := -1
+	for i := start; i < len(line); i++ {
+		if line[i] != ' ' || line[i-1] == ' ' {
+			continue
+		}
+		if word, _, _ := strings.Cut(strings.TrimLeft(line[i:], " "), " "); runewidth.StringWidth(word) > room {
+			continue
+		}
+		if best >= 0 && runewidth.StringWidth(line[:i]) > room {
+			break
+		}
+		best = i
+	}
+	return best
 }
 
 // cleanLines cleans each line.

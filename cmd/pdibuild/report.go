@@ -28,6 +28,8 @@ type failure struct {
 	LogFile string   `json:"log_file,omitempty"`
 	// LookInside is the command that shows the container of a failed step.
 	LookInside string `json:"look_inside,omitempty"`
+	// NotKept is why there is no such container.
+	NotKept string `json:"not_kept,omitempty"`
 	// Resume is the command that goes on where this one has stopped.
 	Resume string `json:"resume,omitempty"`
 	// File, Line, Column and snippet belong to an error in a recipe.
@@ -59,6 +61,7 @@ func (a *app) report(err error) int {
 		if f.resumes {
 			f.Resume = a.resume
 		}
+		f.masked(a.mask)
 		if a.jsonErrors {
 			a.reportJSON(f)
 		} else {
@@ -66,6 +69,16 @@ func (a *app) report(err error) int {
 		}
 	}
 	return failures[0].ExitCode
+}
+
+// masked masks all that is text.
+func (f *failure) masked(mask func(string) string) {
+	for _, text := range []*string{
+		&f.Message, &f.Hint, &f.Stage, &f.LogFile, &f.LookInside, &f.NotKept, &f.Resume, &f.File, &f.snippet,
+	} {
+		*text = mask(*text)
+	}
+	f.Tail = maskEach(f.Tail, mask)
 }
 
 func (a *app) reportJSON(f *failure) {
@@ -92,8 +105,11 @@ func (a *app) reportText(f *failure) {
 	if f.LogFile != "" {
 		a.note("all of its output: %s", f.LogFile)
 	}
-	if f.LookInside != "" {
+	switch {
+	case f.LookInside != "":
 		a.note("look inside: %s", f.LookInside)
+	case f.NotKept != "":
+		a.note("look inside: not possible, %s", f.NotKept)
 	}
 	if f.Hint != "" {
 		a.note("hint: %s", cleanLines(f.Hint))
@@ -177,7 +193,7 @@ func explain(err error) failure {
 		return explainRecipe(recipe.Errors{one})[0]
 	case errors.As(err, &leak):
 		f.ExitCode, f.Stage, f.Step = codeLeak, leak.Stage, leak.Step
-		f.Hint = leakHint(leak)
+		f.Hint, f.LogFile, f.NotKept = leakHint(leak), leak.LogFile, leak.NotKept
 	case errors.As(err, &step):
 		explainStep(&f, step)
 	case errors.As(err, &command):
@@ -216,13 +232,16 @@ func (f *failure) setPlace(err error) {
 func explainStep(f *failure, step *builder.StepError) {
 	f.ExitCode, f.Hint, f.resumes = codeStep, step.Hint, true
 	f.Stage, f.Step = step.Stage, step.Step
-	f.Tail, f.LogFile, f.kept = step.Tail, step.LogFile, step.Kept
-	if f.Hint == "" {
-		f.Hint = "mend the step and run the command again: the steps before it are kept"
+	f.Tail, f.LogFile, f.kept, f.NotKept = step.Tail, step.LogFile, step.Kept, step.NotKept
+	if f.Hint == "" && step.ExitCode >= 0 {
+		f.Hint = "fix the step and run the command again: the steps before it are kept"
 	}
 }
 
 func leakHint(leak *builder.LeakError) string {
+	if leak.Step == 0 {
+		return fmt.Sprintf("the image was not made; take the value out of the recipe and its arguments, or, if it is not confidential, say 'public: true' at the secret %s", leak.SecretID)
+	}
 	return fmt.Sprintf("the step was not kept; make it read the secret from /run/secrets/%s without writing it anywhere. "+
 		"If the value is not confidential, say 'public: true' at the recipe's secret", leak.SecretID)
 }

@@ -214,7 +214,7 @@ func TestInterrupt(t *testing.T) {
 	if code := a.main([]string{"build"}); code != codeInterrupted {
 		t.Errorf("exit code %d, want %d\n%s", code, codeInterrupted, &a.err)
 	}
-	if !strings.Contains(a.err.String(), "interrupted (interrupt)") {
+	if !strings.Contains(a.err.String(), "stopped by Ctrl-C (SIGINT)") {
 		t.Errorf("standard error:\n%s", &a.err)
 	}
 	if e.closed != 1 {

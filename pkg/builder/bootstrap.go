@@ -30,8 +30,7 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 			x.planned.Key = s.key
 			r.note(x)
 		}
-		r.emit(x.event(EventStepCached))
-		r.countCached(s.key)
+		x.foundCached(s.key)
 		return s, nil
 	}
 	_, _, bootstraps := bootstrapTool(st.From)
@@ -44,8 +43,7 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 		known, ok = r.lazyBase(ctx, absoluteFrom(st.From, r.plan.Context), st)
 	}
 	if ok {
-		r.emit(x.event(EventStepCached))
-		r.countCached(known.key)
+		x.foundCached(known.key)
 		return known, nil
 	}
 	start := time.Now()
@@ -58,9 +56,7 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 			platform: r.plan.platform(st), pull: r.plan.pull, fetch: true, events: r.emit, event: x.event(EventTransfer),
 		})
 	}
-	end := x.event(EventStepEnd)
-	end.Duration, end.Failed = time.Since(start), err != nil
-	r.emit(end)
+	r.emit(ended(ctx, x.event(EventStepEnd), start, err))
 	if err != nil {
 		return s, x.explain(ctx, err)
 	}
@@ -83,7 +79,9 @@ func (x *stepRun) bootstrap(ctx context.Context, s state, tool, suite string) (s
 	}
 	rec, err := x.runBootstrap(ctx, tool, suite)
 	if err == nil {
-		rec.Text = x.planned.Text
+		err = x.searchRecord(&rec)
+	}
+	if err == nil {
 		x.run.doneHere(s.key)
 		err = b.steps.Put(s.key, rec)
 	}

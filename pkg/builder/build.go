@@ -28,7 +28,8 @@ import (
 // *InputError, or wrap the context's error.
 func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Result, err error) {
 	start := time.Now()
-	defer func() { err = b.hostCause("build", err) }()
+	secrets := secretSet(p.Recipe, opt.Secrets)
+	defer func() { err = maskError(secrets, b.hostCause("build", err)) }()
 	if _, err := b.works.begin(); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	if err != nil {
 		return nil, err
 	}
-	if err := b.noteOrigins(ctx, p, res.ImageID); err != nil {
+	if err := b.noteOrigins(ctx, p, secrets, res.ImageID); err != nil {
 		return nil, err
 	}
 	if err := b.failed.drop(p.source); err != nil {
@@ -91,7 +92,7 @@ func (b *Builder) reuseImage(ctx context.Context, p *Plan, opt BuildOptions, sta
 		r.exportSteps(ctx)
 		r.caches.close()
 	}
-	if err := b.noteOrigins(ctx, p, p.Image); err != nil {
+	if err := b.noteOrigins(ctx, p, secretSet(p.Recipe, opt.Secrets), p.Image); err != nil {
 		return nil, err
 	}
 	if err := b.failed.drop(p.source); err != nil {
@@ -118,6 +119,8 @@ type run struct {
 	// the stages start again.
 	steps []finishedStep
 	here  map[string]bool
+	// told are the steps that were reported as cached.
+	told map[string]bool
 
 	// caches is nil where none is to be looked into.
 	caches *stepCaches
@@ -131,15 +134,11 @@ type run struct {
 
 // stepCacheRun is a run that executes nothing.
 func (b *Builder) stepCacheRun(p *Plan, opt BuildOptions) *run {
-	r := &run{b: b, plan: p, opt: opt, states: map[string]state{}, here: map[string]bool{}}
+	r := &run{b: b, plan: p, opt: opt, states: map[string]state{}, here: map[string]bool{}, told: map[string]bool{}}
 	if len(opt.CacheFrom) > 0 {
 		r.caches = &stepCaches{b: b, from: opt.CacheFrom, emit: r.emit, out: map[StepCache]bool{}, refused: map[string]bool{}}
 	}
-	public := map[string]bool{}
-	for id := range p.Recipe.Secrets {
-		public[id] = p.Recipe.Secrets[id].Public
-	}
-	r.secrets = secret.NewSet(opt.Secrets, public)
+	r.secrets = secretSet(p.Recipe, opt.Secrets)
 	return r
 }
 
@@ -167,6 +166,7 @@ func (r *run) emit(e Event) {
 	if r.opt.Events == nil {
 		return
 	}
+	e = maskEvent(r.secrets, e)
 	e.Time = time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -263,7 +263,7 @@ func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 	start := time.Now()
 	r.emit(Event{Kind: EventStageStart, Stage: ps.Name, Steps: len(ps.Steps), Text: ps.From})
 	defer func() {
-		r.emit(Event{Kind: EventStageEnd, Stage: ps.Name, Steps: len(ps.Steps), Duration: time.Since(start), Failed: err != nil})
+		r.emit(ended(ctx, Event{Kind: EventStageEnd, Stage: ps.Name, Steps: len(ps.Steps)}, start, err))
 	}()
 	st := r.plan.Recipe.Stage(ps.Name)
 	if err := r.await(ctx, st.From); err != nil {
@@ -328,14 +328,19 @@ func (r *run) doneHere(key string) {
 	r.here[key] = true
 }
 
-// countCached counts a step that was found, unless it was done in this build
-// before its stages started again.
-func (r *run) countCached(key string) {
+// foundCached reports and counts a step that was found, unless it was done or
+// reported in this build before its stages started again.
+func (x *stepRun) foundCached(key string) {
+	r, id := x.run, fmt.Sprintf("%s/%d", x.stage.Name, x.n)
 	r.mu.Lock()
-	done := r.here[key]
+	done, told := r.here[key], r.told[id]
+	r.told[id] = true
 	r.mu.Unlock()
 	if !done {
 		r.count(true)
+	}
+	if !done && !told {
+		r.emit(x.event(EventStepCached))
 	}
 }
 
@@ -346,12 +351,24 @@ type stepRun struct {
 	bench   *bench
 	planned PlannedStep
 	n, of   int
+	// log is the step's log, if a command has run; lookFor says what to look at
+	// in the container that it has left.
+	log, lookFor string
 	// made are the layers that no record names yet.
 	made []*work
 }
 
 func (x *stepRun) event(kind EventKind) Event {
 	return Event{Kind: kind, Stage: x.stage.Name, Step: x.n, Steps: x.of, Text: x.planned.Text}
+}
+
+// ended completes the event about the end of a step or a stage. Whatever breaks
+// once ctx has ended was stopped, see explain.
+func ended(ctx context.Context, e Event, start time.Time, err error) Event {
+	e.Duration = time.Since(start)
+	e.Stopped = err != nil && ctx.Err() != nil
+	e.Failed = err != nil && !e.Stopped
+	return e
 }
 
 // step brings s past one step: from the cache, or by doing it.
@@ -370,8 +387,7 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	if !planned.Cached {
 		if known, ok := r.imported(ctx, s, next, &x); ok {
 			r.note(x)
-			r.emit(x.event(EventStepCached))
-			r.countCached(planned.Key)
+			x.foundCached(planned.Key)
 			known.recordStep(planned.Text, r.plan.time())
 			return known, nil
 		}
@@ -392,8 +408,7 @@ func (r *run) step(ctx context.Context, x stepRun, s state) (state, error) {
 	r.b.notices.tell(r.emit)
 	r.note(x)
 	if planned.Cached {
-		r.emit(x.event(EventStepCached))
-		r.countCached(planned.Key)
+		x.foundCached(planned.Key)
 	} else if err = x.execute(ctx, s, &next); err != nil {
 		return s, err
 	}
@@ -427,16 +442,15 @@ func stepNeeds(step recipe.Step) []string {
 func (x *stepRun) execute(ctx context.Context, s state, next *state) (err error) {
 	r, start := x.run, time.Now()
 	r.emit(x.event(EventStepStart))
-	defer func() {
-		e := x.event(EventStepEnd)
-		e.Duration, e.Failed = time.Since(start), err != nil
-		r.emit(e)
-	}()
+	defer func() { r.emit(ended(ctx, x.event(EventStepEnd), start, err)) }()
 	r.count(false)
 	rec, err := x.perform(ctx, s, *next)
 	if err == nil {
+		err = x.searchRecord(&rec)
+	}
+	if err == nil {
 		r.doneHere(x.planned.Key)
-		rec.Took, rec.Text = time.Since(start), x.planned.Text
+		rec.Took = time.Since(start)
 		err = r.b.steps.Put(x.planned.Key, rec)
 	}
 	if settleErr := x.settle(err == nil); settleErr != nil {
@@ -462,12 +476,17 @@ func (x *stepRun) explain(ctx context.Context, err error) error {
 	case errors.As(err, &step), errors.As(err, &host), errors.As(err, &reg):
 		return err
 	case errors.As(err, &leak):
-		leak.Stage, leak.Step = x.stage.Name, x.n
-		return err
+		return x.leaked(*leak)
 	case errors.As(err, &input):
 		return stepContext(x.stage.Name, x.n, x.planned.Text, err)
 	}
 	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hintFor(err), Err: err}
+}
+
+// logPath is the file of one of the step's logs.
+func (x *stepRun) logPath(of string) string {
+	name := fmt.Sprintf("%s-%02d-%s.log", x.stage.Name, x.n, of)
+	return filepath.Join(x.run.logDir, x.run.secrets.Mask(name))
 }
 
 // logFile makes the log of this step.
@@ -475,6 +494,6 @@ func (x *stepRun) logFile() (*os.File, error) {
 	if err := os.MkdirAll(x.run.logDir, 0o700); err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("%s-%02d-%s.log", x.stage.Name, x.n, x.planned.Verb)
-	return os.OpenFile(filepath.Join(x.run.logDir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	x.log = x.logPath(x.planned.Verb)
+	return os.OpenFile(x.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 }

@@ -183,7 +183,7 @@ func (g *layerGraph) addOthers(ctx context.Context) error {
 	failed := map[string]*CacheEntry{}
 	for _, path := range g.b.failed.records() {
 		s, err := g.b.failed.read(path)
-		if err != nil {
+		if err != nil || s.Layer == "" {
 			continue
 		}
 		e := &CacheEntry{Kind: CacheFailed, ID: s.Layer, Text: fmt.Sprintf("%s: stage %s, step %d", s.Source, s.Stage, s.Step), LastUse: s.Time, path: path}

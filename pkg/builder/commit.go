@@ -40,10 +40,8 @@ func (r *run) commit(s state) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}
-	for where, data := range map[string][]byte{"the image configuration": config, "the image manifest": manifest} {
-		if hit, ok := r.secrets.Find(data); ok {
-			return nil, &LeakError{Stage: r.plan.target, SecretID: hit.ID, Where: where, Form: hit.Form}
-		}
+	if err := r.searchImage(s, config, manifest); err != nil {
+		return nil, err
 	}
 	id := digest.FromBytes(config).Encoded()
 	if err := r.b.createImage(id, s.layer, config, manifest, storage.ImageOptions{CreationDate: epoch}); err != nil {

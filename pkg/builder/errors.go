@@ -41,9 +41,10 @@ type StepError struct {
 	// Hint is the way out where one is known.
 	Hint string
 	// Kept says that the step's container is kept for a look inside; see
-	// Builder.FailedContainer.
-	Kept bool
-	Err  error
+	// Builder.FailedContainer. NotKept is why one that could have been is not.
+	Kept    bool
+	NotKept string
+	Err     error
 }
 
 func (e *StepError) Error() string {
@@ -64,16 +65,26 @@ func (e *CommandError) Unwrap() error { return e.Err }
 
 // A LeakError says that a secret's value would have become part of the image.
 type LeakError struct {
-	// Stage and Step (from 1) that stored it.
+	// Stage and Step (from 1) that stored it, Text is the step in one line.
+	// Step is 0 for what a stage says about its image.
 	Stage string
 	Step  int
-	// SecretID names the secret, Where the file, "image configuration" or
-	// "history", and Form is raw, base64 or url-encoded.
+	Text  string
+	// SecretID names the secret, Where the file or the part of the image's
+	// configuration, and Form is how the value is written there, such as raw,
+	// base64 or url-encoded.
 	SecretID, Where, Form string
+	// LogFile has the output of the step's command, if it ran one, and NotKept
+	// is why there is no container of it to look into.
+	LogFile, NotKept string
 }
 
 func (e *LeakError) Error() string {
-	return fmt.Sprintf("stage %q, step %d: the value of secret %q is in %s (%s)", e.Stage, e.Step, e.SecretID, e.Where, e.Form)
+	place := fmt.Sprintf("stage %q", e.Stage)
+	if e.Step > 0 {
+		place += fmt.Sprintf(", step %d (%s)", e.Step, e.Text)
+	}
+	return fmt.Sprintf("%s: the value of secret %q is in %s (%s)", place, e.SecretID, e.Where, e.Form)
 }
 
 // A RegistryError says that a registry refused or could not be reached.

@@ -44,6 +44,9 @@ type failedStep struct {
 	NoNet   bool
 	Mounts  []failedMount
 	Secrets bool
+	// NotKept is why there is no container; then Layer is "", and the rest is
+	// not known.
+	NotKept string
 
 	owner *failedSteps
 	path  string
@@ -79,7 +82,9 @@ func (f *failedSteps) remaining() map[string]bool {
 			_, _ = f.dropRecord(path) // the next build tries again
 			continue
 		}
-		ids[s.Layer] = true
+		if s.Layer != "" {
+			ids[s.Layer] = true
+		}
 	}
 	return ids
 }
@@ -106,7 +111,8 @@ func (f *failedSteps) read(path string) (*failedStep, error) {
 	return s, nil
 }
 
-// put keeps wk as s and lets go of what the recipe had before.
+// put keeps wk as s and lets go of what the recipe had before. Wk is nil where
+// there is only something to be said.
 func (f *failedSteps) put(source string, s failedStep, wk *work) error {
 	path := f.path(source)
 	old, _ := f.read(path) // none, or one that cannot be read
@@ -119,17 +125,19 @@ func (f *failedSteps) put(source string, s failedStep, wk *work) error {
 		return err
 	}
 	// From the record on, nobody removes the layer: it comes first.
-	unfinished := filepath.Join(temporary, "failed-"+wk.id)
+	unfinished := filepath.Join(temporary, "failed-"+filepath.Base(path))
 	if err := os.WriteFile(unfinished, data, 0o600); err != nil {
 		return errors.Join(err, os.Remove(unfinished))
 	}
 	if err := os.Rename(unfinished, path); err != nil {
 		return err
 	}
-	if err := wk.park(); err != nil {
-		return err
+	if wk != nil {
+		if err := wk.park(); err != nil {
+			return err
+		}
 	}
-	if old == nil {
+	if old == nil || old.Layer == "" {
 		return nil
 	}
 	return f.works.discard(old.Layer)
@@ -141,6 +149,7 @@ func (f *failedSteps) drop(source string) error {
 	return err
 }
 
+// dropRecord removes a record, and reports whether there was a container.
 func (f *failedSteps) dropRecord(path string) (bool, error) {
 	s, err := f.read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -148,6 +157,9 @@ func (f *failedSteps) dropRecord(path string) (bool, error) {
 	}
 	if err := errors.Join(err, os.Remove(path)); err != nil {
 		return false, fmt.Errorf("remove the container of a failed step: %w", err)
+	}
+	if s.Layer == "" {
+		return false, nil
 	}
 	return true, f.works.discard(s.Layer)
 }
@@ -208,6 +220,9 @@ func (b *Builder) FailedContainer(ctx context.Context, source string, opt Contai
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.Layer == "" {
+		return nil, &InputError{Err: fmt.Errorf("stage %q, step %d (%s) failed, and %s", s.Stage, s.Step, s.Text, s.NotKept), Hint: "'pdibuild shell --stage NAME' looks into a stage as far as it was built"}
 	}
 	wk, err := b.works.adopt(s.Layer)
 	if errors.Is(err, lockfile.ErrHeld) {
@@ -283,8 +298,7 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 	default:
 		return f.err
 	}
-	full := slices.ContainsFunc(step.Tail, func(l string) bool { return strings.Contains(l, "No space left on device") })
-	if full || x.run.plan.source == "" || (len(f.req.Secrets) > 0 && x.leaks(f)) {
+	if x.run.plan.source == "" {
 		return step
 	}
 	record := failedStep{
@@ -294,27 +308,76 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 	for _, m := range f.req.Mounts {
 		record.Mounts = append(record.Mounts, failedMount{m, f.req.layers[m.Within]})
 	}
+	if step.NotKept = x.notKept(f, step, record); step.NotKept != "" {
+		x.noteNotKept(step.NotKept)
+		return step
+	}
 	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
 		x.run.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})
 		return step
 	}
 	step.Kept = true
+	if x.lookFor != "" {
+		step.Hint += ". " + x.lookFor
+	}
 	return step
 }
 
-// leaks reports whether what the command has changed has a secret in it, or
-// cannot be searched.
-func (x *stepRun) leaks(f failure) bool {
-	tree, err := f.wk.changes()
-	if err != nil {
-		return true
+// Why the container of a failed step is not kept.
+const (
+	notKeptSecret = "its container was not kept because it held a secret"
+	notKeptUnread = "its container was not kept because it could not be searched for secrets"
+	notKeptFull   = "its container was not kept because the disk is full"
+)
+
+// notKept is why the container of a failed command is not kept, "" if it is.
+func (x *stepRun) notKept(f failure, step *StepError, record failedStep) string {
+	if slices.ContainsFunc(step.Tail, func(l string) bool { return strings.Contains(l, "No space left on device") }) {
+		return notKeptFull
 	}
+	data, err := json.Marshal(record)
+	if err == nil && len(f.req.Secrets) > 0 {
+		err = x.searchChanges(f)
+	}
+	var leak *LeakError
+	switch {
+	case errors.As(err, &leak), x.run.secrets.Mask(string(data)) != string(data):
+		return notKeptSecret
+	case err != nil:
+		return notKeptUnread
+	}
+	return ""
+}
+
+// noteNotKept lets 'shell --failed' say why there is nothing to look into. It is
+// no more than a message, so that a build does not fail for want of it.
+func (x *stepRun) noteNotKept(why string) {
+	if x.run.plan.source == "" {
+		return
+	}
+	_ = x.run.b.failed.put(x.run.plan.source, failedStep{
+		Source: x.run.plan.source, Stage: x.run.secrets.Mask(x.stage.Name), Step: x.n, Text: x.run.secrets.Mask(x.planned.Text),
+		Time: time.Now().UTC(), NotKept: why,
+	}, nil)
+}
+
+// searchChanges searches what the command has changed. A *LeakError says that
+// there is a secret in it.
+func (x *stepRun) searchChanges(f failure) error {
 	in, err := x.run.inspector(f.below)
 	if err != nil {
-		return true
+		return err
 	}
-	_, err = tree.Encode(io.Discard, f.wk.differences(layer.Options{Epoch: x.run.plan.time(), Inspect: in}))
-	return err != nil
+	opt := f.wk.differences(layer.Options{Epoch: x.run.plan.time(), Inspect: in})
+	tree, err := f.wk.changes()
+	if errors.Is(err, errNoUpper) {
+		return f.wk.encodeDriverDiff(io.Discard, opt)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tree.Encode(io.Discard, opt)
+	return err
 }
 
 // withoutHostEnv leaves out what the host's environment has added: a proxy's

@@ -169,8 +169,11 @@ type Event struct {
 	Text string `json:"text,omitempty"`
 	// Duration in nanoseconds of what ended.
 	Duration time.Duration `json:"duration_ns,omitempty"`
-	// Failed is set on the end of a stage or step that did not succeed.
-	Failed bool `json:"failed,omitempty"`
+	// Failed is set on the end of a stage or step that did not succeed, Stopped
+	// on the end of one that was stopped meanwhile: the build was cancelled, or
+	// another stage has failed.
+	Failed  bool `json:"failed,omitempty"`
+	Stopped bool `json:"stopped,omitempty"`
 	// Done and Total are bytes, or packages; Total is -1 when unknown.
 	Done  int64 `json:"done,omitempty"`
 	Total int64 `json:"total,omitempty"`

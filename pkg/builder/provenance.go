@@ -14,6 +14,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/transports/alltransports"
 
+	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -53,8 +54,9 @@ type dependency struct {
 	Digest map[string]string `json:"digest,omitempty"`
 }
 
-// noteOrigins keeps beside an image what it was made of.
-func (b *Builder) noteOrigins(ctx context.Context, p *Plan, id string) error {
+// noteOrigins keeps beside an image what it was made of, in which values of
+// secrets are masked: it may be pushed with the image.
+func (b *Builder) noteOrigins(ctx context.Context, p *Plan, secrets *secret.Set, id string) error {
 	text, err := recipe.Marshal(p.Recipe)
 	if err != nil {
 		return fmt.Errorf("note the origins of the image: %w", err)
@@ -72,10 +74,12 @@ func (b *Builder) noteOrigins(ctx context.Context, p *Plan, id string) error {
 			continue
 		}
 		d := b.baseOf(ctx, s.From, p.Platform)
+		d.URI = secrets.Mask(d.URI)
 		if !slices.ContainsFunc(o.Bases, func(x dependency) bool { return x.URI == d.URI }) {
 			o.Bases = append(o.Bases, d)
 		}
 	}
+	o.Name, o.Target, o.Args = secrets.Mask(o.Name), secrets.Mask(o.Target), maskAll(secrets, o.Args)
 	data, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("note the origins of the image: %w", err)

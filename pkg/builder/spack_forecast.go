@@ -75,7 +75,9 @@ type ForecastOptions struct {
 // ForecastSpack fills in, for the spack steps of a plan that are still to be
 // done, what binary caches have of them. It asks the mirrors, unlike Plan; what
 // they refuse is noted and no error.
-func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOptions) error {
+func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOptions) (err error) {
+	secrets := secretSet(p.Recipe, opt.Secrets)
+	defer func() { err = maskError(secrets, err) }()
 	for i := range p.Stages {
 		for n := range p.Stages[i].Steps {
 			step := &p.Stages[i].Steps[n]
@@ -88,6 +90,7 @@ func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOption
 			if err != nil {
 				return fmt.Errorf("stage %q, %s: %w", p.Stages[i].Name, step.Text, err)
 			}
+			f.Trouble = maskAll(secrets, f.Trouble)
 			step.Spack = f
 		}
 	}

@@ -191,7 +191,7 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		switch first.Reason().Kind {
 		case spack.ReasonFetch, spack.ReasonChecksum, spack.ReasonSpace: // nothing was begun
 		default:
-			failed.Hint += ". 'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
+			j.lookFor = "'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
 		}
 	}
 	return &failed
@@ -241,7 +241,7 @@ func (j *spackJob) saveLog(f spack.Failure) string {
 		return ""
 	}
 	defer src.Close()
-	name := filepath.Join(j.run.logDir, fmt.Sprintf("%s-%02d-%s-%s.log", j.stage.Name, j.n, f.Name, f.Version))
+	name := j.logPath(f.Name + "-" + f.Version)
 	dst, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return ""

@@ -129,7 +129,7 @@ func (x *stepRun) lines() func([]byte) {
 	return func(line []byte) {
 		x.run.mu.Lock()
 		defer x.run.mu.Unlock()
-		f(x.stage.Name, x.n, line)
+		f(x.run.secrets.Mask(x.stage.Name), x.n, line)
 	}
 }
 
@@ -308,5 +308,5 @@ func (x *stepRun) cacheMount(m recipe.Mount) (string, error) {
 		return dir, err
 	}
 	// It says which mount this is, and by its time when it was last used.
-	return dir, os.WriteFile(dir+mountName, []byte(id), 0o600)
+	return dir, os.WriteFile(dir+mountName, []byte(x.run.secrets.Mask(id)), 0o600)
 }

@@ -18,7 +18,8 @@ type StepCacheOptions struct {
 // ExportSteps sends those steps of the plan to a step cache whose results are in
 // the store, and returns how many were sent and how many the cache had.
 func (b *Builder) ExportSteps(ctx context.Context, p *Plan, to StepCache, opt StepCacheOptions) (sent, had int, err error) {
-	defer func() { err = b.hostCause("send steps", err) }()
+	secrets := secretSet(p.Recipe, opt.Secrets)
+	defer func() { err = maskError(secrets, b.hostCause("send steps", err)) }()
 	if err := b.enter(ctx); err != nil {
 		return 0, 0, err
 	}

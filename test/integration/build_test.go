@@ -76,6 +76,42 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// What a signal or the failure of another stage has ended is stopped, not failed.
+func TestStopped(t *testing.T) {
+	seconds := ownSeconds()
+	p := newProject(t, `
+version: 1
+stages:
+  - {name: slow, from: BASE, steps: [{run: 'echo READY; sleep `+seconds+`'}]}
+  - {name: broken, from: BASE, steps: [{run: 'WAIT'}]}
+  - name: final
+    from: BASE
+    steps:
+      - {copy: /etc/passwd, from: slow, to: /opt/a}
+      - {copy: /etc/passwd, from: broken, to: /opt/b}
+`)
+	recipe := p.read("pdibuild.yaml")
+	p.recipe(strings.ReplaceAll(recipe, "WAIT", "sleep 5; exit 3"))
+	o := p.build("--jobs", "4")
+	o.fails(4, `stage "broken", step 2`, "[slow 2/2] stopped after", "[broken 2/2] failed after")
+	if strings.Contains(o.stderr, "[slow 2/2] failed") {
+		t.Errorf("the other stage has failed, too:\n%s", o.stderr)
+	}
+	p.recipe(strings.ReplaceAll(recipe, "WAIT", "echo READY; sleep "+seconds))
+	s := p.start("--jobs", "4")
+	s.signal(syscall.SIGINT, false)
+	s.end(10 * time.Second)
+	out := s.stderr.String()
+	for _, want := range []string{"[slow 2/2] stopped after", "error: stopped by Ctrl-C (SIGINT)", "hint: finished steps are kept"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "failed") || strings.Contains(out, "interrupt)") {
+		t.Errorf("it says that something has failed:\n%s", out)
+	}
+}
+
 // After a kill -9 nothing runs on, and the next build clears up.
 func TestKilled(t *testing.T) {
 	p, seconds := sleeper(t)

@@ -219,6 +219,63 @@ func TestSecretLeak(t *testing.T) {
 	}
 }
 
+// TestSecretNeverSaid: whatever the value has got into, no message, event, log
+// or record has it, and the error names the stage and, where it is one, the step.
+func TestSecretNeverSaid(t *testing.T) {
+	const step, stage = `stage "main", step 2 (`, `stage "main": `
+	for name, test := range map[string]struct {
+		steps, more string
+		code        int
+		place       string
+	}{
+		"file name":         {"- {run: 'touch \"/opt/$(cat /run/secrets/tok)\"', secrets: [tok]}", "", 6, step},
+		"directory":         {"- {run: 'mkdir \"/opt/$(cat /run/secrets/tok)\" && touch \"/opt/$(cat /run/secrets/tok)/f\"', secrets: [tok]}", "", 6, step},
+		"link target":       {"- {run: 'ln -s \"$(cat /run/secrets/tok)\" /opt/l', secrets: [tok]}", "", 6, step},
+		"hex":               {"- {run: 'od -An -v -tx1 /run/secrets/tok | tr -d \" \\n\" >/opt/hex', secrets: [tok]}", "", 6, step},
+		"name, then failed": {"- {run: 'touch \"/opt/$(cat /run/secrets/tok)\"; exit 9', secrets: [tok]}", "", 4, step},
+		"copy destination":  {"- {file: '/opt/${X}', content: x}", "", 6, step},
+		"missing source":    {"- {copy: '${X}', to: /opt/}", "", 3, step},
+		"mount source":      {"- {run: 'true', mounts: [{type: bind, source: '${X}', target: /m}]}", "", 3, step},
+		"mount target":      {"- {run: 'false', mounts: [{type: tmpfs, target: '/m/${X}'}]}", "", 4, step},
+		"user":              {"- {run: 'true', user: '${X}'}", "", 3, step},
+		"argv":              {"- {run: ['false', 'VALUE']}", "", 4, step},
+		"argv, shortened":   {"- {run: ['false', '0123456789012345678901234567890123456789012345678901234567', 'VALUE']}", "", 4, step},
+		"no such command":   {"- {run: ['VALUE']}", "", 4, step},
+		"workdir":           {"- {workdir: '/opt/${X}'}", "", 6, step},
+		"variable":          {"- {env: {T: '${X}'}}", "", 6, step},
+		"history":           {"- {run: ['true', 'VALUE']}", "", 6, step},
+		"label":             {"- {run: 'true'}", "labels: {l: '${X}'}", 6, stage},
+		"variable of stage": {"- {run: 'true'}", "env: {T: '${X}'}", 6, stage},
+	} {
+		for _, progress := range []string{"plain", "json"} {
+			t.Run(name+" "+progress, func(t *testing.T) {
+				t.Parallel()
+				b := newSecretBuild(t, "      "+test.steps+"\n")
+				b.value = "name-of-" + nonce()
+				b.env = []string{"TOK=" + b.value}
+				b.search.Value, b.search.Dirs = b.value, []string{b.store} // the recipe has it, too
+				text := strings.ReplaceAll(b.read("pdibuild.yaml"), "VALUE", b.value)
+				if test.more != "" {
+					text = strings.ReplaceAll(text, "    env: {RUN_ID: "+b.nonce+"}\n", "    "+test.more+"\n")
+				}
+				b.recipe(strings.Replace(text, "secrets:\n", "args: {X: ''}\nsecrets:\n", 1))
+				meta := filepath.Join(b.dir, "meta")
+				o := b.build("--progress", progress, "--build-arg", "X="+b.value, "--metadata-file", meta)
+				place := test.place
+				if progress == "json" {
+					place = strings.ReplaceAll(place, `"`, `\"`)
+				}
+				o.fails(test.code, place)
+				b.search.wantAbsent(t, "after the build")
+				if strings.Contains(test.steps, "touch") {
+					o.says("its container was not kept because it held a secret", "-run.log")
+					b.run("shell", "--failed", "--storage-root", b.store, b.dir).says("was not kept because it held a secret")
+				}
+			})
+		}
+	}
+}
+
 // TestSecretNotPushed: nothing that a registry gets has the value.
 func TestSecretNotPushed(t *testing.T) {
 	needTool(t, "skopeo")

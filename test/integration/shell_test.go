@@ -110,11 +110,11 @@ func TestShellFailedRecipeIsGone(t *testing.T) {
 func TestShellFailedNotWithSecret(t *testing.T) {
 	p := newProject(t, strings.NewReplacer("secrets: [token]", "secrets: [{id: token}]", "COMMAND", "cp /run/secrets/token /opt/t; exit 1").Replace(failingRecipe))
 	p.env = []string{"TOKEN=a-secret-value-" + p.nonce}
-	o := p.build().fails(4)
+	o := p.build().fails(4, "look inside: not possible, its container was not kept because it held a secret")
 	if strings.Contains(o.stderr, "shell --failed") {
 		t.Errorf("the container is offered:\n%s", o.stderr)
 	}
-	p.in("shell", "--failed", p.dir, "--", "true").fails(2, "no step of")
+	p.in("shell", "--failed", p.dir, "--", "true").fails(2, "step 3", "was not kept because it held a secret")
 	if out, err := inNamespace(exec.Command("grep", "-rl", "a-secret-value-"+p.nonce, p.store)).CombinedOutput(); err == nil {
 		t.Errorf("the secret is in the store:\n%s", out)
 	}
