@@ -154,9 +154,18 @@ version_at_least() {
 	[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }
 
-# find_go puts a Go that can build this module first in PATH, installing one
-# from the distribution where it has one (after asking), or says what to do.
+# find_go puts a Go that can build this module first in PATH and sets GOFLAGS.
 find_go() {
+	find_any_go
+	# The binary is built with -trimpath. With it everywhere, vet, the tests and the
+	# linter share the packages that were compiled for the binary.
+	GOFLAGS="$(go env GOFLAGS) -trimpath"
+	export GOFLAGS
+}
+
+# find_any_go installs a Go from the distribution where none is found and the
+# distribution has one (after asking), or says what to do.
+find_any_go() {
 	local dir
 	export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
 	for dir in "" /usr/local/go/bin /usr/lib/go/bin "$HOME/go/bin" "$HOME/sdk"/go*/bin /usr/lib/go-1.*/bin; do

@@ -15,6 +15,7 @@
 //	PDIBUILD_TEST_STORE  the image store, kept between runs
 //	PDIBUILD_TEST_IDS    a directory that gets the id of examples/hello-mpi,
 //	                     in a file named after the kind of user
+//	PDIBUILD_TEST_SKIP_SAME  leaves out the tests of sameForEveryUser
 package integration
 
 import (
@@ -56,6 +57,9 @@ func testMain(m *testing.M) int {
 		return fatal(err)
 	}
 	if sharedStore, err = findStore(); err != nil {
+		return fatal(err)
+	}
+	if err := skipSame(); err != nil {
 		return fatal(err)
 	}
 	fmt.Fprintf(os.Stderr, "user: %s, program: %s, store: %s\n", kindOfUser(), program, sharedStore)
