@@ -44,19 +44,27 @@ func (r *root) attach(place, target string) error {
 			break
 		}
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("it is removed whenever it has been made, by another step that shares a mount with this one: %w", err)
-	case errors.Is(err, unix.EROFS):
-		err = fmt.Errorf("it is in a mount that cannot be written to, so it has to exist there before: %w", err)
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w: %w", errWrongKind, err)
-	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("mount point %s: %w", target, err), mounted.Close())
+		return errors.Join(pointError(target, err), mounted.Close())
 	}
 	r.mounts = append(r.mounts, mounted)
 	return nil
+}
+
+// pointError explains why nothing is mounted at target.
+func pointError(target string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("mount point %s: it is removed whenever it has been made, by another step that shares a mount with this one: %w", target, err)
+	case errors.Is(err, errWrongKind):
+		return &MountPointError{fmt.Errorf("mount point %s: %w", target, err)}
+	case errors.Is(err, unix.EROFS):
+		// Not the kernel's words, which are about a disk.
+		return &MountPointError{fmt.Errorf("mount point %s: it is in a mount that cannot be written to, so it has to exist there before", target)}
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrPermission):
+		return &MountPointError{fmt.Errorf("mount point %s: %w: %w", target, errWrongKind, err)}
+	}
+	return fmt.Errorf("mount point %s: %w", target, err)
 }
 
 func (r *root) attachOnce(place, target string, mounted *os.File) error {

@@ -40,6 +40,8 @@ func Main() {
 		if errors.As(err, &start) {
 			res.ExitCode = start.ExitCode
 		}
+		var point *MountPointError
+		res.MountPoint = errors.As(err, &point)
 	}
 	_ = json.NewEncoder(answer).Encode(res)
 }

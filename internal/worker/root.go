@@ -264,23 +264,19 @@ func (r *root) arrangeMounts(req *Request) error {
 	mounts := slices.Clone(req.Mounts)
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(depth(a), depth(b)) })
 	for _, m := range mounts {
-		if err := r.mount(m, req); err != nil {
+		prepare := r.prepareBind
+		if m.Type == "tmpfs" {
+			prepare = r.prepareTmpfs
+		}
+		place, err := prepare(m, req)
+		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		if err := r.attach(place, m.Target); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func (r *root) mount(m Mount, req *Request) error {
-	prepare := r.prepareBind
-	if m.Type == "tmpfs" {
-		prepare = r.prepareTmpfs
-	}
-	place, err := prepare(m, req)
-	if err != nil {
-		return err
-	}
-	return r.attach(place, m.Target)
 }
 
 func (r *root) prepareTmpfs(m Mount, _ *Request) (place string, err error) {
@@ -307,9 +303,12 @@ func (r *root) prepareBind(m Mount, req *Request) (place string, err error) {
 	if place, err = r.stage(info.IsDir()); err != nil {
 		return "", err
 	}
-	if m.IDMap {
+	switch {
+	case m.IDMap:
 		err = mountMapped(descriptorPath(source), place, req)
-	} else {
+	case m.Spare != "":
+		err = mountCopy(source, place, m.Spare)
+	default:
 		err = unix.Mount(descriptorPath(source), place, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	if err != nil {
@@ -357,11 +356,11 @@ func (r *root) arrangeSecrets(req *Request) error {
 			const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 			err = unix.Mount("", file, "", flags, "")
 		}
-		if err == nil {
-			err = r.attach(file, s.Target)
-		}
 		if err != nil {
 			return fmt.Errorf("mount secret %s: %w", s.Target, err)
+		}
+		if err := r.attach(file, s.Target); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -69,7 +69,10 @@ type Mount struct {
 	// a path of the host.
 	Within string
 	Write  bool
-	Size   string
+	// Spare is an empty directory of a disk. If it is given, the command sees a
+	// copy of Source which it can write to, and what it writes is there.
+	Spare string
+	Size  string
 	// IDMap shows what belongs to root as the command's user's, and lets it
 	// belong to root what the command writes.
 	IDMap bool
@@ -87,6 +90,8 @@ type result struct {
 	// Err says what went wrong before or after the command; then ExitCode
 	// means nothing, unless it says that the command was not started.
 	Err string
+	// MountPoint says that Err is a MountPointError's.
+	MountPoint bool
 }
 
 // The exit codes by which shells, podman and docker say that a command could
@@ -106,6 +111,13 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Err.Error() }
 func (e *StartError) Unwrap() error { return e.Err }
+
+// A MountPointError says that the root file system, or what is mounted there, has
+// no place for a mount that the request asks for.
+type MountPointError struct{ Err error }
+
+func (e *MountPointError) Error() string { return e.Err.Error() }
+func (e *MountPointError) Unwrap() error { return e.Err }
 
 // ErrNoPIDNamespace says that this sandbox does not let us mount /proc.
 var ErrNoPIDNamespace = errors.New("no process namespace")
@@ -140,8 +152,9 @@ type Report struct {
 // process and everything that it has started are killed; being the first
 // process of its namespaces, it takes its mounts with it.
 //
-// A [*StartError] says that there is no such command, an [*OwnershipError] that
-// Options.Supervise asks too much of this host.
+// A [*StartError] says that there is no such command, a [*MountPointError] that
+// there is no place for a mount, an [*OwnershipError] that Options.Supervise asks
+// too much of this host.
 func Run(ctx context.Context, req *Request, opt Options) (Report, error) {
 	request, err := requestFile(req)
 	if err != nil {
@@ -247,6 +260,9 @@ func wait(ctx context.Context, cmd *exec.Cmd, results io.Reader, sup *ownership.
 	}
 	if res.Err == ErrNoPIDNamespace.Error() {
 		return report, ErrNoPIDNamespace
+	}
+	if res.MountPoint {
+		return report, &MountPointError{errors.New(res.Err)}
 	}
 	if res.Err != "" && res.ExitCode != 0 {
 		return report, &StartError{ExitCode: res.ExitCode, Err: errors.New(res.Err)}

@@ -179,7 +179,10 @@ func runWorker(ctx context.Context, req *worker.Request, opt worker.Options) (wo
 	report, err := worker.Run(ctx, &once, opt)
 	var start *worker.StartError
 	var owner *worker.OwnershipError
+	var point *worker.MountPointError
 	switch {
+	case errors.As(err, &point):
+		err = &InputError{Err: point, Hint: "choose another target, or make a fitting file or directory there before"}
 	case errors.As(err, &start):
 		err = &CommandError{ExitCode: start.ExitCode, Err: start.Err}
 	case errors.As(err, &owner):

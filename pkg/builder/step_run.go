@@ -7,13 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -49,7 +54,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	if err != nil {
 		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
 	}
-	if err := x.checkMounts(step); err != nil {
+	if err := errors.Join(x.checkMounts(step), req.clear()); err != nil {
 		return cache.Record{}, err
 	}
 	opt, err := x.diffOptions(wk, report, &req.Request)
@@ -91,7 +96,7 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 	if report.ExitCode != 0 {
 		return report, req, &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode,
-			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(report, out.Tail()),
+			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(req, report, out.Tail()),
 			Err: fmt.Errorf("exit status %d", report.ExitCode),
 		}
 	}
@@ -99,8 +104,11 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 }
 
 // exitHint explains a failed command where this host is the cause.
-func (x *stepRun) exitHint(report worker.Report, tail []string) string {
+func (x *stepRun) exitHint(req *stepRequest, report worker.Report, tail []string) string {
+	denied := x.deniedCache(req, tail)
 	switch {
+	case denied != "":
+		return fmt.Sprintf("the cache mount at %s belongs to root: add 'owner: %s' to it", denied, req.user)
 	case len(report.Refused) > 0:
 		return fmt.Sprintf("the command wanted to become another user (%s), and this host gives you a single user id: "+
 			"an administrator can %s; or run it as root of the image", strings.Join(report.Refused, ", "), hosthelp.Here(hosthelp.SubordinateIDs).Admin)
@@ -110,6 +118,21 @@ func (x *stepRun) exitHint(report worker.Report, tail []string) string {
 		return "a disk reports errors: run the command again when it works, finished steps are kept; the kernel's log ('dmesg') may say which one it is"
 	case report.ExitCode == 137:
 		return "the command was killed, probably for memory: use fewer parallel jobs in it, or --jobs 1"
+	}
+	return ""
+}
+
+// deniedCache is the target of a cache that the command's user could not use.
+func (x *stepRun) deniedCache(req *stepRequest, tail []string) string {
+	step, ok := x.planned.step.(recipe.Run)
+	if !ok || req.UID == 0 {
+		return ""
+	}
+	for _, m := range step.Mounts {
+		refused := func(l string) bool { return strings.Contains(l, m.Target) && strings.Contains(l, "ermission denied") }
+		if m.Type == "cache" && m.Owner == "" && slices.ContainsFunc(tail, refused) {
+			return m.Target
+		}
 	}
 	return ""
 }
@@ -158,6 +181,17 @@ type stepRequest struct {
 	layers map[string]string
 }
 
+// clear removes what the command has written and nobody will look at.
+func (r *stepRequest) clear() error {
+	var errs []error
+	for _, m := range r.Mounts {
+		if m.Spare != "" {
+			errs = append(errs, os.RemoveAll(m.Spare))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // request describes cmd for the worker. Release lets go of what it mounts.
 func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, release func() error, err error) {
 	view := &rootView{Root: wk.root}
@@ -192,7 +226,7 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, relea
 	if err := x.addSecrets(req, cmd.secrets); err != nil {
 		return nil, nil, err
 	}
-	release, err = x.addMounts(req, cmd.mounts)
+	release, err = x.addMounts(req, wk, cmd.mounts)
 	return req, release, err
 }
 
@@ -247,7 +281,7 @@ func (x *stepRun) addSecrets(req *stepRequest, uses []recipe.SecretUse) error {
 }
 
 // addMounts adds the mounts of a run step.
-func (x *stepRun) addMounts(req *stepRequest, mounts []recipe.Mount) (release func() error, err error) {
+func (x *stepRun) addMounts(req *stepRequest, in *work, mounts []recipe.Mount) (release func() error, err error) {
 	var works []*work
 	release = func() error {
 		var errs []error
@@ -268,17 +302,19 @@ func (x *stepRun) addMounts(req *stepRequest, mounts []recipe.Mount) (release fu
 			wm.Type = "tmpfs"
 		case m.Type == "cache":
 			wm.Write = true
-			wm.Source, err = x.cacheMount(m)
-		case m.From != "" || m.Write:
-			// What a step writes to the context is lost: it gets a copy.
+			wm.Source, err = x.cacheMount(m, in)
+		case m.From != "":
 			var wk *work
-			if wk, err = x.mountStage(m.From); err == nil {
+			if wk, err = x.run.b.works.create(x.run.finished()[m.From].layer); err == nil {
 				works = append(works, wk)
 				req.layers[wk.root.HostPath()] = wk.parent
 				wm.Within, wm.Source = wk.root.HostPath(), m.Source
 			}
 		default:
 			wm.Within, wm.Source = x.run.plan.Context, m.Source
+			if m.Write { // the context stays as it is
+				wm.Spare, err = in.lend()
+			}
 		}
 		if err != nil {
 			return release, fmt.Errorf("mount %s: %w", m.Target, err)
@@ -288,25 +324,57 @@ func (x *stepRun) addMounts(req *stepRequest, mounts []recipe.Mount) (release fu
 	return release, nil
 }
 
-// mountStage mounts a finished stage; writes to it are lost.
-func (x *stepRun) mountStage(name string) (*work, error) {
-	if name == "" {
-		return nil, &InputError{Err: errors.New("a bind mount of the context cannot be written to"), Hint: "copy the files into the stage, or use a cache mount"}
-	}
-	return x.run.b.works.create(x.run.finished()[name].layer)
-}
-
 // cacheMount is a directory of the host that is kept between builds.
-func (x *stepRun) cacheMount(m recipe.Mount) (string, error) {
+func (x *stepRun) cacheMount(m recipe.Mount, in *work) (string, error) {
 	id := m.ID
 	if id == "" {
 		id = m.Target
 	}
 	sum := sha256.Sum256([]byte(id))
 	dir := filepath.Join(x.run.b.cacheDir, "mounts", hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return dir, err
+	}
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // whatever the umask is
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return dir, err
+	}
+	if err := x.setCacheOwner(dir, m, in); err != nil {
 		return dir, err
 	}
 	// It says which mount this is, and by its time when it was last used.
 	return dir, os.WriteFile(dir+mountName, []byte(x.run.secrets.Mask(id)), 0o600)
+}
+
+// setCacheOwner gives the directory of a cache the owner and the mode that the
+// recipe names, also one that is there already: what is in it stays as it is.
+func (x *stepRun) setCacheOwner(dir string, m recipe.Mount, in *work) error {
+	if m.Owner != "" {
+		uid, gid, err := (&rootView{Root: in.root}).owner(m.Owner)
+		if err != nil {
+			return err
+		}
+		set := os.Lchown
+		if x.run.b.ids.single {
+			set = ownership.Set
+		}
+		err = set(dir, uid, gid)
+		if errors.Is(err, unix.EINVAL) {
+			err = hostError(fmt.Sprintf("give the cache to %d:%d", uid, gid), err, hosthelp.SubordinateIDs)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if m.Mode == "" {
+		return nil
+	}
+	mode, err := strconv.ParseUint(m.Mode, 8, 32)
+	if err != nil {
+		return fmt.Errorf("mode %q: %w", m.Mode, err)
+	}
+	return unix.Chmod(dir, uint32(mode))
 }

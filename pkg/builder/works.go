@@ -248,11 +248,14 @@ func (wk *work) release() error {
 	return err
 }
 
-// lend makes a directory for what commands are to see besides the layer; it
+// lend makes a new directory for what commands are to see besides the layer; it
 // goes with the layer.
 func (wk *work) lend() (string, error) {
 	dir := filepath.Join(wk.owner.dir, wk.id+".lent")
-	return dir, os.Mkdir(dir, 0o700)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(dir, "")
 }
 
 func (w *works) remove(id string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -68,10 +69,54 @@ func (d *dockerStage) mount(m recipe.Mount) string {
 	if m.Type == "tmpfs" {
 		add("tmpfs-size", m.Size)
 	}
+	if m.Owner != "" {
+		uid, gid, ok := d.ownerIDs(m.Owner)
+		if !ok && m.Mode == "" {
+			m.Mode = "0777"
+			d.note("the owner %s of the cache %s has to be a number here; everybody may write to it instead.", m.Owner, m.Target)
+		}
+		add("uid", uid)
+		add("gid", gid)
+	}
+	add("mode", m.Mode)
 	if m.Write {
 		options = append(options, "rw")
 	}
 	return "--mount=" + strings.Join(options, ",")
+}
+
+// ownerIDs are the numbers of an owner whose account the recipe makes.
+func (d *dockerStage) ownerIDs(owner string) (uid, gid string, ok bool) {
+	user, group, hasGroup := strings.Cut(owner, ":")
+	uid, gid = d.accountIDs(user)
+	if hasGroup {
+		if _, gid = d.accountIDs(group); gid == "" {
+			gid = group
+		}
+	}
+	if strings.Trim(uid+gid, "0123456789") != "" || uid == "" {
+		return "", "", false
+	}
+	return uid, gid, true
+}
+
+// accountIDs are those of a user that the stage, or one below it, creates, or a
+// uid alone where name is one.
+func (d *dockerStage) accountIDs(name string) (uid, gid string) {
+	for st := d.st; st != nil; st = d.recipe.Stage(st.From) {
+		u := account(st, name)
+		if u == nil {
+			continue
+		}
+		if u.GID == 0 {
+			return strconv.Itoa(u.UID), strconv.Itoa(u.UID)
+		}
+		return strconv.Itoa(u.UID), strconv.Itoa(u.GID)
+	}
+	if name == "root" {
+		return "0", "0"
+	}
+	return name, ""
 }
 
 // flag is the secret as an option of RUN.

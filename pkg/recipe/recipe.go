@@ -198,10 +198,18 @@ type Mount struct {
 	// ID names a cache, so that several steps and recipes can share it.
 	// Empty means the target.
 	ID string `yaml:"id,omitempty"`
-	// Write lets the command write to a bind mount; the writes are lost.
+	// Write lets the command write to a bind mount. The writes are lost: neither
+	// the context nor the stage changes, and the next step does not see them.
 	Write bool `yaml:"write,omitempty"`
 	// Size limits a tmpfs, for example 64m. Empty means half the memory.
 	Size string `yaml:"size,omitempty"`
+	// Owner of a cache's directory: name or uid, optionally :group. It is what a
+	// command of another user than root needs to write there. Empty leaves the
+	// directory as it is, which is root's when it is new.
+	Owner string `yaml:"owner,omitempty"`
+	// Mode of a cache's directory, octal, for example "0775". Empty leaves it as
+	// it is, which is 0755 when it is new.
+	Mode string `yaml:"mode,omitempty"`
 }
 
 // Copy copies files from the context, another stage or the web.

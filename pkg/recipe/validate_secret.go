@@ -165,7 +165,7 @@ func (v *validator) uses(path string, uses []SecretUse) {
 		if file == "" {
 			file = "/run/secrets/" + use.ID
 		} else {
-			v.absolute(p+".target", file)
+			v.mountPoint(p+".target", file)
 		}
 		if use.Env != "" && !identifier.MatchString(use.Env) {
 			v.fail(p+".env", "%q cannot be the name of an environment variable", use.Env)

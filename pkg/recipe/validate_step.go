@@ -77,41 +77,55 @@ func (v *validator) run(path string, st *Stage, s Run) {
 var size = regexp.MustCompile(`^[0-9]+[kKmMgG%]?$`)
 
 func (v *validator) mount(path string, st *Stage, m Mount) {
-	v.absolute(path+".target", m.Target)
-	if strings.HasPrefix(m.Target, "/") && pathpkg.Clean(m.Target) == "/" {
-		v.fail(path+".target", "must not be the root, which would hide the image")
-	}
+	v.mountPoint(path+".target", m.Target)
 	if m.Write && (m.Type == "cache" || m.Type == "tmpfs") {
 		v.fail(path+".write", "does not go with a mount of type %s, which can be written to anyway", m.Type)
 	}
 	if m.From == "" && m.Type == "bind" {
 		v.inContext(path+".source", m.Source)
 	}
-	wrong := func(key, value string) {
-		if value != "" {
-			v.fail(path+"."+key, "does not go with a mount of type %s", m.Type)
+	if m.From != "" && m.Type == "bind" {
+		v.stageReference(path+".from", st, m.From)
+	}
+	if m.Size != "" && m.Type == "tmpfs" && !size.MatchString(m.Size) {
+		v.fail(path+".size", "%q is not a size; it looks like 64m or 2g", m.Size)
+	}
+	if m.Type == "cache" {
+		v.owner(path+".owner", m.Owner)
+		v.mode(path+".mode", m.Mode)
+	}
+	v.mountKeys(path, m)
+}
+
+// mountKeys reports the keys that a mount of this type does not have.
+func (v *validator) mountKeys(path string, m Mount) {
+	belongs, known := map[string][]string{
+		"bind":  {"from", "source"},
+		"cache": {"id", "owner", "mode"},
+		"tmpfs": {"size"},
+	}[m.Type]
+	if !known {
+		v.fail(path+".type", "the type must be bind, cache or tmpfs, not %q", m.Type).Suggestion = closest(m.Type, []string{"bind", "cache", "tmpfs"})
+		return
+	}
+	for _, key := range [][2]string{{"from", m.From}, {"source", m.Source}, {"id", m.ID}, {"size", m.Size}, {"owner", m.Owner}, {"mode", m.Mode}} {
+		if key[1] != "" && !slices.Contains(belongs, key[0]) {
+			v.fail(path+"."+key[0], "does not go with a mount of type %s", m.Type)
 		}
 	}
-	switch m.Type {
-	case "bind":
-		wrong("id", m.ID)
-		wrong("size", m.Size)
-		if m.From != "" {
-			v.stageReference(path+".from", st, m.From)
-		}
-	case "cache":
-		wrong("from", m.From)
-		wrong("source", m.Source)
-		wrong("size", m.Size)
-	case "tmpfs":
-		wrong("from", m.From)
-		wrong("source", m.Source)
-		wrong("id", m.ID)
-		if m.Size != "" && !size.MatchString(m.Size) {
-			v.fail(path+".size", "%q is not a size; it looks like 64m or 2g", m.Size)
-		}
-	default:
-		v.fail(path+".type", "the type must be bind, cache or tmpfs, not %q", m.Type).Suggestion = closest(m.Type, []string{"bind", "cache", "tmpfs"})
+}
+
+// mountPoint reports where nothing can be mounted.
+func (v *validator) mountPoint(path, target string) {
+	v.absolute(path, target)
+	if !strings.HasPrefix(target, "/") {
+		return
+	}
+	switch clean := pathpkg.Clean(target); {
+	case clean == "/":
+		v.fail(path, "must not be the root, which would hide the image")
+	case clean == "/proc", strings.HasPrefix(clean, "/proc/"):
+		v.fail(path, "must not be in /proc, which is the kernel's")
 	}
 }
 

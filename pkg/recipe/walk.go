@@ -85,6 +85,7 @@ func (w walker) step(path string, step Step) Step {
 			w.text(p+".source", &m.Source)
 			w.text(p+".target", &m.Target)
 			w.text(p+".id", &m.ID)
+			w.text(p+".owner", &m.Owner)
 		}
 		return s
 	case Check:

@@ -32,6 +32,7 @@ func examples() map[string]string {
     secrets: [token]
     mounts:
       - {type: cache, target: /root/.cache}
+      - {type: cache, target: /opt/cache, id: site-app, owner: app}
       - {type: bind, source: patches, target: /patches}
 `,
 		"copy": `  - copy: ["*.py", data]
