@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 
@@ -24,9 +25,9 @@ type metadata struct {
 	ImageName    string        `json:"image.name,omitempty"`
 }
 
-// metadataOf is the content of the file. As with docker, the digest is the one
-// that the registry knows when the image was pushed.
-func (a *app) metadataOf(result *builder.Result, pushed []pushedImage) ([]byte, error) {
+// writeMetadata writes the file. As with docker, the digest is the one that the
+// registry knows when the image was pushed.
+func (a *app) writeMetadata(path string, result *builder.Result, pushed []pushedImage) error {
 	result = maskedResult(result, a.mask)
 	pushed = slices.Clone(pushed)
 	for i := range pushed {
@@ -42,5 +43,8 @@ func (a *app) metadataOf(result *builder.Result, pushed []pushedImage) ([]byte, 
 		m.Digest = pushed[0].Digest
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
-	return append(data, '\n'), err
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -126,10 +127,6 @@ func newPush(a *app) *cobra.Command {
 				return a.pushPending(ctx, e)
 			})
 		}
-		var written outputs
-		if err := written.addFile("--digestfile", digestFile); err != nil {
-			return err
-		}
 		image, destination := args[0], ""
 		if len(args) > 1 {
 			destination = args[1]
@@ -141,9 +138,10 @@ func newPush(a *app) *cobra.Command {
 			if err != nil {
 				return asUsage(err)
 			}
-			err = written.write(ctx, "--digestfile", func() ([]byte, error) { return []byte(digest), nil })
-			if err != nil {
-				return fmt.Errorf("%s is pushed, but: %w", cmp.Or(destination, image), err)
+			if digestFile != "" {
+				if err := os.WriteFile(digestFile, []byte(digest), 0o644); err != nil {
+					return fmt.Errorf("write --digestfile: %w", err)
+				}
 			}
 			if _, err := fmt.Fprintln(a.stdout, digest); err != nil {
 				return err

@@ -128,10 +128,11 @@ func TestExactFollowsNoLink(t *testing.T) {
 }
 
 func TestGlob(t *testing.T) {
-	r := tree(t, "opt/app-1/tool", "opt/app-1/.hidden", "opt/current -> app-1", "opt/file", "opt/[x]/y", "opt/lnk -> /opt/app-1/tool")
+	r := tree(t, "opt/app-1/tool", "opt/app-1/.hidden", "opt/current -> app-1", "opt/file", "opt/[x]/y", "opt/lnk -> /opt/app-1/tool", "a/x", "a-b/x")
 	for pattern, want := range map[string][]string{
 		"/opt/*/tool": {"/opt/app-1/tool"}, "/opt/cur*": {"/opt/current"}, "/opt/current/t*": {"/opt/app-1/tool"}, "opt/*l*": {"/opt/file", "/opt/lnk"},
 		"/*/*/y": {"/opt/[x]/y"}, `/opt/\[x\]/?`: {"/opt/[x]/y"}, "/": {"/"}, "/opt/none*": nil, "/opt/file/*": nil,
+		"/a*/x": {"/a/x", "/a-b/x"},
 	} {
 		if got, err := r.Glob(pattern); err != nil || !slices.Equal(got, want) {
 			t.Errorf("Glob(%q) = %q, %v, not %q", pattern, got, err, want)

@@ -141,10 +141,12 @@ func sortEntries(entries []fs.DirEntry) {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
 }
 
-// Glob returns the names that match a pattern of path.Match, sorted, in real
+// Glob returns the names that match a pattern of path.Match, in real
 // directories: it follows every link on the way as a process in the root would,
-// and leaves a link at the end what it is. Directories that cannot be read match
-// nothing. A pattern without special characters is a name, which must exist.
+// and leaves a link at the end what it is. They are in the order of their
+// components, which is not that of their text: a/x comes before a-b/x.
+// Directories that cannot be read match nothing. A pattern without special
+// characters is a name, which must exist.
 func (r *Root) Glob(pattern string) ([]string, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, err
@@ -156,15 +158,20 @@ func (r *Root) Glob(pattern string) ([]string, error) {
 			return found, nil
 		}
 		var next []string
+		seen := map[string]bool{} // two directories may be the same one
 		for _, dir := range found {
 			names, err := r.match(dir, c)
 			if err != nil {
 				return nil, err
 			}
-			next = append(next, names...)
+			for _, name := range names {
+				if !seen[name] {
+					seen[name] = true
+					next = append(next, name)
+				}
+			}
 		}
-		slices.Sort(next)
-		found = slices.Compact(next)
+		found = next
 	}
 	return found, nil
 }

@@ -204,29 +204,21 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	_, rest, _ := strings.Cut(from, ":")
 	file, _, _ := strings.Cut(rest, ":")
 	info, err := os.Stat(file)
-	switch {
-	case err == nil && info.IsDir():
+	if err != nil || !info.Mode().IsRegular() {
 		return configDigest(ctx, sys, ref)
-	case err != nil || !info.Mode().IsRegular():
-		return b.archiveDigest(ctx, sys, ref)
 	}
 	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
 	if rec, ok := b.recorded(key); ok && rec.ImageID != "" {
 		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
 	}
-	id, err := b.archiveDigest(ctx, sys, ref)
+	if err := b.transferContext(sys); err != nil { // an archive is unpacked
+		return "", err
+	}
+	id, err := configDigest(ctx, sys, ref)
 	if err != nil {
 		return "", err
 	}
 	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded(), Text: "from " + from})
-}
-
-// archiveDigest is configDigest of an image that has to be unpacked.
-func (b *Builder) archiveDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (digest.Digest, error) {
-	if err := b.transferContext(sys); err != nil {
-		return "", err
-	}
-	return configDigest(ctx, sys, ref)
 }
 
 func configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
@@ -255,12 +247,10 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 		return "", hostError("read the signature policy", err, hosthelp.Policy)
 	}
 	defer func() { err = errors.Join(err, pc.Destroy()) }()
-	if opt.SourceCtx = sys; opt.DestinationCtx == nil {
-		opt.DestinationCtx = sys
-	}
-	if err := b.transferContext(opt.SourceCtx, opt.DestinationCtx); err != nil {
+	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
+	opt.SourceCtx, opt.DestinationCtx = sys, sys
 	m, err := copy.Image(ctx, pc, dst, src, opt)
 	if err != nil {
 		return "", err

@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -154,14 +155,16 @@ func TestContextFileChangesWhilePlanning(t *testing.T) {
 }
 
 // What can't be copied is said, not left out.
-func TestContextPipeIsNoFile(t *testing.T) {
+func TestContextSocketIsNoFile(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer l.Close()
 	c := &contextReader{dir: dir, known: cache.OpenContents(t.TempDir(), dir)}
-	if _, err := c.read([]string{"pipe"}); err == nil || !strings.Contains(err.Error(), "neither a file nor a directory") {
-		t.Errorf("copy of a pipe: %v", err)
+	if _, err := c.read([]string{"socket"}); err == nil || !strings.Contains(err.Error(), "neither a file nor a directory") {
+		t.Errorf("copy of a socket: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -14,7 +15,6 @@ import (
 	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -310,11 +310,14 @@ func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	scratch, err := atomicfile.Temporary(temporary)
+	scratch, err := os.CreateTemp(temporary, "diff-*")
 	if err != nil {
 		return fmt.Errorf("read the changes: %w", err)
 	}
 	defer scratch.Close()
+	if err := os.Remove(scratch.Name()); err != nil {
+		return fmt.Errorf("read the changes: %w", err)
+	}
 	opt.Scratch, opt.IsFile = scratch, wk.has
 	_, err = layer.Normalize(dst, diff, opt)
 	return err

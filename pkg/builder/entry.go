@@ -52,31 +52,37 @@ func inodeOf(info fs.FileInfo) inode {
 // its extended attributes and, for the further names of a hard-linked file, the
 // first one. The file's root stays open until the layer is written.
 func fileEntry(f *rootfs.File, name string, links *hardLinks) (layer.Entry, error) {
-	return layeredEntry(f, name, 0, links)
+	e, err := unlinkedEntry(f, name)
+	if err != nil || !hasLinks(f.Info) {
+		return e, err
+	}
+	if first, ok := links.known(inodeOf(f.Info), e.Header.Name); ok {
+		e.Header.Typeflag, e.Header.Linkname, e.Header.Size = tar.TypeLink, first, 0
+		return layer.Entry{Header: e.Header}, nil
+	}
+	return e, nil
 }
 
-// layeredEntry describes a file that the n-th layer of an image has.
-func layeredEntry(f *rootfs.File, name string, n int, links *hardLinks) (layer.Entry, error) {
-	info, link := f.Info, ""
-	if info.Mode()&fs.ModeSymlink != 0 {
+// hasLinks reports whether a file has further names.
+func hasLinks(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().IsRegular() && st.Nlink > 1
+}
+
+// unlinkedEntry describes a file without regard to its other names.
+func unlinkedEntry(f *rootfs.File, name string) (layer.Entry, error) {
+	link := ""
+	if f.Info.Mode()&fs.ModeSymlink != 0 {
 		var err error
 		if link, err = f.Readlink(); err != nil {
 			return layer.Entry{}, err
 		}
 	}
-	hdr, err := tar.FileInfoHeader(info, link)
+	hdr, err := tar.FileInfoHeader(f.Info, link)
 	if err != nil {
 		return layer.Entry{}, err
 	}
 	hdr.Name = strings.TrimPrefix(name, "/")
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
-		id := inodeOf(info)
-		id.layer = n
-		if first, ok := links.known(id, hdr.Name); ok {
-			hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
-			return layer.Entry{Header: *hdr}, nil
-		}
-	}
 	if err := readAttributes(f, hdr); err != nil {
 		return layer.Entry{}, err
 	}

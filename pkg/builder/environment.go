@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/patternmatcher"
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
@@ -157,11 +156,16 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 
 // packageSize is how many bytes the files of a package have in its layer.
 func packageSize(source *rootView, p installedPackage) (size int64, err error) {
-	metadata, err := patternmatcher.New(packageMetadata)
+	metadata, err := newPatterns(packageMetadata)
 	if err != nil {
 		return 0, err
 	}
-	err = walkIncluded(source, p.Prefix, metadata, func(f *rootfs.File, _ string) error {
+	files := &selection{root: source.Root, exclude: metadata}
+	prefix, err := files.at(p.Prefix)
+	if err != nil {
+		return 0, err
+	}
+	err = files.walk(&prefix, func(f *rootfs.File, _ string) error {
 		if f.Info.Mode().IsRegular() {
 			size += f.Info.Size()
 		}
@@ -182,7 +186,7 @@ func (j *environmentJob) packTree(pack []installedPackage) (*layer.Tree, error) 
 		if err != nil {
 			return nil, err
 		}
-		if err := c.walk(p.Prefix); err != nil {
+		if err := c.copyDirectory(p.Prefix); err != nil {
 			return nil, fmt.Errorf("copy %s: %w", p, err)
 		}
 	}
@@ -200,12 +204,13 @@ func packNote(pack []installedPackage) string {
 
 // copier copies a directory of the source to the same place.
 func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) (*stageCopier, error) {
-	match, err := patternmatcher.New(exclude)
+	left, err := newPatterns(exclude)
 	if err != nil {
 		return nil, err
 	}
 	return &stageCopier{
-		copier: &copier{tree: tree, to: to, mode: -1}, view: j.source, files: j.files, exclude: match, adjust: archiveMode,
+		copier:    &copier{tree: tree, to: to, mode: keptMode},
+		selection: selection{root: j.source.Root, exclude: left}, files: j.files, adjust: archiveMode,
 	}, nil
 }
 
@@ -231,7 +236,7 @@ func (j *environmentJob) environmentTree() (*layer.Tree, error) {
 			return nil, fmt.Errorf("copy the view %s: %w", view, err)
 		}
 	}
-	c := &copier{tree: tree, mode: -1}
+	c := &copier{tree: tree, mode: keptMode}
 	if err := j.addSbang(c); err != nil {
 		return nil, err
 	}
@@ -336,7 +341,7 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 		if err != nil {
 			return err
 		}
-		if err := (&copier{mode: -1, tree: tree}).add(e); err != nil {
+		if err := (&copier{mode: keptMode, tree: tree}).add(e); err != nil {
 			return err
 		}
 		if dir, err = j.source.Resolve(root); err != nil {
@@ -348,7 +353,7 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 		return err
 	}
 	c.drop = j.foreignLink
-	return c.walk(dir)
+	return c.copyDirectory(dir)
 }
 
 // foreignLink reports whether a link of a view leads to a package that does

@@ -30,11 +30,12 @@ func FuzzIgnore(f *testing.F) {
 			}
 			return
 		}
-		c := &contextReader{ignore: m}
-		if first := c.ignored(name); first != c.ignored(name) {
+		c := &selection{ignore: m}
+		first, _ := c.ignores(name)
+		if second, _ := c.ignores(name); first != second {
 			t.Errorf("%q is ignored, and is not", name)
 		}
-		if c.ignored(".") {
+		if all, _ := c.ignores("/"); all {
 			t.Error("the whole context is ignored")
 		}
 	})

@@ -37,7 +37,11 @@ func (v *rootView) header(name string) (*tar.Header, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return fileHeader(f)
+	hdr, err := fileHeader(f)
+	if err != nil {
+		return nil, err
+	}
+	return hdr, readAttributes(f, hdr)
 }
 
 // fileHeader describes a file as a tar entry, with its noted owner.

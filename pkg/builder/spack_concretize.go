@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -88,7 +87,7 @@ func (j *spackJob) concretize(ctx context.Context) error {
 	if !j.fits(j.in.lock) {
 		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
 	}
-	return atomicfile.Write(j.lockPath(), j.lockData, 0o600)
+	return writeWhole(j.lockPath(), j.lockData)
 }
 
 // fits says whether the lock file beside the environment, if there is one, has

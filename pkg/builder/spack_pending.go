@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 )
 
@@ -82,7 +81,7 @@ func (b *Builder) remember(p PendingPush) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, data, 0o600)
+	return writeWhole(path, data)
 }
 
 // forgetPushed takes packages and images that have been sent off the record.
@@ -99,7 +98,7 @@ func (b *Builder) forgetPushed(sent PendingPush) error {
 		if err != nil {
 			return err
 		}
-		return atomicfile.Write(path, data, 0o600)
+		return writeWhole(path, data)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

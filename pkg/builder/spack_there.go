@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // lookWhatIsThere finds out which packages need not be installed, and keeps that
@@ -32,7 +30,7 @@ func (j *spackJob) lookWhatIsThere(ctx context.Context) (err error) {
 		}
 		return nil
 	}
-	return atomicfile.Write(file, []byte(strings.Join(hashes, "\n")), 0o600)
+	return writeWhole(file, []byte(strings.Join(hashes, "\n")))
 }
 
 // therePath is beside what the step has concretized to.

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // packageTimes remembers how long packages have taken on this host, by name: a
@@ -81,6 +79,6 @@ func (p packageTimes) add(name string, took time.Duration, cached bool) {
 		*list = (*list)[n-rememberedTimes:]
 	}
 	if data, err := json.Marshal(t); err == nil {
-		_ = atomicfile.Write(p.path(name), data, 0o600) // without it, the next build knows less
+		_ = writeWhole(p.path(name), data) // without it, the next build knows less
 	}
 }

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -17,18 +19,47 @@ import (
 // that a copy step gives them.
 type copier struct {
 	tree *layer.Tree
+	// image is where the tree will be: links on the way to a name are followed
+	// in it. Nil takes names as they are.
+	image *rootView
 	// to is the destination; intoDir says that files go below it.
 	to       string
 	intoDir  bool
 	uid, gid int
-	mode     int64 // -1 keeps the source's
+	mode     int64
+	// source is what is being copied, for messages.
+	source string
+	// linked are files that may have further names.
+	linked map[inode]linkedFile
+	// dirs are the places of directories, by their names.
+	dirs map[string]place
+}
+
+// A linkedFile is a file of the tree and the path from which it was taken.
+type linkedFile struct {
+	file   layer.Inode
+	source string
+}
+
+// keptMode keeps the mode of what is copied.
+const keptMode = -1
+
+func parseMode(text string) (int64, error) {
+	if text == "" {
+		return keptMode, nil
+	}
+	mode, err := strconv.ParseInt(text, 8, 32)
+	if err != nil {
+		return 0, &InputError{Subject: "mode " + text, Err: err}
+	}
+	return mode, nil
 }
 
 // addCopy adds what the step copies. The returned function releases the
 // source once the tree has been written.
 func (x *stepRun) addCopy(ctx context.Context, view *rootView, tree *layer.Tree, step recipe.Copy) (done func() error, err error) {
 	done = func() error { return nil }
-	c, err := newCopier(view, tree, step, x.planned.source)
+	c, err := newCopier(view, tree, step)
 	if err != nil {
 		return done, err
 	}
@@ -38,83 +69,99 @@ func (x *stepRun) addCopy(ctx context.Context, view *rootView, tree *layer.Tree,
 	case len(step.Sources) == 1 && isURL(step.Sources[0]):
 		return done, x.copyURL(ctx, c, step)
 	}
-	for i := range x.planned.source.files {
-		f := &x.planned.source.files[i]
-		name := c.name(path.Base(f.path), f.rel, f.match, f.IsDir(), x.planned.source)
-		e, err := f.entry(x.run.plan.Context, name)
-		if err != nil {
-			return done, err
-		}
-		e.Header.ModTime = x.run.plan.time()
-		if err := c.add(e); err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	return done, c.addContext(x.planned.source, x.run.plan.Context, x.run.plan.time())
 }
 
-func newCopier(view *rootView, tree *layer.Tree, step recipe.Copy, source *copySource) (*copier, error) {
-	uid, gid, err := view.owner(step.Owner)
+// addContext adds files of the context.
+func (c *copier) addContext(src *copySource, context string, modified time.Time) error {
+	c.intoDir = c.intoDir || len(src.matches) > 1
+	linked := src.linked()
+	for i := range src.files {
+		f := &src.files[i]
+		e, err := src.entry(i, context, c.name(&src.matches[f.match], f.rel))
+		if err != nil {
+			return err
+		}
+		e.Header.ModTime = modified
+		var id inode
+		if first := src.first(i); linked[first] {
+			id.ino = uint64(first)
+		}
+		c.source = f.path
+		if err := c.addLinked(e, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newCopier(image *rootView, tree *layer.Tree, step recipe.Copy) (*copier, error) {
+	uid, gid, err := image.owner(step.Owner)
 	if err != nil {
 		return nil, err
 	}
-	c := &copier{tree: tree, uid: uid, gid: gid, mode: -1}
-	if step.Mode != "" {
-		if c.mode, err = strconv.ParseInt(step.Mode, 8, 32); err != nil {
-			return nil, &InputError{Subject: "mode " + step.Mode, Err: err}
-		}
-	}
-	c.intoDir = strings.HasSuffix(step.To, "/") || view.isDir(step.To) || len(step.Sources) > 1 || source.matches() > 1
-	if c.to, err = view.Resolve(step.To); err != nil {
+	mode, err := parseMode(step.Mode)
+	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return &copier{
+		tree: tree, image: image, uid: uid, gid: gid, mode: mode, to: path.Clean("/" + step.To),
+		intoDir: strings.HasSuffix(step.To, "/") || image.isDir(step.To) || len(step.Sources) > 1,
+	}, nil
 }
 
-// matches is how many files and directories the sources stand for.
-func (s *copySource) matches() int {
-	if len(s.files) == 0 {
-		return 0
-	}
-	return s.files[len(s.files)-1].match + 1
-}
-
-// isDirMatch reports whether the n-th match is a directory.
-func (s *copySource) isDirMatch(n int) bool {
-	for i := range s.files {
-		if s.files[i].match == n {
-			return s.files[i].IsDir()
-		}
-	}
-	return false
-}
-
-// name is where a file of the context goes: the content of a directory goes
-// below the destination, a file into it or in its place.
-func (c *copier) name(base, rel string, match int, isDir bool, source *copySource) string {
-	if isDir || source.isDirMatch(match) {
+// name is where a copied file goes: the content of a directory below the
+// destination, a file into it or in its place.
+func (c *copier) name(m *match, rel string) string {
+	switch {
+	case m.isDir():
 		return path.Join(c.to, rel)
-	}
-	return c.fileName(base)
-}
-
-func (c *copier) fileName(base string) string {
-	if c.intoDir {
-		return path.Join(c.to, base)
+	case c.intoDir:
+		return path.Join(c.to, m.base())
 	}
 	return c.to
 }
 
-func (c *copier) add(e layer.Entry) error {
-	e.Header.Name = strings.TrimPrefix(e.Header.Name, "/")
+// add adds an entry, whose name is the one by which it is copied.
+func (c *copier) add(e layer.Entry) error { return c.addLinked(e, inode{}) }
+
+// addLinked adds an entry. A file with the id of an earlier one is the same
+// file; the zero id is that of no other.
+func (c *copier) addLinked(e layer.Entry, id inode) error {
 	e.Header.Uid, e.Header.Gid = c.uid, c.gid
 	e.Header.Uname, e.Header.Gname = "", ""
-	if c.mode >= 0 {
+	if c.mode != keptMode {
 		e.Header.Mode = modeFor(c.mode, e.Header.FileInfo().Mode())
 	}
-	err := c.tree.Add(e)
+	if err := c.place(&e.Header); err != nil {
+		return err
+	}
+	err := c.addPlaced(e, id)
 	if reserved := (*layer.ReservedError)(nil); errors.As(err, &reserved) {
 		err = &InputError{Err: err, Hint: "give the file another name, or leave it out with an ignore file or exclude"}
+	}
+	return err
+}
+
+func (c *copier) addPlaced(e layer.Entry, id inode) error {
+	if id == (inode{}) || e.Header.Typeflag != tar.TypeReg {
+		return c.tree.Add(e)
+	}
+	first, ok := c.linked[id]
+	if ok && c.tree.Has(e.Header.Name, first.file) {
+		return nil // from another source
+	}
+	if ok && first.source != c.source {
+		return c.tree.AddName(e.Header.Name, first.file)
+	}
+	// What is taken from one path twice becomes two files: how many names a
+	// file has where it comes from is the business of its store, or its host.
+	file, err := c.tree.AddFile(e)
+	if err == nil && !ok {
+		if c.linked == nil {
+			c.linked = map[inode]linkedFile{}
+		}
+		c.linked[id] = linkedFile{file, c.source}
 	}
 	return err
 }
@@ -136,31 +183,27 @@ func addFile(view *rootView, tree *layer.Tree, step recipe.File) error {
 	if mode == "" {
 		mode = "0644"
 	}
-	copyStep := recipe.Copy{To: step.Path, Owner: step.Owner, Mode: mode}
-	c, err := newCopier(view, tree, copyStep, &copySource{})
+	c, err := newCopier(view, tree, recipe.Copy{To: step.Path, Owner: step.Owner, Mode: mode})
 	if err != nil {
 		return err
 	}
 	if c.intoDir {
 		return &InputError{Err: fmt.Errorf("%s is a directory", step.Path), Hint: "name the file in it"}
 	}
+	c.source = "the content"
 	return c.add(layer.Entry{Header: regular(c.to, int64(len(step.Content))), Open: layer.Bytes([]byte(step.Content))})
 }
 
 // addDirectory adds a directory, unless it is there.
 func addDirectory(view *rootView, tree *layer.Tree, name string, uid, gid int) error {
-	if view.isDir(name) {
+	c := &copier{tree: tree, image: view, uid: uid, gid: gid, mode: keptMode}
+	c.source = "the directory"
+	at, err := c.directory(path.Clean("/" + name))
+	if err != nil {
+		return c.refuse(name, err)
+	}
+	if at.kind == tar.TypeDir {
 		return nil
 	}
-	to, err := view.Resolve(name)
-	if err != nil {
-		return err
-	}
-	if _, err := view.header(to); err == nil {
-		return &InputError{Err: fmt.Errorf("%s is not a directory", name), Hint: "choose another directory"}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	c := &copier{tree: tree, uid: uid, gid: gid, mode: -1}
-	return c.add(layer.Entry{Header: directory(to, 0o755)})
+	return c.add(layer.Entry{Header: directory(at.path, 0o755)})
 }

@@ -1,13 +1,11 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
-	"path"
-	"strings"
 
-	"github.com/moby/patternmatcher"
-
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -21,14 +19,16 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 	if err != nil {
 		return func() error { return nil }, err
 	}
-	s := &stageCopier{copier: c, view: &rootView{Root: wk.root}}
+	s := &stageCopier{copier: c}
 	if s.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
 		return wk.release, err
 	}
 	defer s.files.close()
-	if s.exclude, err = patternmatcher.New(step.Exclude); err != nil {
+	exclude, err := newPatterns(step.Exclude)
+	if err != nil {
 		return wk.release, &InputError{Subject: "exclude", Err: err}
 	}
+	s.selection = selection{root: wk.root, exclude: exclude}
 	for _, source := range step.Sources {
 		if err := s.copy(source); err != nil {
 			return wk.release, err
@@ -40,9 +40,7 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 // A stageCopier walks through a mounted stage.
 type stageCopier struct {
 	*copier
-	view    *rootView
-	exclude *patternmatcher.PatternMatcher
-	links   hardLinks
+	selection
 	// files finds the layer that a file comes from.
 	files *layerFiles
 	// drop leaves a file out; nil leaves out none.
@@ -52,70 +50,44 @@ type stageCopier struct {
 }
 
 func (s *stageCopier) copy(source string) error {
-	found, err := s.glob(source)
+	found, err := s.find(source)
 	if err != nil {
-		return err
+		return stageError(source, err)
 	}
 	s.intoDir = s.intoDir || len(found) > 1
-	for _, f := range found {
-		if err := s.walk(f); err != nil {
+	for i := range found {
+		if err := s.copyMatch(&found[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// glob returns paths in the stage of which at most the last part is a link.
-func (s *stageCopier) glob(source string) ([]string, error) {
-	clean := path.Clean("/" + source)
-	if !rootfs.HasMeta(clean) {
-		real, err := s.view.Resolve(clean)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := s.view.LstatExact(real); err != nil {
-			return nil, &InputError{Err: fmt.Errorf("%s is not in the stage: %w", source, fs.ErrNotExist), Hint: "look at what the stage's last steps have made"}
-		}
-		return []string{real}, nil
-	}
-	found, err := s.view.Glob(clean)
-	if err != nil || len(found) == 0 {
-		return nil, &InputError{Err: fmt.Errorf("nothing in the stage matches %s", source), Hint: "look at what the stage's last steps have made"}
-	}
-	return found, nil
+func (s *stageCopier) copyMatch(m *match) error {
+	return s.walk(m, func(f *rootfs.File, rel string) error { return s.addFile(f, s.name(m, rel)) })
 }
 
-func (s *stageCopier) walk(match string) error {
-	return walkIncluded(s.view, match, s.exclude, func(f *rootfs.File, rel string) error {
-		if rel == "" && !f.Info.IsDir() {
-			return s.addFile(f, s.fileName(path.Base(match)))
-		}
-		return s.addFile(f, path.Join(s.to, rel))
-	})
+// stageError explains why a source stands for nothing.
+func stageError(source string, err error) error {
+	hint := "look at what the stage's last steps have made"
+	switch {
+	case imagestore.IsDiskError(err):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return &InputError{Err: fmt.Errorf("%s is not in the stage: %w", source, fs.ErrNotExist), Hint: hint}
+	case errors.Is(err, errNoMatch):
+		return &InputError{Err: fmt.Errorf("nothing in the stage matches %s", source), Hint: hint}
+	}
+	return &InputError{Err: fmt.Errorf("%s in the stage: %w", source, err), Hint: hint}
 }
 
-// walkIncluded calls fn for match, and for all below it that is not excluded
-// with its path below match.
-func walkIncluded(view *rootView, match string, exclude *patternmatcher.PatternMatcher, fn func(f *rootfs.File, rel string) error) error {
-	top := ""
-	return view.Walk(match, func(f *rootfs.File) error {
-		if top == "" {
-			top = f.Name
-			return fn(f, "")
-		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(f.Name, top), "/")
-		excluded, err := exclude.MatchesOrParentMatches(rel)
-		if err != nil {
-			return err
-		}
-		if excluded && f.Info.IsDir() && !exclude.Exclusions() {
-			return fs.SkipDir
-		}
-		if excluded {
-			return nil
-		}
-		return fn(f, rel)
-	})
+// copyDirectory copies what is in a directory of the stage.
+func (s *stageCopier) copyDirectory(name string) error {
+	m, err := s.at(name)
+	if err != nil {
+		return err
+	}
+	return s.copyMatch(&m)
 }
 
 // addFile adds one file with its attributes; sockets are left out.
@@ -127,9 +99,14 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	if f.Info.Mode().IsRegular() {
 		n, origin = s.files.file(f.Name, f.Info)
 	}
-	e, err := layeredEntry(f, name, n, &s.links)
+	e, err := unlinkedEntry(f, name)
 	if err != nil {
 		return err
+	}
+	var id inode
+	if hasLinks(f.Info) {
+		id = inodeOf(f.Info)
+		id.layer = n
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
 	if origin != "" {
@@ -138,5 +115,6 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	if s.adjust != nil {
 		s.adjust(&e)
 	}
-	return s.add(e)
+	s.source = f.Name
+	return s.addLinked(e, id)
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -35,7 +34,8 @@ func (x *stepRun) copyURL(ctx context.Context, c *copier, step recipe.Copy) erro
 	if err != nil {
 		return err
 	}
-	hdr := regular(c.fileName(path.Base(u.Path)), info.Size())
+	c.source = source
+	hdr := regular(c.name(&match{name: u.Path}, "."), info.Size())
 	hdr.ModTime = x.run.plan.time()
 	return c.add(layer.Entry{Header: hdr, Open: layer.File(file)})
 }

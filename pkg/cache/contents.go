@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // Contents remembers the SHA-256 of files, so that a file that nobody has
@@ -202,7 +200,7 @@ func (c *Contents) Save() error {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
 	removeAbandoned(unfinished)
-	if err := atomicfile.WriteIn(unfinished, c.file, append(data, end[:]...), 0o600); err != nil {
+	if err := writeFileAtomic(unfinished, c.file, append(data, end[:]...)); err != nil {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
 	c.learnt = false

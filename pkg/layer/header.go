@@ -111,25 +111,37 @@ func clamp(t, epoch time.Time) time.Time {
 // setXattrs copies the extended attributes that belong into a layer, and
 // applies the owner that is recorded in one.
 func setXattrs(hdr, src *tar.Header) error {
-	kept := map[string]string{}
-	for key, value := range src.PAXRecords {
-		name, ok := strings.CutPrefix(key, xattrRecord)
-		switch {
-		case !ok:
-		case name == OwnerXattr:
-			if err := setOwner(hdr, value); err != nil {
-				return fmt.Errorf("layer entry %q: %w", src.Name, err)
-			}
-		case name == "security.capability":
-			kept[key] = capabilityV2(value)
-		case keepXattr(name):
-			kept[key] = value
+	if owner, ok := src.PAXRecords[xattrRecord+OwnerXattr]; ok {
+		if err := setOwner(hdr, owner); err != nil {
+			return fmt.Errorf("layer entry %q: %w", src.Name, err)
 		}
 	}
-	if len(kept) > 0 {
+	if kept := Attributes(src.PAXRecords); len(kept) > 0 {
 		hdr.PAXRecords = kept
 	}
 	return nil
+}
+
+// Attributes returns the extended attributes among a header's PAX records that
+// belong into a layer, as they are in one.
+func Attributes(pax map[string]string) map[string]string {
+	var kept map[string]string
+	for key, value := range pax {
+		name, ok := strings.CutPrefix(key, xattrRecord)
+		switch {
+		case !ok:
+			continue
+		case name == "security.capability":
+			value = capabilityV2(value)
+		case !keepXattr(name):
+			continue
+		}
+		if kept == nil {
+			kept = map[string]string{}
+		}
+		kept[key] = value
+	}
+	return kept
 }
 
 // keepXattr knows the attributes that are neither the host's nor a storage

@@ -26,6 +26,8 @@ type node struct {
 type rareAttributes struct {
 	major, minor int64
 	pax          map[string]string
+	// file is the one that this is a name of; nil where only the link is known.
+	file *node
 }
 
 // newNode returns a node that shares nothing with the entry's header.

@@ -55,6 +55,53 @@ func (t *Tree) Add(e Entry) error {
 	return nil
 }
 
+// An Inode is a file of a Tree, which keeps its further names when another one
+// takes its first.
+type Inode struct{ node *node }
+
+// AddFile is like Add and returns the file, for AddName.
+func (t *Tree) AddFile(e Entry) (Inode, error) {
+	p, err := fileAt(e.Header.Name)
+	if err != nil {
+		return Inode{}, err
+	}
+	return Inode{t.put(p, e)}, nil
+}
+
+// AddName adds a further name of a file, a hard link.
+func (t *Tree) AddName(name string, of Inode) error {
+	p, err := fileAt(name)
+	if err != nil {
+		return err
+	}
+	link := t.put(p, Entry{Header: tar.Header{Typeflag: tar.TypeLink, Linkname: of.node.place.name}})
+	link.more = &rareAttributes{file: of.node}
+	return nil
+}
+
+// Has reports whether a file has that name in the tree.
+func (t *Tree) Has(name string, file Inode) bool {
+	clean, err := cleanName(name)
+	n := t.nodes[clean]
+	return err == nil && n != nil && (n == file.node || n.more != nil && n.more.file == file.node && file.node != nil)
+}
+
+// Lookup returns the type of an entry's file and, of a symbolic link, its
+// target.
+func (t *Tree) Lookup(name string) (kind byte, target string, ok bool) {
+	clean, err := cleanName(name)
+	n := t.nodes[clean]
+	switch {
+	case err != nil || n == nil || n.place.whiteout:
+		return 0, "", false
+	case n.kind == tar.TypeSymlink:
+		return n.kind, n.link, true
+	case n.kind == tar.TypeLink:
+		return tar.TypeReg, "", true
+	}
+	return n.kind, "", true
+}
+
 // Remove adds the whiteout of a file of the layers below.
 func (t *Tree) Remove(name string) error {
 	p, err := whiteoutOf(name)
@@ -76,14 +123,16 @@ func (t *Tree) RemoveBelow(dir string) error {
 	return nil
 }
 
-func (t *Tree) put(p place, e Entry) {
+func (t *Tree) put(p place, e Entry) *node {
+	n := newNode(e, p)
 	if p.name == "" {
-		return // the root directory has no entry
+		return n // the root directory has no entry
 	}
 	if t.nodes == nil {
 		t.nodes = map[string]*node{}
 	}
-	t.nodes[p.name] = newNode(e, p)
+	t.nodes[p.name] = n
+	return n
 }
 
 // Len returns the number of entries.
@@ -242,6 +291,9 @@ func (t *Tree) resolveLinks(nodes []*node) (links, error) {
 func (t *Tree) linkTarget(link *node) (*node, error) {
 	n := link
 	for range len(t.nodes) {
+		if n.more != nil && n.more.file != nil {
+			return n.more.file, nil
+		}
 		name, err := cleanName(n.link)
 		if err != nil {
 			return nil, fmt.Errorf("hard link %q: %w", link.place.name, err)

@@ -214,7 +214,8 @@ type Mount struct {
 
 // Copy copies files from the context, another stage or the web.
 type Copy struct {
-	// Sources are paths, globs (context and stages) or http(s) URLs.
+	// Sources are paths, wildcards (context and stages) or http(s) URLs; see
+	// "What copy does".
 	Sources []string `yaml:"copy"`
 	// To is the destination in the image. It is a directory when it ends in
 	// a slash, exists as one, or when there is more than one source.
@@ -228,7 +229,8 @@ type Copy struct {
 	Mode string `yaml:"mode,omitempty"`
 	// Checksum is sha256:HEX of the content; required for URLs.
 	Checksum string `yaml:"checksum,omitempty"`
-	// Exclude lists patterns as in .containerignore.
+	// Exclude lists patterns as in .containerignore, about what is below a
+	// source and what a wildcard matches.
 	Exclude []string `yaml:"exclude,omitempty"`
 }
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -37,8 +36,8 @@ type installTree struct {
 	prefixes map[string]string
 	packages map[string]*installed
 	nodes    map[string]*Spec
-	// temporary is a directory for archives on their way.
-	temporary string
+	// spool is a directory for archives on their way.
+	spool string
 }
 
 // An installed package becomes an archive once, which is removed when it was
@@ -51,7 +50,7 @@ type installed struct {
 
 	mu       sync.Mutex
 	manifest *manifest
-	file     *os.File // the archive, which has no name; nil if it is not there
+	file     string // the archive, "" if it is not there
 }
 
 // openTree reads the database of an install tree. If prefixes are given, only
@@ -216,15 +215,16 @@ func (t *installTree) manifest(ctx context.Context, r ref) (*manifest, error) {
 
 // pack makes the archive of a package.
 func (t *installTree) pack(ctx context.Context, p *installed) (Blob, error) {
-	f, err := atomicfile.Temporary(t.temporary)
+	f, err := os.CreateTemp(t.spool, p.spec.Name+"-*")
 	if err != nil {
 		return Blob{}, err
 	}
 	hash, count := digest.Canonical.Digester(), &counter{}
-	if err := t.writeArchive(ctx, io.MultiWriter(f, hash.Hash(), count), p); err != nil {
-		return Blob{}, fmt.Errorf("pack %s: %w", p.prefix, errors.Join(err, f.Close()))
+	err = t.writeArchive(ctx, io.MultiWriter(f, hash.Hash(), count), p)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return Blob{}, fmt.Errorf("pack %s: %w", p.prefix, errors.Join(err, os.Remove(f.Name())))
 	}
-	p.file = f
+	p.file = f.Name()
 	return Blob{Digest: hash.Digest(), Size: count.n, MediaType: archiveType}, nil
 }
 
@@ -249,7 +249,7 @@ func (t *installTree) openOf(ctx context.Context, p *installed, b Blob) (io.Read
 	case p.manifest.archive.Digest != b.Digest:
 		return nil, nil
 	}
-	if p.file == nil {
+	if p.file == "" {
 		again, err := t.pack(ctx, p)
 		if err != nil {
 			return nil, err
@@ -258,28 +258,16 @@ func (t *installTree) openOf(ctx context.Context, p *installed, b Blob) (io.Read
 			return nil, damaged(p.prefix, "it has changed while it was being read")
 		}
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd())) // from its start
+	f, err := os.Open(p.file)
 	if err != nil {
 		return nil, err
 	}
-	return &onceFile{localFile: &localFile{f, ctx}, used: p.drop}, nil
-}
-
-// drop drops the archive.
-func (p *installed) drop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.file != nil {
-		_ = p.file.Close()
-		p.file = nil
-	}
-}
-
-// close drops all archives.
-func (t *installTree) close() {
-	for _, p := range t.packages {
-		p.drop()
-	}
+	return &onceFile{localFile: &localFile{f, ctx}, used: func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		_ = os.Remove(p.file) // the directory goes in the end
+		p.file = ""
+	}}, nil
 }
 
 // A onceFile is done with when it was read to its end.

@@ -1,7 +1,38 @@
 package main
 
 // rules is what holds for more than one key.
-const rules = "\n## Arguments\n\n" +
+const rules = "\n## What copy does\n\n" +
+	"Sources mean the same in the context and in a stage, and what they mean to podman and docker.\n\n" +
+	"| Source | What is copied |\n|---|---|\n" +
+	"| a file | the file, under its name |\n" +
+	"| a directory, with or without a slash at the end | what is in it |\n" +
+	"| a wildcard: `*`, `?`, `[a-z]`, or `\\` before such a character | what matches, each as if it were named; no part of a pattern matches a slash, `**` is `*`, and `*` matches names that begin with a dot. No match is an error |\n" +
+	"| a link to a file, named or matched | the file, under the name of the link |\n" +
+	"| a link to a directory, named or matched | what is in the directory |\n" +
+	"| a link that leads nowhere or in circles, named or matched | an error |\n" +
+	"| a link below a copied directory | the link |\n" +
+	"| a socket | left out below a directory, else an error |\n\n" +
+	"Links, absolute ones too, lead to files of the context or of the stage, as if it were the root of a\n" +
+	"file system, and never out of it.\n\n" +
+	"| Destination | What happens |\n|---|---|\n" +
+	"| a link, or a directory of the sources where the image has a link | the link is followed in the image: `copy: tree, to: /` with `tree/bin/app` makes `/usr/bin/app` where `/bin` is a link to `usr/bin` |\n" +
+	"| a file or link of a copied directory where the image has a file or link | it is replaced |\n" +
+	"| a file or link where the image has a directory, a directory where it has a file | an error |\n" +
+	"| a directory that exists | as destination, it keeps its owner and permissions; directories below it get those of the source |\n" +
+	"| a directory that does not exist | as destination, it gets the permissions of the directory that is copied; others are made with 0755 and belong to root |\n\n" +
+	"Patterns of `.containerignore` (or `.dockerignore`) are about paths in the context, whatever way leads\n" +
+	"to a file. Patterns of `exclude` are about the path below each directory that a source stands for,\n" +
+	"and about the path of what a wildcard matches from the directory on that has the wildcard: with\n" +
+	"`copy: \"src/*\"`, `\"*.pyc\"` leaves out `src/a.pyc` and, of the directory `src/lib`, `lib/b.pyc`. A file\n" +
+	"that is named itself is copied. `**/` stands for any number of directories, and a later `!pattern`\n" +
+	"brings back what an earlier pattern left out.\n\n" +
+	"Copied are contents, permissions (all bits, setuid too), links, pipes and device nodes, extended\n" +
+	"attributes in `user.*` and file capabilities. A file with several names, hard links, stays one file,\n" +
+	"also where they are found by different sources. Owners and times of the context are not copied,\n" +
+	"nor attributes with which desktops and downloads note things for themselves (`user.xdg.*`,\n" +
+	"`user.mime*`, `user.baloo.*`, `user.com.apple.*`, `user.com.dropbox.*`, `user.DOSATTRIB`,\n" +
+	"`user.Zone.Identifier`).\n" +
+	"\n## Arguments\n\n" +
 	"`${NAME}` is replaced by the argument NAME, whose default is under `args:` and whose value\n" +
 	"`--build-arg NAME=VALUE` gives; `${NAME:-default}` is `default` where the argument is empty or\n" +
 	"not declared, and `$$` is a dollar sign. This happens in `name`, `from`, `platform`, `bootstrap`,\n" +
