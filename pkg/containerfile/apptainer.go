@@ -194,7 +194,7 @@ func (d *definitionStage) copy(step recipe.Copy) {
 		d.post = append(d.post, "# NOTE: %files copies all of "+step.To+", also what the recipe leaves out.")
 	}
 	if step.Owner != "" {
-		d.post = append(d.post, "chown -R "+quote(owner(d.st, step.Owner))+" "+quote(step.To))
+		d.post = append(d.post, "chown -R "+quote(withGroup(owner(d.st, step.Owner)))+" "+quote(step.To))
 	}
 	if step.Mode != "" {
 		d.post = append(d.post, "find "+quote(step.To)+" -type f -exec chmod "+step.Mode+" {} +")
@@ -206,14 +206,7 @@ func (d *definitionStage) file(step recipe.File) {
 		d.start = strings.TrimPrefix(step.Content, "#!/bin/sh\n")
 		return
 	}
-	mode := step.Mode
-	if mode == "" {
-		mode = "0644"
-	}
-	d.post = append(d.post, "mkdir -p "+quote(path.Dir(step.Path))+" && "+printLines(step.Content)+" > "+quote(step.Path)+" && chmod "+mode+" "+quote(step.Path))
-	if step.Owner != "" {
-		d.post = append(d.post, "chown "+quote(owner(d.st, step.Owner))+" "+quote(step.Path))
-	}
+	d.post = append(d.post, strings.Join(writeFile(d.st, step), " && "))
 }
 
 func (d *definitionStage) spack(step recipe.SpackInstall) error {

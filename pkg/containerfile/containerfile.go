@@ -15,6 +15,8 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"path"
+	"strconv"
 	"strings"
 
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -120,6 +122,33 @@ func owner(st *recipe.Stage, name string) string {
 		return fmt.Sprintf("%d:%d", u.UID, group(*u))
 	}
 	return name
+}
+
+// writeFile is what writes a file step's file, with no more than a shell. The
+// owner comes first: a file that existed would keep its own, and chown takes
+// set-id bits away.
+func writeFile(st *recipe.Stage, step recipe.File) []string {
+	mode, uidGID := step.Mode, "0:0"
+	if mode == "" {
+		mode = "0644"
+	}
+	if step.Owner != "" {
+		uidGID = withGroup(owner(st, step.Owner))
+	}
+	file := quote(step.Path)
+	return []string{"mkdir -p " + quote(path.Dir(step.Path)), printLines(step.Content) + " > " + file, "chown " + quote(uidGID) + " " + file, "chmod " + mode + " " + file}
+}
+
+// withGroup names the group that a copy takes where only the user is named: of
+// a number the same number, of a name the user's own.
+func withGroup(name string) string {
+	if strings.Contains(name, ":") {
+		return name
+	}
+	if _, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return name + ":" + name
+	}
+	return name + ":"
 }
 
 func group(u recipe.UserSpec) int {

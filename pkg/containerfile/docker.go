@@ -3,7 +3,6 @@ package containerfile
 import (
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -219,8 +218,11 @@ func (d *dockerStage) copy(step recipe.Copy) {
 	if step.From != "" {
 		flags = append(flags, "--from="+d.names[step.From])
 	}
-	if step.Owner != "" {
+	switch {
+	case step.Owner != "":
 		flags = append(flags, "--chown="+owner(d.st, step.Owner))
+	case step.From != "": // podman and buildah keep the owner in the stage
+		flags = append(flags, "--chown=0:0")
 	}
 	if step.Checksum != "" {
 		verb, flags = "ADD", append(flags, "--checksum="+step.Checksum)
@@ -263,13 +265,5 @@ func (d *dockerStage) file(step recipe.File) {
 	if d.st.From == "scratch" {
 		d.note("the next instruction needs a shell in the image.")
 	}
-	mode := step.Mode
-	if mode == "" {
-		mode = "0644"
-	}
-	commands := []string{"mkdir -p " + quote(path.Dir(step.Path)), printLines(step.Content) + " > " + quote(step.Path), "chmod " + mode + " " + quote(step.Path)}
-	if step.Owner != "" {
-		commands = append(commands, "chown "+quote(owner(d.st, step.Owner))+" "+quote(step.Path))
-	}
-	d.asRoot(func() { d.chain(nil, commands...) })
+	d.asRoot(func() { d.chain(nil, writeFile(d.st, step)...) })
 }
