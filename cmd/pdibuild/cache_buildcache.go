@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/registry"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 )
@@ -158,31 +157,8 @@ func (c *cacheFlags) ask(a *app, user string) (string, error) {
 	return password, nil
 }
 
-// authFiles are where podman and docker keep credentials.
-func (a *app) authFiles() []string {
-	if file := a.env("REGISTRY_AUTH_FILE"); file != "" {
-		return []string{file}
-	}
-	run := a.env("XDG_RUNTIME_DIR")
-	if run == "" {
-		run = "/run/user/" + strconv.Itoa(os.Getuid())
-	}
-	home := a.env("HOME")
-	config := a.env("XDG_CONFIG_HOME")
-	if config == "" {
-		config = filepath.Join(home, ".config")
-	}
-	docker := a.env("DOCKER_CONFIG")
-	if docker == "" {
-		docker = filepath.Join(home, ".docker")
-	}
-	return []string{
-		filepath.Join(run, "containers/auth.json"),
-		filepath.Join("/run/containers", strconv.Itoa(os.Getuid()), "auth.json"),
-		filepath.Join(config, "containers/auth.json"),
-		filepath.Join(docker, "config.json"),
-	}
-}
+// authFiles are where podman and docker keep logins.
+func (a *app) authFiles() []string { return registry.LoginFiles(a.env) }
 
 // openCache opens the cache that an argument names.
 func (c *cacheFlags) openCache(ctx context.Context, a *app, address, creds string) (*buildcache.Cache, error) {
@@ -245,15 +221,23 @@ func cacheError(err error) error {
 	if !remote {
 		return err
 	}
-	registry := &builder.RegistryError{Op: "ask", Image: host, Err: err}
-	var nobody *buildcache.NoCredentialError
-	if errors.As(err, &nobody) {
-		registry.Hint = fmt.Sprintf("log in with 'podman login %s', or give --creds USER, which asks for the password, --username-variable and --password-variable, or --authfile FILE", host)
+	asked := &builder.RegistryError{Op: "ask", Image: host, Err: err}
+	var (
+		nobody  *buildcache.NoCredentialError
+		refused *buildcache.RefusedError
+		page    *buildcache.WebPageError
+	)
+	switch {
+	case errors.As(err, &nobody):
+		asked.Hint = fmt.Sprintf("log in with 'podman login %s', or give --creds USER, which asks for the password, --username-variable and --password-variable, or --authfile FILE", host)
+	case errors.As(err, &refused):
+		asked.Hint = fmt.Sprintf("check the user, the password and what the user may do there, or log in again with 'podman login %s'", host)
+	case errors.As(err, &page):
+		asked.Hint = "open it in a browser: perhaps this network wants a login first; else check the address and https_proxy"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		asked.Hint = "the server does not speak HTTPS; write oci+http:// or http:// if that is to be"
 	}
-	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		registry.Hint = "the server does not speak HTTPS; write oci+http:// or http:// if that is to be"
-	}
-	return &serverError{err, registry}
+	return &serverError{err, asked}
 }
 
 // parseFilters reads the FILTER arguments.

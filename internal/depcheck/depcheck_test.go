@@ -69,6 +69,7 @@ var engineUsers = map[string][]string{
 	"pkg/inspect":         {"go.podman.io/storage", "go.podman.io/image"},
 	"pkg/cache":           {"go.podman.io/image"},
 	"internal/imagestore": {"go.podman.io/storage"},
+	"internal/registry":   {"go.podman.io/image/v5/pkg/tlsclientconfig"}, // it reads certificates
 	// Neither knows an engine: podman's profile is a table, and what the worker
 	// takes from storage starts processes and maps ids.
 	"internal/seccomp": {"go.podman.io/common/pkg/seccomp"},

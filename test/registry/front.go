@@ -44,6 +44,8 @@ type FrontOptions struct {
 type Front struct {
 	// Address is HOST:PORT.
 	Address string
+	// Behind is the address of the registry itself.
+	Behind string
 	// Authority is a directory for --cert-dir, in which the front's own
 	// certificate is an authority. Only with TLS.
 	Authority string
@@ -51,6 +53,7 @@ type Front struct {
 	opts    FrontOptions
 	mu      sync.Mutex
 	refuse  func(*http.Request) int
+	answer  func(*http.Response)
 	asked   []string
 	tokens  map[string]bool // whether it may push
 	forward http.Handler
@@ -60,7 +63,7 @@ type Front struct {
 func StartFront(t *testing.T, opts FrontOptions) *Front {
 	t.Helper()
 	behind := &url.URL{Scheme: "http", Host: Start(t, opts.Behind)}
-	f := &Front{opts: opts, tokens: map[string]bool{}}
+	f := &Front{opts: opts, tokens: map[string]bool{}, Behind: behind.Host}
 	f.forward = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(behind)
@@ -71,6 +74,12 @@ func StartFront(t *testing.T, opts FrontOptions) *Front {
 		ModifyResponse: func(r *http.Response) error {
 			r.Body = slowly(r.Body, opts.Rate)
 			r.Header.Del("Date") // the front has its own
+			f.mu.Lock()
+			change := f.answer
+			f.mu.Unlock()
+			if change != nil {
+				change(r)
+			}
 			return nil
 		},
 	}
@@ -115,6 +124,14 @@ func (f *Front) Refuse(decide func(*http.Request) int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refuse = decide
+}
+
+// Change sets what is done to the registry's answers from now on; nil leaves
+// them as they are.
+func (f *Front) Change(answer func(*http.Response)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer = answer
 }
 
 // Asked returns the requests since the last call, as "METHOD PATH?QUERY".

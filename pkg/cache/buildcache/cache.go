@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // Options say how a cache is reached. The zero value is fine for directories
@@ -70,19 +72,33 @@ func (o Options) retries() int {
 	return o.Retries
 }
 
-// A Credential is what a server wants to know.
-type Credential struct {
-	Username, Password string
-	// IdentityToken is what some registries give instead of a password.
-	IdentityToken string
-	// AccessToken is sent as it is, instead of all others.
-	AccessToken string
+// transport is how the server of an address is reached. Where no directory with
+// certificates is named it is that of the host.
+func (o Options) transport(address string) (*registry.Transport, error) {
+	certDir := o.CertDir
+	if certDir == "" {
+		host, _, _ := strings.Cut(address, "/")
+		certDir = registry.CertDir(host[strings.LastIndexByte(host, '@')+1:])
+	}
+	return registry.NewTransport(registry.Options{
+		CAFile: o.CAFile, CertDir: certDir, Insecure: o.Insecure, Proxy: o.Proxy, Connections: o.jobs(),
+		Retries: o.retries(), RetryWait: o.RetryWait, UserAgent: o.UserAgent, Report: o.Report, Slow: o.Slow,
+	})
 }
+
+// A Credential is what a server wants to know.
+type Credential = registry.Credential
 
 // A CredentialFunc finds the credential for HOST[:PORT] and the path there, the
 // repository's name. An empty one is no error: many caches can be read by
 // everybody.
-type CredentialFunc func(ctx context.Context, host, path string) (Credential, error)
+type CredentialFunc = registry.CredentialFunc
+
+// AuthFiles looks for credentials in files as `podman login` and `docker
+// login` write them, credential helpers included; the first one that knows the
+// host wins. An entry for HOST/PATH goes before one for HOST. Files that do
+// not exist are passed over.
+func AuthFiles(files ...string) CredentialFunc { return registry.AuthFiles(files...) }
 
 // A Cache is a binary cache. It can be used by several goroutines.
 type Cache struct {
@@ -105,7 +121,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	if !ok {
 		return c, c.openDirectory(address)
 	}
-	t, err := newTransport(opt)
+	t, err := opt.transport(rest)
 	if err != nil {
 		return nil, err
 	}
@@ -155,12 +171,13 @@ func (c *Cache) openDirectory(root string) error {
 	return nil
 }
 
-func (c *Cache) openWeb(ctx context.Context, t *transport, opt Options) error {
+func (c *Cache) openWeb(ctx context.Context, t *registry.Transport, opt Options) error {
 	root, err := url.Parse(c.address)
 	if err != nil {
 		return err
 	}
-	web := &webFiles{root: root, client: &http.Client{Transport: t}, t: t, creds: opt.Credentials}
+	client := registry.NewClient(t, root.Scheme == "http", registry.Endpoint{Host: root.Host})
+	web := &webFiles{root: root, client: client, t: t, creds: opt.Credentials}
 	if root.User != nil && opt.Credentials == nil {
 		password, _ := root.User.Password()
 		user := Credential{Username: root.User.Username(), Password: password}

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 
 	"github.com/opencontainers/go-digest"
-	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // Errors that callers tell apart.
@@ -64,59 +64,28 @@ func (e *PackageError) Error() string { return e.Package + ": " + e.Err.Error() 
 func (e *PackageError) Unwrap() error { return e.Err }
 
 // A StatusError is a server's refusal.
-type StatusError struct {
-	Method, URL string
-	Status      int
-	// Message is what the server said, if it did.
-	Message string
-}
+type StatusError = registry.StatusError
 
-func (e *StatusError) Error() string {
-	text := fmt.Sprintf("%s %s: status %d", e.Method, e.URL, e.Status)
-	if e.Message != "" {
-		text += ": " + e.Message
-	}
-	return text
-}
+// A RefusedError says that a registry does not let a user do something.
+type RefusedError = registry.RefusedError
 
-// A NoCredentialError says that a registry asks who is there, and that nobody
-// has told.
-type NoCredentialError struct{ Host string }
+// A NoCredentialError says that a registry wants a user and a password, and
+// that none were given.
+type NoCredentialError = registry.NoCredentialError
 
-func (e *NoCredentialError) Error() string {
-	return e.Host + " wants a user and a password, and none were given for it"
-}
+// A WebPageError says that a web page came instead of a registry's answer.
+type WebPageError = registry.WebPageError
 
 // Remote says that err is a server's refusal, or that no server could be
 // reached: it is not about what a cache holds, nor about this host. The host is
 // the server's, where the error tells.
 func Remote(err error) (host string, remote bool) {
-	var (
-		status   *StatusError
-		response *errcode.ErrorResponse
-		request  *url.Error
-		network  net.Error
-		nobody   *NoCredentialError
-	)
-	switch {
-	case errors.Is(err, ErrNotFound):
+	if errors.Is(err, ErrNotFound) {
 		return "", false
-	case errors.As(err, &nobody):
-		return nobody.Host, true
-	case errors.As(err, &status):
-		return hostOf(status.URL), true
-	case errors.As(err, &response):
-		return response.URL.Host, true
-	case errors.As(err, &request):
-		return hostOf(request.URL), true
 	}
+	if host, ok := registry.HostOf(err); ok {
+		return host, true
+	}
+	var network net.Error
 	return "", errors.As(err, &network)
-}
-
-func hostOf(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // A fileInfo is what is known about a file.
@@ -118,8 +120,8 @@ func notFound(err error) error {
 // webFiles are files of a web server.
 type webFiles struct {
 	root   *url.URL
-	client *http.Client
-	t      *transport
+	client *registry.Client
+	t      *registry.Transport
 	creds  CredentialFunc
 }
 
@@ -173,7 +175,7 @@ func (w *webFiles) request(ctx context.Context, method, name string, offset int6
 			req.SetBasicAuth(cred.Username, cred.Password)
 		}
 	}
-	resp, err := w.client.Do(req)
+	resp, err := w.client.Web(req)
 	if err != nil {
 		return nil, err
 	}
@@ -186,9 +188,9 @@ func (w *webFiles) request(ctx context.Context, method, name string, offset int6
 	case resp.StatusCode == http.StatusOK, offset > 0 && resp.StatusCode == http.StatusPartialContent:
 		return resp, nil
 	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone:
-		return nil, fmt.Errorf("%w: %w", ErrNotFound, statusError(resp))
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, registry.NewStatusError(resp))
 	}
-	return nil, statusError(resp)
+	return nil, registry.NewStatusError(resp)
 }
 
 func infoOf(resp *http.Response) fileInfo {

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -343,4 +344,15 @@ func open(t *testing.T, address string) *Cache {
 	c, err := Open(t.Context(), address, options())
 	must(t, err)
 	return c
+}
+
+// authFile writes what podman login writes.
+func authFile(t *testing.T, address, userAndPassword string) string {
+	t.Helper()
+	_, host, _ := strings.Cut(address, "://")
+	host, _, _ = strings.Cut(host, "/")
+	name := filepath.Join(t.TempDir(), "auth.json")
+	auths := map[string]any{host: map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(userAndPassword))}}
+	writeFile(t, name, toJSON(t, map[string]any{"auths": auths}))
+	return name
 }

@@ -17,8 +17,9 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	client "github.com/pdidev/pdibuild/internal/registry"
 )
 
 const dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
@@ -26,7 +27,7 @@ const dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 // A repository is a cache in a container registry.
 type repository struct {
 	remote *remote.Repository
-	t      *transport
+	t      *client.Transport
 	// chunk is how much of a blob is sent at once, 0 for all of it.
 	chunk atomic.Int64
 	// fallback is what becomes of chunk when all is too much.
@@ -34,7 +35,7 @@ type repository struct {
 }
 
 // newRepository reads HOST[:PORT]/NAME the way Spack does.
-func newRepository(address string, plain bool, t *transport, creds CredentialFunc) (*repository, error) {
+func newRepository(address string, plain bool, t *client.Transport, creds CredentialFunc) (*repository, error) {
 	host, name, _ := strings.Cut(address, "/")
 	name, _, _ = strings.Cut(name, "@")
 	if i := strings.LastIndexByte(name, ':'); i >= 0 {
@@ -54,33 +55,15 @@ func newRepository(address string, plain bool, t *transport, creds CredentialFun
 	if err := reference.ValidateRepository(); err != nil {
 		return nil, fmt.Errorf("%q is not HOST/NAME: %w", address, err)
 	}
-	client := &auth.Client{Client: &http.Client{Transport: t}, Cache: auth.NewCache(), ClientID: "pdibuild"}
-	if creds != nil {
-		client.Credential = func(ctx context.Context, hostport string) (auth.Credential, error) {
-			c, err := creds(ctx, hostport, name)
-			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.IdentityToken, AccessToken: c.AccessToken}, err
-		}
-	}
 	return &repository{
 		remote: &remote.Repository{
-			Client: &askedClient{client}, Reference: reference, PlainHTTP: plain,
+			Client:    client.NewClient(t, plain, client.Endpoint{Host: host, Repository: name, Credentials: creds}),
+			Reference: reference, PlainHTTP: plain,
 			ManifestMediaTypes: []string{ocispec.MediaTypeImageManifest, dockerManifest},
 			MaxMetadataBytes:   maxManifest, SkipReferrersGC: true,
 		},
 		t: t, fallback: fallbackChunk,
 	}, nil
-}
-
-// An askedClient says whose credential is missing.
-type askedClient struct{ *auth.Client }
-
-// Do implements remote.Client.
-func (c *askedClient) Do(req *http.Request) (*http.Response, error) {
-	resp, err := c.Client.Do(req)
-	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
-		return nil, &NoCredentialError{Host: req.URL.Host}
-	}
-	return resp, err
 }
 
 // found makes ErrNotFound of the client's.
@@ -233,12 +216,11 @@ func (r *repository) repeat(ctx context.Context, upload func(touched *atomic.Boo
 	for attempt := 0; ; attempt++ {
 		var touched atomic.Bool
 		err := upload(&touched)
-		again := touched.Load() && passes(err) || expired(err)
-		if err == nil || !again || attempt >= r.t.retries || ctx.Err() != nil {
+		again := touched.Load() && client.IsTemporary(err) || expired(err)
+		if err == nil || !again {
 			return err
 		}
-		r.t.say("%v; sending it again", err)
-		if err := sleep(ctx, backoff(r.t.wait, attempt)); err != nil {
+		if err := r.t.Again(ctx, attempt, err, "sending it again"); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // A Blob is content that is known by its digest.
@@ -28,7 +30,7 @@ type opener func(ctx context.Context, offset int64) (io.ReadCloser, error)
 type stream struct {
 	ctx    context.Context //nolint:containedctx // an io.Reader has no other way to learn that its user gave up
 	opener opener
-	t      *transport
+	t      *registry.Transport
 
 	body    io.ReadCloser
 	cancel  context.CancelCauseFunc
@@ -40,7 +42,7 @@ type stream struct {
 
 // openStream opens the blob at once, so that what is missing is known before
 // anything is read.
-func openStream(ctx context.Context, t *transport, open opener) (*stream, error) {
+func openStream(ctx context.Context, t *registry.Transport, open opener) (*stream, error) {
 	s := &stream{ctx: ctx, opener: open, t: t}
 	return s, s.connect(ctx)
 }
@@ -53,7 +55,7 @@ func (s *stream) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		s.alarm.Reset(stalled)
+		s.alarm.Reset(registry.Stalled)
 		n, err := s.body.Read(p)
 		s.alarm.Stop() // who uses what was read may take its time
 		s.offset += int64(n)
@@ -65,22 +67,17 @@ func (s *stream) Read(p []byte) (int, error) {
 			continue
 		}
 		if s.quiet.Load() {
-			err = errStalled
+			err = registry.ErrStalled
 		}
-		if err == io.EOF || !s.worthwhile(err) {
+		if err == io.EOF || !registry.IsTemporary(err) {
 			return 0, err
 		}
 		s.disconnect(err)
-		s.t.say("%v at byte %d; going on from there", err, s.offset)
-		if err := sleep(s.ctx, backoff(s.t.wait, s.failure)); err != nil {
+		if err := s.t.Again(s.ctx, s.failure, err, fmt.Sprintf("going on from byte %d", s.offset)); err != nil {
 			return 0, err
 		}
 		s.failure++
 	}
-}
-
-func (s *stream) worthwhile(err error) bool {
-	return s.failure < s.t.retries && passes(err) && s.ctx.Err() == nil
 }
 
 func (s *stream) connect(ctx context.Context) error {
@@ -92,9 +89,9 @@ func (s *stream) connect(ctx context.Context) error {
 	}
 	s.body, s.cancel = body, cancel
 	s.quiet.Store(false)
-	s.alarm = time.AfterFunc(stalled, func() {
+	s.alarm = time.AfterFunc(registry.Stalled, func() {
 		s.quiet.Store(true)
-		cancel(errStalled)
+		cancel(registry.ErrStalled)
 	})
 	s.alarm.Stop()
 	return nil

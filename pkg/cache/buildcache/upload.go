@@ -12,6 +12,8 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // fallbackChunk is how much is sent at once to a registry that refused a blob
@@ -27,7 +29,7 @@ func (r *repository) put(ctx context.Context, b Blob, from content) error {
 		if !tooLarge(err) || b.Size <= r.fallback {
 			return err
 		}
-		r.t.say("%v; sending it in pieces of %d bytes", err, r.fallback)
+		r.t.Say("%v; sending it in pieces of %d bytes", err, r.fallback)
 		r.chunk.Store(r.fallback)
 		chunk = r.fallback
 	}
@@ -49,11 +51,10 @@ func (r *repository) putChunked(ctx context.Context, b Blob, from content, size 
 		var status *StatusError
 		lost := errors.As(err, &status) && status.Method != http.MethodPost &&
 			(status.Status == http.StatusNotFound || status.Status == http.StatusRequestedRangeNotSatisfiable)
-		if !lost || attempt >= r.t.retries || ctx.Err() != nil {
+		if !lost {
 			return err
 		}
-		r.t.say("%v; sending it again", err)
-		if err := sleep(ctx, backoff(r.t.wait, attempt)); err != nil {
+		if err := r.t.Again(ctx, attempt, err, "sending it again"); err != nil {
 			return err
 		}
 	}
@@ -96,7 +97,7 @@ func (r *repository) putPieces(ctx context.Context, b Blob, from content, size i
 		return err
 	}
 	if resp.StatusCode != http.StatusCreated {
-		return statusError(resp)
+		return registry.NewStatusError(resp)
 	}
 	return resp.Body.Close()
 }
@@ -114,7 +115,7 @@ func (r *repository) startUpload(ctx context.Context) (*url.URL, int64, error) {
 		return nil, 0, err
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return nil, 0, statusError(resp)
+		return nil, 0, registry.NewStatusError(resp)
 	}
 	defer resp.Body.Close()
 	least, _ := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64) // most do not say
@@ -142,7 +143,7 @@ func (r *repository) patch(ctx context.Context, to *url.URL, offset int64, piece
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return nil, statusError(resp)
+		return nil, registry.NewStatusError(resp)
 	}
 	defer resp.Body.Close()
 	return next(to, resp)

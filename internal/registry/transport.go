@@ -1,4 +1,4 @@
-package buildcache
+package registry
 
 import (
 	"context"
@@ -10,16 +10,46 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"go.podman.io/image/v5/pkg/tlsclientconfig"
 	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
+
+// Options say how servers are reached. The zero value needs no more than the
+// system's certificates.
+type Options struct {
+	// CAFile is a PEM file with further certificate authorities.
+	CAFile string
+	// CertDir holds *.crt of authorities, and NAME.cert with NAME.key.
+	CertDir string
+	// Insecure accepts any certificate.
+	Insecure bool
+	// Proxy chooses a proxy, as http.ProxyFromEnvironment does; nil means
+	// that there is none.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Connections to one server that are kept for further requests.
+	Connections int
+	// Retries is how often a request is repeated that failed for reasons
+	// that pass.
+	Retries int
+	// RetryWait is the first wait before a repetition, which doubles each
+	// time; 300 ms by default.
+	RetryWait time.Duration
+	// UserAgent is what servers are told, pdibuild by default.
+	UserAgent string
+	// Report is told about repetitions. It is called from several goroutines.
+	Report func(text string)
+	// Slow is told, instead of Report, about servers that answer that they
+	// are asked too much (429, 503, Retry-After).
+	Slow func(text string)
+}
 
 const (
 	firstWait = 300 * time.Millisecond
@@ -30,19 +60,23 @@ const (
 	// patienceRefused is how often a server is tried again that does not
 	// run: perhaps it is starting, but most likely its name is wrong.
 	patienceRefused = 2
-	// stalled is how long a connection may bring nothing before it counts as
+	// patienceSilent is how often after the system's own attempts to connect,
+	// which take 30 s, have got no answer at all.
+	patienceSilent = 1
+	// Stalled is how long a connection may bring nothing before it counts as
 	// cut.
-	stalled = time.Minute
+	Stalled = time.Minute
 )
 
-// A transport repeats requests that failed for reasons that pass: cut
+// A Transport repeats requests that failed for reasons that pass: cut
 // connections, 408, 429 and 5xx answers. What can't be sent twice because its
 // body is a stream is repeated by whoever made the stream.
 //
 // Once a server has said Retry-After, every request to it waits, not only the
 // one that was told.
-type transport struct {
+type Transport struct {
 	base      http.RoundTripper
+	insecure  bool
 	userAgent string
 	retries   int
 	wait      time.Duration
@@ -53,27 +87,25 @@ type transport struct {
 	until map[string]time.Time // when a host may be asked again
 }
 
-func newTransport(opt Options) (*transport, error) {
-	pool, certificates, err := loadCertificates(opt)
+// NewTransport returns a transport for one server, whose certificates it reads.
+func NewTransport(opt Options) (*Transport, error) {
+	config, err := tlsConfig(opt)
 	if err != nil {
 		return nil, err
 	}
-	t := &transport{
+	t := &Transport{
 		base: &http.Transport{
-			Proxy:       opt.Proxy,
-			DialContext: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSClientConfig: &tls.Config{
-				RootCAs: pool, Certificates: certificates,
-				InsecureSkipVerify: opt.Insecure, //nolint:gosec // only when it is asked for
-			},
+			Proxy:                 opt.Proxy,
+			DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:       config,
 			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   opt.jobs(),
+			MaxIdleConnsPerHost:   opt.Connections,
 			IdleConnTimeout:       90 * time.Second,
 			TLSHandshakeTimeout:   30 * time.Second,
 			ResponseHeaderTimeout: patience, // a registry may take long to store what it got
 			ExpectContinueTimeout: time.Second,
 		},
-		userAgent: opt.UserAgent, retries: opt.retries(), wait: opt.RetryWait, report: opt.Report, slow: opt.Slow,
+		insecure: opt.Insecure, userAgent: opt.UserAgent, retries: opt.Retries, wait: opt.RetryWait, report: opt.Report, slow: opt.Slow,
 		until: map[string]time.Time{},
 	}
 	if t.userAgent == "" {
@@ -88,47 +120,37 @@ func newTransport(opt Options) (*transport, error) {
 	return t, nil
 }
 
-// loadCertificates reads CAFile and, as docker lays it out, CertDir: *.crt are
-// authorities, NAME.cert with NAME.key proves who we are.
-func loadCertificates(opt Options) (*x509.CertPool, []tls.Certificate, error) {
-	var authorities []string
-	if opt.CAFile != "" {
-		authorities = append(authorities, opt.CAFile)
+// tlsConfig reads CAFile and, as docker lays it out, CertDir.
+func tlsConfig(opt Options) (*tls.Config, error) {
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: opt.Insecure, //nolint:gosec // only when it is asked for
 	}
-	var certificates []tls.Certificate
 	if opt.CertDir != "" {
-		crt, _ := filepath.Glob(filepath.Join(opt.CertDir, "*.crt")) // the pattern is valid
-		authorities = append(authorities, crt...)
-		clients, _ := filepath.Glob(filepath.Join(opt.CertDir, "*.cert"))
-		for _, name := range clients {
-			pair, err := tls.LoadX509KeyPair(name, strings.TrimSuffix(name, ".cert")+".key")
-			if err != nil {
-				return nil, nil, fmt.Errorf("load client certificate: %w", err)
-			}
-			certificates = append(certificates, pair)
+		if err := tlsclientconfig.SetupCertificates(opt.CertDir, config); err != nil {
+			return nil, fmt.Errorf("load the certificates in %s: %w", opt.CertDir, err)
 		}
 	}
-	if len(authorities) == 0 {
-		return nil, certificates, nil
+	if opt.CAFile == "" {
+		return config, nil
 	}
-	pool, err := x509.SystemCertPool()
+	pem, err := os.ReadFile(opt.CAFile)
 	if err != nil {
-		pool = x509.NewCertPool()
+		return nil, fmt.Errorf("load certificate authority: %w", err)
 	}
-	for _, name := range authorities {
-		pem, err := os.ReadFile(name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("load certificate authority: %w", err)
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, nil, fmt.Errorf("load certificate authority: %s holds no PEM certificate", name)
+	if config.RootCAs == nil {
+		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
+			config.RootCAs = x509.NewCertPool()
 		}
 	}
-	return pool, certificates, nil
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("load certificate authority: %s holds no PEM certificate", opt.CAFile)
+	}
+	return config, nil
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), req.URL.Host
 	for attempt := 0; ; attempt++ {
 		if err := t.waitFor(ctx, host); err != nil {
@@ -139,11 +161,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, err := t.base.RoundTrip(again)
+		if !repeatable(req) {
+			t.heed(resp)
+			return resp, err
+		}
 		wait, err := t.judge(resp, err, attempt)
 		if err != nil {
 			return nil, err
 		}
-		if wait < 0 || !rewindable(req) {
+		if wait < 0 {
 			return resp, nil
 		}
 		if resp != nil {
@@ -158,23 +184,24 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // judge says how long to wait before the next attempt, < 0 if there is none.
 // It returns an error if there is no answer and no use in asking again.
-func (t *transport) judge(resp *http.Response, err error, attempt int) (time.Duration, error) {
+func (t *Transport) judge(resp *http.Response, err error, attempt int) (time.Duration, error) {
 	if err != nil {
+		var dial *net.OpError
 		refused := errors.Is(err, unix.ECONNREFUSED) && attempt >= patienceRefused
-		if attempt >= t.retries || refused || !passes(err) {
+		silent := errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout() && attempt >= patienceSilent
+		if attempt >= t.retries || refused || silent || !IsTemporary(err) {
 			return 0, err
 		}
-		t.say("%v; trying again", err)
+		t.Say("%v; trying again", err)
 		return backoff(t.wait, attempt), nil
 	}
 	if !statusPasses(resp.StatusCode) {
 		return -1, nil
 	}
-	if asked, ok := retryAfter(resp); ok {
+	if asked, ok := t.heed(resp); ok {
 		if asked > patience {
-			return 0, fmt.Errorf("%s asks to come back in %s: %w", resp.Request.URL.Host, asked, statusError(resp))
+			return 0, fmt.Errorf("%s asks to come back in %s: %w", resp.Request.URL.Host, asked, NewStatusError(resp))
 		}
-		t.postpone(resp.Request.URL.Host, asked)
 		if attempt >= t.retries {
 			return -1, nil
 		}
@@ -192,7 +219,19 @@ func (t *transport) judge(resp *http.Response, err error, attempt int) (time.Dur
 	return backoff(t.wait, attempt), nil
 }
 
-func (t *transport) say(format string, args ...any) { sayTo(t.report, format, args...) }
+// Say tells whoever listens that something is repeated.
+func (t *Transport) Say(format string, args ...any) { sayTo(t.report, format, args...) }
+
+// Again waits before something is done once more that failed with err; what
+// tells what that is. It returns err if this attempt, counted from 0, was the
+// last.
+func (t *Transport) Again(ctx context.Context, attempt int, err error, what string) error {
+	if attempt >= t.retries || ctx.Err() != nil {
+		return err
+	}
+	t.Say("%v; %s", err, what)
+	return sleep(ctx, backoff(t.wait, attempt))
+}
 
 func sayTo(tell func(text string), format string, args ...any) {
 	if tell != nil {
@@ -200,15 +239,25 @@ func sayTo(tell func(text string), format string, args ...any) {
 	}
 }
 
-func (t *transport) postpone(host string, wait time.Duration) {
+// heed postpones all further requests to a server that asks for that.
+func (t *Transport) heed(resp *http.Response) (time.Duration, bool) {
+	if resp == nil || !statusPasses(resp.StatusCode) {
+		return 0, false
+	}
+	wait, ok := retryAfter(resp)
+	if !ok || wait > patience {
+		return wait, ok
+	}
+	host := resp.Request.URL.Host
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if until := time.Now().Add(wait); until.After(t.until[host]) {
 		t.until[host] = until
 	}
+	return wait, true
 }
 
-func (t *transport) waitFor(ctx context.Context, host string) error {
+func (t *Transport) waitFor(ctx context.Context, host string) error {
 	t.mu.Lock()
 	wait := time.Until(t.until[host])
 	t.mu.Unlock()
@@ -236,9 +285,16 @@ func backoff(first time.Duration, attempt int) time.Duration {
 	return wait/2 + rand.N(wait/2+1)
 }
 
-// rewindable says whether a request can be sent twice.
-func rewindable(req *http.Request) bool {
-	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+type onceKey struct{}
+
+// Once marks a request that must not be repeated by itself: it is part of a
+// sequence that its sender repeats from the start.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
+// repeatable says whether a request can be sent twice.
+func repeatable(req *http.Request) bool {
+	rewindable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+	return rewindable && req.Context().Value(onceKey{}) == nil
 }
 
 // resend returns the request for an attempt.
@@ -277,18 +333,23 @@ func retryAfter(resp *http.Response) (time.Duration, bool) {
 	return 0, false
 }
 
-var errStalled = errors.New("the connection brings nothing any more")
+// ErrStalled says that a connection has brought nothing for too long.
+var ErrStalled = errors.New("the connection brings nothing any more")
 
-// passes says whether an operation that ended with err may succeed when it is
+// IsTemporary says whether an operation that ended with err may succeed when it is
 // repeated.
-func passes(err error) bool {
+func IsTemporary(err error) bool {
 	if err == nil {
 		return false
+	}
+	var request *url.Error // it calls itself an error of the network, whatever is in it
+	if errors.As(err, &request) && !request.Timeout() {
+		err = request.Err
 	}
 	var response *errcode.ErrorResponse
 	var status *StatusError
 	switch {
-	case errors.Is(err, errStalled):
+	case errors.Is(err, ErrStalled):
 		return true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
@@ -322,15 +383,4 @@ func passes(err error) bool {
 		}
 	}
 	return false
-}
-
-// statusError makes an error of an answer and closes its body.
-func statusError(resp *http.Response) error {
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-	e := &StatusError{Method: resp.Request.Method, URL: resp.Request.URL.Redacted(), Status: resp.StatusCode}
-	if !strings.Contains(resp.Header.Get("Content-Type"), "html") {
-		e.Message = strings.TrimSpace(string(text))
-	}
-	return e
 }
