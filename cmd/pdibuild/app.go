@@ -28,6 +28,7 @@ type planner interface {
 // A sender sends images away.
 type sender interface {
 	PushPending(ctx context.Context, opt builder.PendingPushOptions) (int, error)
+	Destination(image string) (string, error)
 	Push(ctx context.Context, image, destination string, opt builder.PushOptions) (string, error)
 	Export(ctx context.Context, image, destination string, opt builder.PushOptions) error
 }

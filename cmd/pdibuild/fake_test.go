@@ -88,6 +88,8 @@ func (f *fakeEngine) Build(ctx context.Context, p *builder.Plan, opt builder.Bui
 	return &builder.Result{ImageID: fakeID, Digest: "sha256:aa", Names: opt.Tags, Size: 4096, Layers: 2, Executed: 2}, nil
 }
 
+func (f *fakeEngine) Destination(image string) (string, error) { return image, nil }
+
 func (f *fakeEngine) Push(_ context.Context, image, destination string, _ builder.PushOptions) (string, error) {
 	if f.push != nil {
 		return f.push(image, destination)

@@ -16,7 +16,7 @@ type storeFlags struct {
 	root, runRoot, driver, logDir string
 
 	authFile, creds, certDir string
-	tlsVerify                bool
+	tlsVerify, layerURLs     bool
 	flags                    *pflag.FlagSet
 	// limited makes the store keep the limits of the configuration.
 	limited bool
@@ -40,6 +40,7 @@ func (s *storeFlags) addRegistries(cmd *cobra.Command) {
 	f.StringVar(&s.authFile, "authfile", "", "`file` with credentials, as 'podman login' writes it (default: $REGISTRY_AUTH_FILE, then podman's, then docker's)")
 	f.StringVar(&s.certDir, "cert-dir", "", "`directory` with certificates and keys for the registry")
 	f.BoolVar(&s.tlsVerify, "tls-verify", true, "require HTTPS and a known certificate")
+	f.BoolVar(&s.layerURLs, "allow-layer-urls", false, "fetch layers from addresses that an image's manifest names")
 }
 
 // options makes the builder's options; it may ask for a password.
@@ -57,7 +58,7 @@ func (s *storeFlags) options(a *app) (builder.StoreOptions, error) {
 		}
 		opt.Limits = c.limits
 	}
-	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir, LoginFiles: a.authFiles()}
+	opt.Registries = builder.Registries{AuthFile: s.authFile, CertDir: s.certDir, LoginFiles: a.authFiles(), AllowLayerURLs: s.layerURLs}
 	if s.authFile == "" {
 		opt.Registries.AuthFile = a.env("REGISTRY_AUTH_FILE")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -12,8 +11,8 @@ import (
 )
 
 const pushLong = `Push an image of the store to a registry and print the digest of its manifest
-there. IMAGE is a name or an id; DESTINATION, by default the image's own name,
-is a name at a registry.
+there. IMAGE is a name or an id; DESTINATION is a name at a registry, by default
+the image's own name, unless that is one of this host (localhost/…).
 
 With --buildcache, and no IMAGE, it sends the Spack packages that a build could
 not send to the binary cache of its environment: they wait in the local one.
@@ -96,65 +95,73 @@ func eventsOf(p printer, what string) func(builder.Event) {
 	}
 }
 
+// A pushVerb is what push is asked for.
+type pushVerb struct {
+	flags      transferFlags
+	attach     attachFlags
+	digestFile string
+	packages   bool
+}
+
 func newPush(a *app) *cobra.Command {
-	var (
-		flags      transferFlags
-		digestFile string
-		packages   bool
-		attach     attachFlags
-	)
+	var v pushVerb
 	cmd := &cobra.Command{
 		Use:     "push {IMAGE [DESTINATION] | --buildcache}",
 		Short:   "Push an image to a registry",
 		Long:    pushLong,
 		Example: pushExample,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if !packages {
+			if !v.packages {
 				return arguments(1, 2, "an IMAGE and perhaps a DESTINATION")(cmd, args)
 			}
 			return arguments(0, 0, "no IMAGE beside --buildcache")(cmd, args)
 		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := flags.check(a); err != nil {
+		if err := v.flags.check(a); err != nil {
 			return err
 		}
-		if err := attach.check(); err != nil {
+		if err := v.attach.check(); err != nil {
 			return err
 		}
-		if packages {
-			return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
+		return a.inStore(cmd, v.flags.store.session(a), func(ctx context.Context, e engine) error {
+			if v.packages {
 				return a.pushPending(ctx, e)
-			})
-		}
-		image, destination := args[0], ""
-		if len(args) > 1 {
-			destination = args[1]
-		}
-		return a.inStore(cmd, flags.store.session(a), func(ctx context.Context, e engine) error {
-			opt, p := flags.options(a, "push")
-			digest, err := e.Push(ctx, image, destination, opt)
-			p.Close()
-			if err != nil {
-				return asUsage(err)
 			}
-			if digestFile != "" {
-				if err := os.WriteFile(digestFile, []byte(digest), 0o644); err != nil {
-					return fmt.Errorf("write --digestfile: %w", err)
-				}
-			}
-			if _, err := fmt.Fprintln(a.stdout, digest); err != nil {
-				return err
-			}
-			return a.attach(ctx, e, &attach, image, pushedImage{cmp.Or(destination, image), digest})
+			return v.image(ctx, a, e, args)
 		})
 	}
-	flags.add(cmd)
-	flags.store.addRegistries(cmd)
-	attach.add(cmd)
-	cmd.Flags().BoolVar(&packages, "buildcache", false, "send the Spack packages that builds could not send to their binary caches")
-	cmd.Flags().StringVar(&digestFile, "digestfile", "", "also write the digest to this `file`")
+	v.flags.add(cmd)
+	v.flags.store.addRegistries(cmd)
+	v.attach.add(cmd)
+	cmd.Flags().BoolVar(&v.packages, "buildcache", false, "send the Spack packages that builds could not send to their binary caches")
+	cmd.Flags().StringVar(&v.digestFile, "digestfile", "", "also write the digest to this `file`")
 	return cmd
+}
+
+// image pushes an image, and says what it is called there.
+func (v *pushVerb) image(ctx context.Context, a *app, e engine, args []string) (err error) {
+	image, destination := args[0], ""
+	if len(args) > 1 {
+		destination = args[1]
+	} else if destination, err = e.Destination(image); err != nil {
+		return asUsage(err)
+	}
+	opt, p := v.flags.options(a, "push")
+	digest, err := e.Push(ctx, image, destination, opt)
+	p.Close()
+	if err != nil {
+		return asUsage(err)
+	}
+	if v.digestFile != "" {
+		if err := os.WriteFile(v.digestFile, []byte(digest), 0o644); err != nil {
+			return fmt.Errorf("write --digestfile: %w", err)
+		}
+	}
+	if _, err := fmt.Fprintln(a.stdout, digest); err != nil {
+		return err
+	}
+	return a.attach(ctx, e, &v.attach, image, pushedImage{destination, digest})
 }
 
 // pushPending sends the packages that wait for their binary cache.

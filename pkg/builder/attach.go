@@ -2,26 +2,20 @@ package builder
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/pkg/docker/config"
-	"go.podman.io/image/v5/pkg/sysregistriesv2"
-	"go.podman.io/image/v5/pkg/tlsclientconfig"
-	"go.podman.io/image/v5/types"
 	"oras.land/oras-go/v2/errdef"
-	"oras.land/oras-go/v2/registry"
+	orasregistry "oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // An Attachment is a document about an image, such as a bill of materials.
@@ -92,58 +86,16 @@ func descriptorOf(mediaType string, data []byte) v1.Descriptor {
 // repository talks to a registry as the rest of this package does: with the
 // same credentials, certificates and registries.conf.
 func (b *Builder) repository(ctx context.Context, named reference.Named) (*remote.Repository, error) {
-	sys := b.systemContext("")
-	host := reference.Domain(named)
-	credentials := sys.DockerAuthConfig
-	if credentials == nil {
-		found, err := config.GetCredentialsForRef(sys, named)
-		if err != nil {
-			return nil, fmt.Errorf("find the credentials: %w", err)
-		}
-		credentials = &found
-	}
-	if host == "docker.io" {
-		host = "registry-1.docker.io"
-	}
-	insecure := sys.DockerInsecureSkipTLSVerify == types.OptionalBoolTrue
-	if known, err := sysregistriesv2.FindRegistry(sys, named.Name()); err != nil {
+	endpoints, err := b.endpoints(b.systemContext(""), named, nil)
+	if err != nil {
 		return nil, err
-	} else if known != nil && sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
-		insecure = known.Insecure
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure} //nolint:gosec // only when it is asked for
-	if sys.DockerCertPath != "" {
-		if err := tlsclientconfig.SetupCertificates(sys.DockerCertPath, transport.TLSClientConfig); err != nil {
-			return nil, err
-		}
-	}
-	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache(), ClientID: "pdibuild"}
-	client.SetUserAgent("pdibuild")
-	client.Credential = func(_ context.Context, asking string) (auth.Credential, error) {
-		if asking != host {
-			return auth.EmptyCredential, nil
-		}
-		return auth.Credential{Username: credentials.Username, Password: credentials.Password, RefreshToken: credentials.IdentityToken}, nil
-	}
-	repo := &remote.Repository{
-		Client: client, Reference: registry.Reference{Registry: host, Repository: reference.Path(named)},
-		SkipReferrersGC: true,
-	}
-	repo.PlainHTTP = insecure && speaksPlain(ctx, transport, host)
-	return repo, nil
-}
-
-// speaksPlain says that a registry, which may be insecure, does not know TLS.
-func speaksPlain(ctx context.Context, transport *http.Transport, host string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/v2/", nil)
+	client, err := registry.Connect(ctx, endpoints[len(endpoints)-1])
 	if err != nil {
-		return false
+		return nil, err
 	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return true // no certificate is refused here: there is no TLS
-	}
-	_ = resp.Body.Close()
-	return false
+	return &remote.Repository{
+		Client: client, Reference: orasregistry.Reference{Registry: reference.Domain(named), Repository: reference.Path(named)},
+		PlainHTTP: client.Plain(), SkipReferrersGC: true,
+	}, nil
 }

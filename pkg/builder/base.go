@@ -160,7 +160,12 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 		}
 		return b.imageState(ctx, img.ID, o.platform)
 	}
-	return state{}, registryError("pull", name, errors.Join(errs...))
+	err = errors.Join(errs...)
+	var in *InputError
+	if errors.As(err, &in) {
+		return state{}, &InputError{Subject: "from " + name, Err: in, Hint: in.Hint}
+	}
+	return state{}, registryError("pull", name, err)
 }
 
 // fileBase takes an image from a directory or archive. It is identified by
@@ -168,7 +173,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, o baseOptions) (state, error) {
 	sys := b.systemContext(o.platform)
 	fail := func(err error) (state, error) {
-		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: fromFileHint}
+		return state{}, fileBaseError(from, err, fromFileHint)
 	}
 	id, err := b.fileImageID(ctx, sys, from, ref)
 	if err != nil {
@@ -192,9 +197,20 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
 	m.end()
 	if err != nil {
-		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "the image is damaged, or files in it would be outside of it; 'pdibuild inspect " + from + "' looks into it"}
+		return state{}, fileBaseError(from, err, "the image is damaged, or files in it would be outside of it; 'pdibuild inspect "+from+"' looks into it")
 	}
 	return b.imageState(ctx, id.Encoded(), o.platform)
+}
+
+// fileBaseError is about an image in a directory or archive. An error that knows
+// its own way out keeps it.
+func fileBaseError(from string, err error, hint string) error {
+	var in *InputError
+	if errors.As(err, &in) {
+		hint = in.Hint
+		err = in
+	}
+	return &InputError{Subject: "from " + from, Err: err, Hint: hint}
 }
 
 // fileImageID returns the digest of the image's configuration. To find it, an
@@ -205,7 +221,7 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	file, _, _ := strings.Cut(rest, ":")
 	info, err := os.Stat(file)
 	if err != nil || !info.Mode().IsRegular() {
-		return configDigest(ctx, sys, ref)
+		return b.configDigest(ctx, sys, ref)
 	}
 	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
 	if rec, ok := b.recorded(key); ok && rec.ImageID != "" {
@@ -214,15 +230,15 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	if err := b.transferContext(sys); err != nil { // an archive is unpacked
 		return "", err
 	}
-	id, err := configDigest(ctx, sys, ref)
+	id, err := b.configDigest(ctx, sys, ref)
 	if err != nil {
 		return "", err
 	}
 	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded(), Text: "from " + from})
 }
 
-func configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
-	src, err := ref.NewImageSource(ctx, sys)
+func (b *Builder) configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
+	src, err := b.checked(ref).NewImageSource(ctx, sys)
 	if err != nil {
 		return "", err
 	}
@@ -250,10 +266,18 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
-	opt.SourceCtx, opt.DestinationCtx = sys, sys
-	m, err := copy.Image(ctx, pc, dst, src, opt)
-	if err != nil {
+	var from, to *registryFront
+	if opt.SourceCtx, from, err = b.throughFront(sys, src, nil); err != nil {
 		return "", err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	if opt.DestinationCtx, to, err = b.throughFront(sys, dst, nil); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	m, err := copy.Image(ctx, pc, dst, b.checked(src), opt)
+	if err != nil {
+		return "", to.explain(from.explain(err))
 	}
 	return manifest.Digest(m)
 }
@@ -344,23 +368,4 @@ func bootstrapKey(from, platform string, spec *recipe.Bootstrap, epoch int64) st
 		return ""
 	}
 	return keyOf("bootstrap", from, platform, string(data), fmt.Sprint(epoch))
-}
-
-// registryError explains what a registry said.
-func registryError(op, name string, err error) error {
-	e := &RegistryError{Op: op, Image: name, Err: err}
-	text := strings.ToLower(err.Error())
-	switch {
-	case strings.Contains(text, "unauthorized"), strings.Contains(text, "authentication required"), strings.Contains(text, "denied"):
-		e.Hint = "log in with 'podman login REGISTRY' or give --creds USER:PASSWORD or --authfile FILE"
-	case strings.Contains(text, "server gave http response to https client"):
-		e.Hint = "this registry speaks plain HTTP: add --tls-verify=false"
-	case strings.Contains(text, "x509"), strings.Contains(text, "certificate"):
-		e.Hint = "give the registry's certificate with --cert-dir DIR, or add --tls-verify=false"
-	case strings.Contains(text, "manifest unknown"), strings.Contains(text, "name unknown"), strings.Contains(text, "not found"):
-		e.Hint = "check the image's name and tag"
-	case strings.Contains(text, "no such host"), strings.Contains(text, "connection refused"), strings.Contains(text, "timeout"), strings.Contains(text, "unreachable"):
-		e.Hint = "the registry cannot be reached from here; finished steps are kept, run the command again later"
-	}
-	return e
 }

@@ -2,15 +2,11 @@ package builder
 
 import (
 	"context"
-	"errors"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/signature"
 
@@ -105,9 +101,5 @@ func (b *Builder) configFacts(f *Facts) {
 		f.RegistriesConf = ""
 	}
 	_, f.RegistriesConfErr = sysregistriesv2.GetRegistries(sys)
-	credentials, err := config.GetAllCredentials(sys)
-	f.Credentials = slices.Sorted(maps.Keys(credentials))
-	if !errors.Is(err, os.ErrNotExist) {
-		f.CredentialsErr = err
-	}
+	f.Credentials, f.CredentialsErr = b.loggedIn()
 }

@@ -25,9 +25,8 @@ import (
 // An ImageSource is an image to be read, wherever it is. Nothing of it is
 // copied into the store. It is what pkg/inspect reads.
 type ImageSource struct {
-	b      *Builder
-	src    types.ImageSource
-	closer io.Closer
+	b   *Builder
+	src *openedSource
 	// stored are the layers of an image of the store; nil for others.
 	stored []*storage.Layer
 	blobs  []types.BlobInfo
@@ -59,6 +58,8 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageS
 		return s, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case isInputError(err):
+		return nil, fileBaseError(name, err, "")
 	case transport == "docker":
 		return nil, registryError("read", strings.TrimPrefix(name, "docker://"), err)
 	}
@@ -94,20 +95,20 @@ func (b *Builder) openStored(ctx context.Context, name string) (_ *ImageSource, 
 
 // openReference reads everything but the layers.
 func (b *Builder) openReference(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (_ *ImageSource, err error) {
-	src, err := ref.NewImageSource(ctx, sys)
+	src, err := b.openSource(ctx, ref, sys)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, src.Close())
+			err = errors.Join(src.front.explain(err), src.Close())
 		}
 	}()
 	img, err := image.FromUnparsedImage(ctx, sys, image.UnparsedInstance(src, nil))
 	if err != nil {
 		return nil, err
 	}
-	s := &ImageSource{b: b, src: src, closer: src, blobs: img.LayerInfos()}
+	s := &ImageSource{b: b, src: src, blobs: img.LayerInfos()}
 	raw, mediaType, err := img.Manifest(ctx)
 	if err != nil {
 		return nil, err
@@ -133,6 +134,28 @@ func (b *Builder) openReference(ctx context.Context, ref types.ImageReference, s
 	}
 	return s, nil
 }
+
+// An openedSource is an image to be read, with the way to its registry.
+type openedSource struct {
+	types.ImageSource
+	front *registryFront
+}
+
+// openSource opens an image, wherever it is.
+func (b *Builder) openSource(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (*openedSource, error) {
+	sys, front, err := b.throughFront(sys, ref, nil)
+	if err != nil {
+		return nil, err
+	}
+	src, err := b.checked(ref).NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, errors.Join(front.explain(err), front.Close())
+	}
+	return &openedSource{src, front}, nil
+}
+
+// Close releases the image and the way to it.
+func (s *openedSource) Close() error { return errors.Join(s.ImageSource.Close(), s.front.Close()) }
 
 // annotationsOf are those of an OCI manifest; others have none.
 func annotationsOf(raw []byte) map[string]string {
@@ -168,7 +191,7 @@ func (s *ImageSource) Layer(ctx context.Context, n int) (io.ReadCloser, error) {
 	}
 	blob, _, err := s.src.GetBlob(ctx, s.blobs[n], none.NoCache)
 	if err != nil {
-		return nil, fmt.Errorf("read layer %d: %w", n+1, err)
+		return nil, fmt.Errorf("read layer %d: %w", n+1, s.src.front.explain(err))
 	}
 	verified := &verifiedReader{r: blob, verifier: s.blobs[n].Digest.Verifier(), digest: s.blobs[n].Digest}
 	plain, _, err := compression.AutoDecompress(verified)
@@ -179,7 +202,7 @@ func (s *ImageSource) Layer(ctx context.Context, n int) (io.ReadCloser, error) {
 }
 
 // Close releases the image.
-func (s *ImageSource) Close() error { return s.closer.Close() }
+func (s *ImageSource) Close() error { return s.src.Close() }
 
 // A verifiedReader says at its end whether the bytes had the digest.
 type verifiedReader struct {

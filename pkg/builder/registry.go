@@ -86,16 +86,12 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 	sys := &types.SystemContext{
 		SignaturePolicyPath:      b.policyPath,
 		SystemRegistriesConfPath: r.RegistriesConf,
-		AuthFilePath:             r.AuthFile,
 		DockerCertPath:           r.CertDir,
 		DockerRegistryUserAgent:  "pdibuild",
 		// It remembers what layers are called when they are compressed, and
 		// which registries have them.
 		BlobInfoCacheDir:     b.cacheDir,
 		BigFilesTemporaryDir: largeFilesDir(),
-	}
-	if r.Username != "" {
-		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: r.Username, Password: r.Password}
 	}
 	if r.TLSVerify != nil {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(!*r.TLSVerify)

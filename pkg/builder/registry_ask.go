@@ -5,8 +5,10 @@ import (
 	"errors"
 	"strings"
 
-	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
+
+	"github.com/pdidev/pdibuild/internal/registry"
 )
 
 // RegistryHost is the HOST or HOST:PORT of a registry's name, which may have a
@@ -36,11 +38,12 @@ func AskRegistry(ctx context.Context, registries Registries, name string) error 
 	if host == "" {
 		return errors.New("it has no name")
 	}
-	err := docker.CheckAuth(ctx, sys, "", "", host)
-	var refused docker.ErrUnauthorizedForCredentials
-	var token docker.UnexpectedHTTPStatusError
-	if errors.As(err, &refused) || errors.As(err, &token) && token.StatusCode < 500 {
-		return nil // who does not know us answers; so does a token server
+	found, err := sysregistriesv2.FindRegistry(sys, host)
+	if err != nil {
+		return err
 	}
+	opt := b.endpointOptions(sys, host, found != nil && found.Insecure)
+	opt.Retries = 0
+	_, err = registry.Connect(ctx, registry.Endpoint{Host: host, Options: opt})
 	return err
 }

@@ -194,7 +194,7 @@ type remoteOptions struct {
 // openRemote opens a binary cache with given credentials or, where there are
 // none, with what the user has logged in with.
 func (b *Builder) openRemote(ctx context.Context, address string, opt remoteOptions) (*buildcache.Cache, error) {
-	files := buildcache.AuthFiles(append([]string{b.registries.AuthFile}, b.registries.LoginFiles...)...)
+	files := buildcache.AuthFiles(b.registries.loginFiles()...)
 	return buildcache.Open(ctx, address, buildcache.Options{
 		Credentials: func(ctx context.Context, host, repository string) (buildcache.Credential, error) {
 			if c := opt.credential(); c.Password != "" || c.AccessToken != "" {

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
@@ -213,7 +214,7 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 	if err != nil {
 		return nil, err
 	}
-	src, err := ref.NewImageSource(ctx, b.systemContext(""))
+	src, err := b.openSource(ctx, ref, b.systemContext(""))
 	if err != nil {
 		return nil, notFoundStep(err)
 	}
@@ -224,7 +225,7 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 	}()
 	raw, _, err := src.GetManifest(ctx, nil)
 	if err != nil {
-		return nil, notFoundStep(err)
+		return nil, notFoundStep(src.front.explain(err))
 	}
 	s := &remoteStep{key: key, from: from, src: src}
 	return s, s.read(ctx, raw)
@@ -233,11 +234,9 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 // notFoundStep recognises the ways in which registries and directories say that
 // they do not have something.
 func notFoundStep(err error) error {
-	text := strings.ToLower(err.Error())
-	for _, said := range []string{"manifest unknown", "name unknown", "not found", "no such file", "no descriptor found", "repository name not known", "manifest_unknown", "name_unknown"} {
-		if strings.Contains(text, said) && !strings.Contains(text, "no such host") {
-			return errNoStep
-		}
+	var noTag layout.ImageNotFoundError
+	if isNotFound(err) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &noTag) {
+		return errNoStep
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
 	"go.podman.io/image/v5/pkg/shortnames"
 	"go.podman.io/image/v5/transports/alltransports"
@@ -91,11 +92,15 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 	if ref, err = alltransports.ParseImageName("docker://" + resolved.PullCandidates[0].Value.String()); err != nil {
 		return state{}, false
 	}
-	img, err := ref.NewImage(ctx, sys)
+	src, err := r.b.openSource(ctx, ref, sys)
 	if err != nil {
 		return state{}, false
 	}
-	defer func() { _ = img.Close() }() // it was only read
+	defer func() { _ = src.Close() }() // it was only read
+	img, err := image.FromUnparsedImage(ctx, sys, image.UnparsedInstance(src, nil))
+	if err != nil {
+		return state{}, false
+	}
 	config, err := configOf(ctx, img)
 	if err != nil {
 		return state{}, false

@@ -32,7 +32,7 @@ import (
 
 // Push sends an image of the store to a registry and returns the digest of
 // the manifest there, sha256:HEX. Destination is a registry name, docker://
-// optional; empty means the image's own name. Credentials come from
+// optional; empty means that of Destination. Credentials come from
 // StoreOptions.Registries. A *RegistryError says what the registry refused.
 func (b *Builder) Push(ctx context.Context, image, destination string, opt PushOptions) (_ string, err error) {
 	defer func() { err = b.hostCause("push "+image, err) }()
@@ -41,7 +41,9 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 		return "", err
 	}
 	if destination == "" {
-		destination = image
+		if destination, err = b.ownDestination(img, image); err != nil {
+			return "", err
+		}
 	}
 	name := strings.TrimPrefix(destination, "docker://")
 	named, err := reference.ParseNormalizedNamed(name)
@@ -65,6 +67,37 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 		return "", registryError("push", name, err)
 	}
 	return d.String(), nil
+}
+
+// Destination is where Push sends an image without being told: its own name, if
+// that is one at a registry. An *InputError says that it is not.
+func (b *Builder) Destination(image string) (string, error) {
+	img, err := b.findImage(image)
+	if err != nil {
+		return "", err
+	}
+	return b.ownDestination(img, image)
+}
+
+func (b *Builder) ownDestination(img *storage.Image, image string) (string, error) {
+	name := b.nameOf(img, image)
+	if name == "" && len(img.Names) == 1 {
+		name = img.Names[0]
+	}
+	bad := func(reason string) error {
+		return &InputError{Subject: "push " + image, Err: errors.New(reason), Hint: "give a DESTINATION, such as registry.example.org/group/name:tag"}
+	}
+	if name == "" {
+		return "", bad(fmt.Sprintf("the image has %d names", len(img.Names)))
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", bad(err.Error())
+	}
+	if reference.Domain(named) == "localhost" {
+		return "", bad(name + " is a name of this host")
+	}
+	return name, nil
 }
 
 // Export writes an image of the store to a file or directory. Destination is
@@ -199,10 +232,15 @@ func setCompression(sys *types.SystemContext, ref types.ImageReference, opt Push
 }
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
-func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (digest.Digest, error) {
+func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (_ digest.Digest, err error) {
 	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
+	sys, front, err := b.throughFront(sys, ref, func(text string) { fmt.Fprintln(opt.Report, text) })
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, front.Close()) }()
 	// Layers that the registry has are not read, so nobody knows yet
 	// how many bytes there will be.
 	m := startMeter(opt.Events, Event{Text: opt.to}, nil)
@@ -229,10 +267,11 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		DestinationLookupReferenceFunc: func(to types.ImageReference) (types.ImageReference, error) {
 			return b.knownReference(to, id, opt), nil
 		},
+		// Single requests are repeated by the front, what streams is not.
 		MaxRetries: 3,
 		RetryDelay: 2 * time.Second,
 	})
-	return d, err
+	return d, front.explain(err)
 }
 
 type lockedWriter struct {
