@@ -50,7 +50,7 @@ func Open(dir string) (*Root, error) {
 
 // Sub opens a directory as a root of its own and follows no link.
 func (r *Root) Sub(name string) (*Root, error) {
-	f, err := r.openat2("open", name, exact|unix.O_PATH|unix.O_DIRECTORY)
+	f, err := r.handle("open", name, exact|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -93,21 +93,23 @@ func (r *Root) LstatExact(name string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// Open opens a regular file or a directory for reading. It never waits: a pipe
-// without a writer is at its end.
+// Open opens a regular file or a directory for reading; anything else is an
+// error, and is not touched.
 func (r *Root) Open(name string) (*os.File, error) {
 	return r.open(name, 0)
 }
 
-// OpenExact is like Open and follows no link.
+// OpenExact opens a file that was found to be a regular one, and follows no
+// link. In a tree at rest that costs less than Open.
 func (r *Root) OpenExact(name string) (*os.File, error) {
-	return r.open(name, exact)
-}
-
-// OpenAppend opens a file that is there for writing at its end, following all
-// links.
-func (r *Root) OpenAppend(name string) (*os.File, error) {
-	return r.openat2("open", name, unix.O_WRONLY|unix.O_APPEND|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, err := r.openat2(name, exact|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if isMissing(err) {
+		return r.open(name, exact)
+	}
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // Handle returns an O_PATH descriptor of a file, following all links. Mounts
@@ -126,7 +128,7 @@ func (r *Root) ReadFile(name string) ([]byte, error) {
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
+		err = errNotRegular
 	}
 	if err != nil {
 		return nil, pathError("read", name, err)
@@ -189,16 +191,39 @@ func (r *Root) stat(op, name string, flags uint64) (fs.FileInfo, error) {
 	return info, nil
 }
 
+// open looks before it opens: to open a device can be enough to do harm.
 func (r *Root) open(name string, flags uint64) (*os.File, error) {
-	return r.openat2("open", name, flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	at, err := r.handle("open", name, flags)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
+		return nil, pathError("open", name, err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+		return reopen(at, name, unix.O_RDONLY)
+	case unix.S_IFLNK: // and exact
+		return nil, pathError("open", name, unix.ENOTDIR)
+	}
+	return nil, pathError("open", name, errNotRegular)
 }
 
-func (r *Root) handle(op, name string, flags uint64) (*os.File, error) {
-	return r.openat2(op, name, flags|unix.O_PATH)
+var errNotRegular = errors.New("not a regular file")
+
+// reopen opens what an O_PATH descriptor is about.
+func reopen(at *os.File, name string, flags int) (*os.File, error) {
+	fd, err := unix.Open(descriptorPath(at), flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func (r *Root) readDir(name string, flags uint64) ([]fs.DirEntry, error) {
-	f, err := r.openat2("readdir", name, flags|unix.O_PATH|unix.O_DIRECTORY)
+	f, err := r.handle("readdir", name, flags|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -216,15 +241,27 @@ func (r *Root) readDir(name string, flags uint64) ([]fs.DirEntry, error) {
 	return sortedEntries(dir, name)
 }
 
+// handle returns an O_PATH descriptor. Flags are exact, O_NOFOLLOW and
+// O_DIRECTORY.
+func (r *Root) handle(op, name string, flags uint64) (*os.File, error) {
+	fd, err := r.openat2(name, flags|unix.O_PATH)
+	if isMissing(err) {
+		return r.handleByWalking(op, name, flags)
+	}
+	if err != nil {
+		return nil, pathError(op, name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // openat2 opens name in the root; see openat2(2).
-func (r *Root) openat2(op, name string, flags uint64) (*os.File, error) {
+func (r *Root) openat2(name string, flags uint64) (fd int, err error) {
 	clean := inside(name)
 	how := unix.OpenHow{Flags: flags&^exact | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	if flags&exact != 0 {
 		how.Flags |= unix.O_NOFOLLOW
 		how.Resolve |= unix.RESOLVE_NO_SYMLINKS
 	}
-	fd, err := -1, error(unix.ENOSYS)
 	for range 128 {
 		// EAGAIN: something was renamed meanwhile, so the kernel cannot be
 		// sure about a "..".
@@ -233,39 +270,31 @@ func (r *Root) openat2(op, name string, flags uint64) (*os.File, error) {
 			break
 		}
 	}
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) && openat2Missing() {
-		return r.openByWalking(op, name, flags)
-	}
 	if flags&exact != 0 && errors.Is(err, unix.ELOOP) {
 		err = unix.ENOTDIR
 	}
-	if err != nil {
-		return nil, pathError(op, name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return fd, err
 }
 
-// openByWalking is for kernels before 5.6 and sandboxes without openat2.
-func (r *Root) openByWalking(op, name string, flags uint64) (*os.File, error) {
+// handleByWalking is for kernels before 5.6 and sandboxes without openat2.
+func (r *Root) handleByWalking(op, name string, flags uint64) (*os.File, error) {
 	_, f, err := r.walk(name, flags&(exact|unix.O_NOFOLLOW))
 	if err != nil {
 		return nil, pathError(op, name, err)
 	}
-	if flags&unix.O_PATH != 0 {
-		return f, nil
+	if flags&unix.O_DIRECTORY != 0 {
+		if info, err := f.Stat(); err != nil || !info.IsDir() {
+			return nil, pathError(op, name, errors.Join(err, unix.ENOTDIR, f.Close()))
+		}
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeSymlink != 0 {
-		return nil, pathError(op, name, errors.Join(err, unix.ELOOP))
-	}
-	opened, err := os.OpenFile(descriptorPath(f), int(flags&^(exact|unix.O_NOFOLLOW))|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, pathError(op, name, errors.Unwrap(err))
-	}
-	return opened, nil
+	return f, nil
 }
 
-func openat2Missing() bool {
+// isMissing reports whether the kernel, or a sandbox, does not know openat2.
+func isMissing(err error) bool {
+	if !errors.Is(err, unix.EPERM) {
+		return errors.Is(err, unix.ENOSYS)
+	}
 	fd, err := unix.Openat2(unix.AT_FDCWD, ".", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
 	if err == nil {
 		_ = unix.Close(fd)
@@ -401,15 +430,6 @@ func inside(name string) string { return strings.TrimLeft(name, "/") }
 
 // descriptorPath is the name under which system calls take a descriptor.
 func descriptorPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
-
-// renamed is an error of another file's name.
-func renamed(err error, name string) error {
-	var of *fs.PathError
-	if !errors.As(err, &of) {
-		return err
-	}
-	return &fs.PathError{Op: of.Op, Path: name, Err: of.Err}
-}
 
 func pathError(op, name string, err error) error {
 	var number unix.Errno

@@ -74,8 +74,8 @@ func TestNothingOfTheHost(t *testing.T) {
 	for _, name := range []string{"hostdir/secret", "dots/secret", "/../host/secret", "dots/sub/secret", "data/../../host/secret"} {
 		for how, err := range map[string]error{
 			"Stat": errOf(r.Stat(name)), "Open": errOf(r.Open(name)), "ReadFile": errOf(r.ReadFile(name)), "Lstat": errOf(r.Lstat(name)),
-			"walking": errOf(r.openByWalking("open", name, unix.O_RDONLY)), "OpenExact": errOf(r.OpenExact(name)),
-			"walking exactly": errOf(r.openByWalking("open", name, exact|unix.O_RDONLY)),
+			"walking": errOf(r.handleByWalking("open", name, 0)), "OpenExact": errOf(r.OpenExact(name)),
+			"walking exactly": errOf(r.handleByWalking("open", name, exact)),
 		} {
 			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 				t.Errorf("%s(%q): %v", how, name, err)
@@ -95,7 +95,7 @@ func TestLinksInTheRootAreFollowed(t *testing.T) {
 	r := tree(t, files...)
 	for name, want := range map[string]string{"abs/own": "data/own", "up/own": "data/own", "chain/own": "data/deep/own", "data/back": "data/own"} {
 		data, err := r.ReadFile(name)
-		walked, err2 := r.openByWalking("open", name, unix.O_RDONLY)
+		walked, err2 := r.handleByWalking("open", name, 0)
 		if err != nil || err2 != nil || string(data) != want {
 			t.Errorf("ReadFile(%q) = %q, %v, %v", name, data, err, err2)
 			continue
@@ -109,7 +109,7 @@ func TestExactFollowsNoLink(t *testing.T) {
 	for _, name := range []string{"abs/own", "chain/own", "up/deep/own", "hostdir/secret"} {
 		for how, err := range map[string]error{
 			"LstatExact": errOf(r.LstatExact(name)), "OpenExact": errOf(r.OpenExact(name)), "ReadDirExact": errOf(r.ReadDirExact(filepath.Dir(name))),
-			"walking": errOf(r.openByWalking("open", name, exact|unix.O_PATH)),
+			"walking": errOf(r.handleByWalking("open", name, exact)),
 		} {
 			if !errors.Is(err, unix.ENOTDIR) {
 				t.Errorf("%s(%q): %v", how, name, err)
@@ -124,6 +124,35 @@ func TestExactFollowsNoLink(t *testing.T) {
 	}
 	if target, err := r.ReadlinkExact("data/back"); err != nil || target != "../abs/own" {
 		t.Errorf("ReadlinkExact: %q, %v", target, err)
+	}
+}
+
+// A cursor finds what FileExact finds, whichever came before.
+func TestCursor(t *testing.T) {
+	r, other := tree(t, files...), tree(t, "data/other")
+	var c Cursor
+	defer c.Close()
+	for _, name := range []string{"/data/own", "/data/deep/own", "/data/none", "/data/back", "/abs/own", "/hostdir/secret", "/data/own", "/rel"} {
+		want, wantErr := r.FileExact(name)
+		got, err := c.FileExact(r, name)
+		switch {
+		case wantErr != nil:
+			if err == nil || err.Error() != wantErr.Error() {
+				t.Errorf("%s: %v, not %v", name, err, wantErr)
+			}
+			continue
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		again, err := os.Lstat(got.HostPath())
+		if err != nil || !os.SameFile(got.Info, want.Info) || !os.SameFile(again, want.Info) || got.Name != want.Name {
+			t.Errorf("%s is another file: %v", name, err)
+		}
+		_ = want.Close()
+	}
+	if f, err := c.FileExact(other, "/data/other"); err != nil || f.Info.Size() != int64(len("data/other")) {
+		t.Errorf("in another root: %v", err)
 	}
 }
 
@@ -178,13 +207,50 @@ func TestReadDirEntries(t *testing.T) {
 	}
 }
 
-// Opening a pipe does not wait for a writer, and reading one is refused.
-func TestPipe(t *testing.T) {
-	r := tree(t)
+// What is neither a file nor a directory is not opened, which would wait for
+// the other end of a pipe, or touch a device.
+func TestOnlyFilesAreOpened(t *testing.T) {
+	r := tree(t, "link -> pipe")
 	if err := unix.Mkfifo(filepath.Join(r.HostPath(), "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.ReadFile("pipe"); err == nil {
-		t.Error("a pipe was read")
+	for how, err := range map[string]error{
+		"Open": errOf(r.Open("link")), "ReadFile": errOf(r.ReadFile("link")), "OpenAppend": errOf(r.OpenAppend("link")),
+	} {
+		if !errors.Is(err, errNotRegular) {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+}
+
+// What is written comes into the root, behind its links, and nowhere else.
+func TestWrite(t *testing.T) {
+	r := tree(t, append(files, "file -> HOST/secret", "new -> HOST/new")...)
+	for name, where := range map[string]string{
+		"abs/created": "data/created", "data/back": "data/own", "some/where/new": "some/where/new", "up/deep/x": "data/deep/x", "../../top": "top",
+	} {
+		err := r.WriteFile(name, []byte("written"))
+		data, err2 := os.ReadFile(filepath.Join(r.HostPath(), where))
+		if err != nil || err2 != nil || string(data) != "written" {
+			t.Errorf("WriteFile(%q): %v; %s has %q, %v", name, err, where, data, err2)
+		}
+	}
+	for _, name := range []string{"hostdir/secret", "dots/secret", "file", "new", "hostdir/sub/x/y"} {
+		_ = r.WriteFile(name, []byte("written")) // into the root, or not at all
+	}
+	_ = errors.Join(r.MkdirAll("hostdir/made"), r.Symlink("x", "hostdir/made-link"), errOf(r.OpenAppend("hostdir/secret")))
+	host := filepath.Join(filepath.Dir(r.HostPath()), "host")
+	entries, err := os.ReadDir(host)
+	data, err2 := os.ReadFile(host + "/secret")
+	if err != nil || err2 != nil || len(entries) != 2 || string(data) != "../host/secret" {
+		t.Errorf("the host has %v, its file %q: %v, %v", entries, data, err, err2)
+	}
+	f, err := r.Create("data/program", 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode().Perm()&0o100 == 0 {
+		t.Errorf("a program is %v, %v", info.Mode(), err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -483,10 +484,11 @@ func (x *stepRun) explain(ctx context.Context, err error) error {
 	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hintFor(err), Err: err}
 }
 
-// logPath is the file of one of the step's logs.
+// logPath is the file of one of the step's logs. What it is of may come from
+// the output of a command, and versions of packages may have slashes.
 func (x *stepRun) logPath(of string) string {
 	name := fmt.Sprintf("%s-%02d-%s.log", x.stage.Name, x.n, of)
-	return filepath.Join(x.run.logDir, x.run.secrets.Mask(name))
+	return filepath.Join(x.run.logDir, strings.ReplaceAll(x.run.secrets.Mask(name), "/", "-"))
 }
 
 // logFile makes the log of this step.

@@ -230,7 +230,7 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 			return err
 		}
 		if f.Info.Mode().IsRegular() && wk.closed {
-			e.Origin = layer.Origin{Dir: upper.HostPath(), Name: name, Owned: true}
+			e.Origin = layer.Origin{Root: upper, Name: name, Owned: true}
 		}
 		return tree.Add(e)
 	})

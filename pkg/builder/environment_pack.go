@@ -12,6 +12,7 @@ import (
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
@@ -130,7 +131,7 @@ func (d *oldLayer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdrive
 		return out, err
 	}
 	if _, err = io.Copy(split, d.split); err == nil {
-		err = layer.Relink(d.dir, dest)
+		err = d.relink(dest)
 	}
 	if err != nil {
 		return out, errors.Join(err, split.Close())
@@ -139,6 +140,15 @@ func (d *oldLayer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdrive
 		Differ: d, Size: d.layer.UncompressedSize, UncompressedDigest: d.layer.UncompressedDigest,
 		UIDs: d.layer.UIDs, GIDs: d.layer.GIDs, TarSplit: split,
 	}, nil
+}
+
+func (d *oldLayer) relink(dest string) error {
+	from, err := rootfs.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return layer.Relink(from, dest)
 }
 
 // empty is never so: nothing makes no layer.

@@ -25,6 +25,8 @@ type layerFiles struct {
 	// of layers.
 	current string
 	parts   []*rootfs.Root
+	// roots are the layers that file has returned.
+	roots map[int]*rootfs.Root
 	// err is why a directory could not be looked at, since the disk fails.
 	err error
 }
@@ -60,8 +62,17 @@ func newLayerFiles(store *imagestore.Store, top string) (*layerFiles, error) {
 // known reports whether the layers have directories.
 func (l *layerFiles) known() bool { return len(l.dirs) > 0 }
 
-// close closes what is open.
+// close closes all that is open.
 func (l *layerFiles) close() {
+	l.leave()
+	for _, r := range l.roots {
+		_ = r.Close() // it was only read
+	}
+	l.roots = nil
+}
+
+// leave closes the current directory.
+func (l *layerFiles) leave() {
 	for _, r := range l.parts {
 		_ = r.Close() // it was only looked at
 	}
@@ -107,12 +118,12 @@ func (l *layerFiles) open(dir string) []*rootfs.Root {
 	if l.current == dir {
 		return l.parts
 	}
-	l.close()
+	l.leave()
 	for _, i := range l.in(dir) {
 		part, err := openPart(l.dirs[i], dir)
 		if err != nil {
 			l.note(err)
-			l.close()
+			l.leave()
 			return nil
 		}
 		l.parts = append(l.parts, part)
@@ -131,14 +142,25 @@ func openPart(layer, dir string) (*rootfs.Root, error) {
 }
 
 // file returns which layer has the regular file that is seen at name in the
-// mounted image as info, counted from 1, and that layer's directory; 0 if none
-// has it.
-func (l *layerFiles) file(name string, info fs.FileInfo) (int, string) {
+// mounted image as info, counted from 1, and that layer's directory, which is
+// open until close; 0 if none has it.
+func (l *layerFiles) file(name string, info fs.FileInfo) (int, *rootfs.Root) {
 	i, found, ok := l.holder(name)
 	if !ok || !found.Mode().IsRegular() || inodeNumber(found) != inodeNumber(info) {
-		return 0, "" // the caller reads what it sees
+		return 0, nil // the caller reads what it sees
 	}
-	return i + 1, l.dirs[i]
+	if l.roots[i] == nil {
+		r, err := rootfs.Open(l.dirs[i])
+		if err != nil {
+			l.note(err)
+			return 0, nil
+		}
+		if l.roots == nil {
+			l.roots = map[int]*rootfs.Root{}
+		}
+		l.roots[i] = r
+	}
+	return i + 1, l.roots[i]
 }
 
 func inodeNumber(info fs.FileInfo) uint64 {

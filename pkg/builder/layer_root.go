@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // A layerRoot reads the files of a layer's directory as a process would whose
@@ -18,7 +19,8 @@ import (
 // library's own reader joins them with the directory and follows whatever is
 // there, so that "../../etc/shadow" and a link to /etc are files of the host.
 type layerRoot struct {
-	dir *os.File
+	*rootfs.Root
+	last rootfs.Cursor
 	// lower are the directories of the layers below: one that was made from
 	// another layer, as podman does for users with ids of their own, has its
 	// files there.
@@ -47,49 +49,47 @@ func openLayerRoot(store *imagestore.Store, id string) (*layerRoot, error) {
 	if dir == "" {
 		return nil, errNoSplit
 	}
-	f, err := os.Open(dir)
+	root, err := rootfs.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &layerRoot{f, lower}, nil
+	return &layerRoot{Root: root, lower: lower}, nil
 }
 
 // Get opens a regular file.
 func (r *layerRoot) Get(name string) (io.ReadCloser, error) {
-	// O_PATH has no effect on a device or a pipe.
-	fd, err := findIn(r.dir, name)
-	for i := 0; errors.Is(err, unix.ENOENT) && i < len(r.lower); i++ {
-		below, openErr := os.Open(r.lower[i])
+	f, err := r.open(r.Root, name)
+	for i := 0; errors.Is(err, fs.ErrNotExist) && i < len(r.lower); i++ {
+		below, openErr := rootfs.Open(r.lower[i])
 		if openErr != nil {
 			break
 		}
-		fd, err = findIn(below, name)
+		f, err = r.open(below, name)
 		_ = below.Close() // it was only read
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open in the layer", Path: name, Err: err}
+		return nil, fmt.Errorf("open in the layer: %w", err)
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, &os.PathError{Op: "look at", Path: name, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, &os.PathError{Op: "open in the layer", Path: name, Err: errors.New("it is no regular file any more")}
-	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return f, nil
 }
 
-func findIn(root *os.File, name string) (fd int, err error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for range 100 {
-		// EAGAIN says that a directory was renamed meanwhile.
-		if fd, err = unix.Openat2(int(root.Fd()), path.Clean("/"+name), &how); !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			break
+// open opens a regular file by its path, which may lead through links of the
+// same layer but is none itself.
+func (r *layerRoot) open(root *rootfs.Root, name string) (*os.File, error) {
+	f, err := r.last.FileExact(root, name)
+	if errors.Is(err, unix.ENOTDIR) {
+		if f, err = root.File(name); err == nil {
+			defer f.Close()
 		}
 	}
-	return fd, err
+	if err != nil {
+		return nil, err
+	}
+	if !f.Info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it is no regular file any more")}
+	}
+	return root.OpenExact(f.Name)
 }
 
 // Close closes the directory.
-func (r *layerRoot) Close() error { return r.dir.Close() }
+func (r *layerRoot) Close() error { return errors.Join(r.last.Close(), r.Root.Close()) }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 
 	"go.podman.io/storage"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -69,7 +69,7 @@ func noteOwners(store storage.Store, id string, owners []fileOwner) error {
 	if dir == "" {
 		return noteCopiedOwners(store, id)
 	}
-	return setOwners(dir, owners)
+	return setOwnersIn(dir, owners)
 }
 
 // noteCopiedOwners notes all owners of a chain in its top layer, which a
@@ -89,7 +89,7 @@ func noteCopiedOwners(store storage.Store, id string) (err error) {
 		return fmt.Errorf("note owners: %w", err)
 	}
 	defer func() { err = errors.Join(err, driver.Put(id)) }()
-	return setOwners(dir, owners)
+	return setOwnersIn(dir, owners)
 }
 
 // layerDir is where the driver keeps the files of one layer alone; "" where
@@ -106,9 +106,25 @@ func layerDir(store storage.Store, id string) (string, error) {
 	return meta["UpperDir"], nil
 }
 
-func setOwners(dir string, owners []fileOwner) error {
+func setOwnersIn(dir string, owners []fileOwner) error {
+	root, err := rootfs.Open(dir)
+	if err != nil {
+		return fmt.Errorf("note owners: %w", err)
+	}
+	defer root.Close()
+	return setOwners(root, owners)
+}
+
+// setOwners notes owners at the files. What is not there, or not any more, is
+// left out; the names come from images.
+func setOwners(root *rootfs.Root, owners []fileOwner) error {
+	var c rootfs.Cursor
+	defer func() { _ = c.Close() }() // it was only looked at
 	for _, o := range owners {
-		err := ownership.Set(filepath.Join(dir, o.Name), o.UID, o.GID)
+		f, err := c.FileExact(root, o.Name)
+		if err == nil {
+			err = ownership.Set(f.HostPath(), o.UID, o.GID)
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ENOTSUP) {
 			return fmt.Errorf("note owners: %w", err)
 		}
@@ -162,7 +178,7 @@ func (wk *work) showOwners() error {
 	if err != nil {
 		return err
 	}
-	return setOwners(wk.root.HostPath(), owners)
+	return setOwners(wk.root, owners)
 }
 
 // noteImageOwners notes the owners in all layers of an image that came from

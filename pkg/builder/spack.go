@@ -13,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -109,11 +110,7 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 // keep makes the layer. It has the script that activates the environment, for
 // the stage's run steps.
 func (j *spackJob) keep(in *installation) (cache.Record, error) {
-	script, err := j.inImage(path.Join(j.dir, activateScript))
-	if err != nil {
-		return cache.Record{}, err
-	}
-	if err := os.WriteFile(script, []byte(activationScript(in.Activation)), 0o644); err != nil {
+	if err := j.wk.root.WriteFile(path.Join(j.dir, activateScript), []byte(activationScript(in.Activation))); err != nil {
 		return cache.Record{}, err
 	}
 	opt, err := j.diffOptions(j.wk, j.report, &j.request.Request)
@@ -132,24 +129,14 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	return rec, err
 }
 
-// inImage is the real path of the host for one of the image.
-func (j *spackJob) inImage(name string) (string, error) {
-	real, err := j.wk.root.Resolve(name)
-	return filepath.Join(j.wk.root.HostPath(), real), err
-}
-
 // prepare writes the environment and its configuration.
 func (j *spackJob) prepare(ctx context.Context) error {
-	dir, err := j.inImage(j.dir)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := j.wk.root.MkdirAll(j.dir); err != nil {
 		return err
 	}
 	for _, files := range [][]spackFiles{j.in.repos, j.in.scopes, j.in.beside} {
 		for i := range files {
-			if err := files[i].write(j.run.plan.Context, dir); err != nil {
+			if err := files[i].write(j.run.plan.Context, j.wk.root, j.dir); err != nil {
 				return err
 			}
 		}
@@ -165,7 +152,7 @@ func (j *spackJob) prepare(ctx context.Context) error {
 	if err := j.askVersion(ctx); err != nil {
 		return err
 	}
-	if err := j.writeEnvironment(dir); err != nil {
+	if err := j.writeEnvironment(); err != nil {
 		return err
 	}
 	if err := j.lendIndexes(ctx); err != nil {
@@ -226,7 +213,7 @@ func (j *spackJob) atLeastOne() bool { return !strings.HasPrefix(j.version, "0."
 // writeEnvironment writes spack.yaml and spack.lock. What says where packages
 // come from is left out: it is lent to this step, with the rest of what an
 // image has no use for.
-func (j *spackJob) writeEnvironment(dir string) error {
+func (j *spackJob) writeEnvironment() error {
 	edits := []spack.Edit{spack.Remove("container"), spack.Remove("mirrors")}
 	if v := j.in.env.View; !v.Disabled && v.Path == "" && len(v.Named) == 0 {
 		edits = append(edits, spack.Set(j.viewRoot(), "view"))
@@ -246,16 +233,16 @@ func (j *spackJob) writeEnvironment(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, spack.EnvironmentFileName), data, 0o644); err != nil {
+	if err := j.wk.root.WriteFile(path.Join(j.dir, spack.EnvironmentFileName), data); err != nil {
 		return err
 	}
 	lock := j.knownLock()
 	if lock != nil {
-		if err := os.WriteFile(filepath.Join(dir, spack.LockFileName), lock, 0o644); err != nil {
+		if err := j.wk.root.WriteFile(path.Join(j.dir, spack.LockFileName), lock); err != nil {
 			return err
 		}
 	}
-	return j.writeScope(filepath.Join(dir, "pdibuild"))
+	return j.writeScope(path.Join(j.dir, "pdibuild"))
 }
 
 func (j *spackJob) viewRoot() string {
@@ -294,7 +281,7 @@ func (j *spackJob) writeScope(dir string) error {
 	default:
 		scope["repos.yaml"] = map[string]any{"repos": list}
 	}
-	return writeYAMLs(dir, scope)
+	return writeYAMLs(j.wk.root, dir, scope)
 }
 
 // repoRoot is the directory with repo.yaml: the one named, or the only one
@@ -338,22 +325,24 @@ func (j *spackJob) writeConfig(caches map[string]any) error {
 		}
 	}
 	maps.Copy(mirrors, caches)
-	return writeYAMLs(filepath.Join(j.lent, "config"), map[string]any{
+	lent, err := rootfs.Open(j.lent)
+	if err != nil {
+		return err
+	}
+	defer lent.Close()
+	return writeYAMLs(lent, "config", map[string]any{
 		"config.yaml":  map[string]any{"config": config},
 		"mirrors.yaml": map[string]any{"mirrors": mirrors},
 	})
 }
 
-func writeYAMLs(dir string, files map[string]any) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
+func writeYAMLs(root *rootfs.Root, dir string, files map[string]any) error {
 	for name, content := range files {
 		data, err := yaml.Marshal(content)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		if err := root.WriteFile(path.Join(dir, name), data); err != nil {
 			return err
 		}
 	}
@@ -400,12 +389,27 @@ func (j *spackJob) exec(ctx context.Context, cmd command) error {
 // capture runs a command and returns what it prints to standard output.
 func (j *spackJob) capture(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := j.command(args...)
-	out := filepath.Join(j.lent, "out", "captured")
 	cmd.argv = append([]string{"/bin/sh", "-c", `exec "$@" > ` + path.Join(spackLentOut, "captured"), "sh"}, cmd.argv...)
 	if err := j.exec(ctx, cmd); err != nil {
 		return nil, err
 	}
-	return os.ReadFile(out)
+	var out []byte
+	err := j.inLent("out", func(root *rootfs.Root) (err error) {
+		out, err = root.ReadFile("captured")
+		return err
+	})
+	return out, err
+}
+
+// inLent gives access to a directory that commands may write to: what they leave
+// there may be links to anything.
+func (j *spackJob) inLent(dir string, do func(*rootfs.Root) error) error {
+	root, err := rootfs.Open(filepath.Join(j.lent, dir))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return do(root)
 }
 
 func (j *spackJob) warn(text string) {

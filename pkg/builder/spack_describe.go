@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -340,7 +338,10 @@ func (j *spackJob) strip(ctx context.Context, in *installation) error {
 			continue
 		}
 		list := fmt.Sprintf("strip-%d", kind)
-		if err := os.WriteFile(filepath.Join(j.lent, "out", list), []byte(strings.Join(lists[kind], "\x00")+"\x00"), 0o600); err != nil {
+		err := j.inLent("out", func(root *rootfs.Root) error {
+			return root.WriteFile(list, []byte(strings.Join(lists[kind], "\x00")+"\x00"))
+		})
+		if err != nil {
 			return err
 		}
 		script += fmt.Sprintf("xargs -0 -n 50 -P %d strip %s < %s || true\n", j.jobs(), stripFlags[kind], path.Join(spackLentOut, list))

@@ -16,6 +16,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -221,37 +222,30 @@ func fingerprint(dir string, below ...string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// write puts files of the context below dir.
-func (f *spackFiles) write(context, dir string) error {
+// write puts files of the context below a directory of an image.
+func (f *spackFiles) write(context string, root *rootfs.Root, dir string) error {
 	for i := range f.source.files {
 		src := &f.source.files[i]
-		name := filepath.Join(dir, f.target)
-		if src.rel != "." {
-			name = filepath.Join(name, src.rel)
-		}
-		if err := src.write(context, name); err != nil {
+		if err := src.write(context, root, path.Join("/", dir, f.target, src.rel)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *sourceFile) write(context, name string) (err error) {
+func (f *sourceFile) write(context string, root *rootfs.Root, name string) (err error) {
 	switch mode := f.mode; {
 	case mode.IsDir():
-		return os.MkdirAll(name, 0o755)
+		return root.MkdirAll(name)
 	case mode&fs.ModeSymlink != 0:
-		return os.Symlink(f.link, name)
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
+		return root.Symlink(f.link, name)
 	}
 	src, err := f.open(context)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644|f.mode.Perm()&0o111)
+	dst, err := root.Create(name, 0o644|f.mode.Perm()&0o111)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -222,9 +223,13 @@ func (j *spackJob) buildDir(f spack.Failure) string {
 	if !ok {
 		return ""
 	}
-	dirs, _ := filepath.Glob(filepath.Join(j.lent, "stage", rel, "spack-stage-*-"+f.Hash)) // a bad pattern matches nothing
+	var dirs []string
+	_ = j.inLent("stage", func(root *rootfs.Root) (err error) { // without it, the log's directory is named
+		dirs, err = root.Glob(path.Join(rootfs.QuoteMeta(rel), "spack-stage-*-"+rootfs.QuoteMeta(f.Hash)))
+		return err
+	})
 	if len(dirs) == 1 && f.Hash != "" {
-		return path.Join(path.Dir(f.Log), filepath.Base(dirs[0]))
+		return path.Join(path.Dir(f.Log), path.Base(dirs[0]))
 	}
 	return path.Dir(f.Log)
 }
@@ -236,7 +241,11 @@ func (j *spackJob) saveLog(f spack.Failure) string {
 	if !ok {
 		return ""
 	}
-	src, err := os.OpenInRoot(filepath.Join(j.lent, "stage"), rel)
+	var src *os.File
+	err := j.inLent("stage", func(root *rootfs.Root) (err error) {
+		src, err = root.Open(rel)
+		return err
+	})
 	if err != nil {
 		return ""
 	}

@@ -23,18 +23,21 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 	if s.files, err = newLayerFiles(x.run.b.store, from.layer); err != nil {
 		return wk.release, err
 	}
-	defer s.files.close()
+	done = func() error {
+		s.files.close()
+		return wk.release()
+	}
 	exclude, err := newPatterns(step.Exclude)
 	if err != nil {
-		return wk.release, &InputError{Subject: "exclude", Err: err}
+		return done, &InputError{Subject: "exclude", Err: err}
 	}
 	s.selection = selection{root: wk.root, exclude: exclude}
 	for _, source := range step.Sources {
 		if err := s.copy(source); err != nil {
-			return wk.release, err
+			return done, err
 		}
 	}
-	return wk.release, nil
+	return done, nil
 }
 
 // A stageCopier walks through a mounted stage.
@@ -95,7 +98,7 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	if f.Info.Mode()&fs.ModeSocket != 0 || s.drop != nil && s.drop(f) {
 		return nil
 	}
-	n, origin := 0, ""
+	n, origin := 0, (*rootfs.Root)(nil)
 	if f.Info.Mode().IsRegular() {
 		n, origin = s.files.file(f.Name, f.Info)
 	}
@@ -109,8 +112,8 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 		id.layer = n
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
-	if origin != "" {
-		e.Open, e.Origin = nil, layer.Origin{Dir: origin, Name: f.Name}
+	if origin != nil {
+		e.Open, e.Origin = nil, layer.Origin{Root: origin, Name: f.Name}
 	}
 	if s.adjust != nil {
 		s.adjust(&e)

@@ -42,6 +42,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	view := &rootView{Root: wk.root, users: stageUsers(x.stage)}
 	tree := &layer.Tree{}
 	done := func() error { return nil }
+	defer func() { err = errors.Join(err, done()) }()
 	switch step := x.planned.step.(type) {
 	case recipe.Copy:
 		done, err = x.addCopy(ctx, view, tree, step)
@@ -60,8 +61,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	if err := view.addParents(tree); err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := x.keepTree(s.layer, tree, layer.Options{})
-	return rec, errors.Join(err, done())
+	return x.keepTree(s.layer, tree, layer.Options{})
 }
 
 // stageUsers are the users that a stage creates.

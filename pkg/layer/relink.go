@@ -5,38 +5,42 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // Relink makes the files of a layer once more, in the empty directory to: with
 // hard links, and directories that have the attributes of those in from. No
 // content is read. After an error the directory is worthless.
-func Relink(from, to string) error {
+func Relink(from *rootfs.Root, to string) error {
 	var dirs []string
-	err := filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel := strings.TrimPrefix(name, from)
-		if !d.IsDir() {
-			return os.Link(name, to+rel)
-		}
-		if rel == "" {
+	err := from.Walk("/", func(f *rootfs.File) error {
+		switch {
+		case !f.Info.IsDir():
+			return os.Link(f.HostPath(), to+f.Name)
+		case f.Name == "/":
 			return nil // the store makes it
 		}
-		dirs = append(dirs, rel)
-		return os.Mkdir(to+rel, 0o700)
+		dirs = append(dirs, f.Name)
+		return os.Mkdir(to+f.Name, 0o700)
 	})
 	if err != nil {
 		return err
 	}
+	var c rootfs.Cursor
+	defer func() { _ = c.Close() }() // it was only looked at
 	// A directory comes after what is in it: that would change its time.
-	for _, rel := range slices.Backward(dirs) {
-		if err := copyAttributes(from+rel, to+rel); err != nil {
+	for _, name := range slices.Backward(dirs) {
+		f, err := c.FileExact(from, name)
+		if err != nil {
+			return err
+		}
+		if err := copyAttributes(f, to+name); err != nil {
 			return err
 		}
 	}
@@ -44,10 +48,10 @@ func Relink(from, to string) error {
 }
 
 // copyAttributes gives a directory the attributes of another.
-func copyAttributes(from, to string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(from, &st); err != nil {
-		return &fs.PathError{Op: "lstat", Path: from, Err: err}
+func copyAttributes(f *rootfs.File, to string) error {
+	st, ok := f.Info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return &fs.PathError{Op: "lstat", Path: f.Name, Err: errors.ErrUnsupported}
 	}
 	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
 		return err
@@ -55,13 +59,13 @@ func copyAttributes(from, to string) error {
 	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
 		return &fs.PathError{Op: "chmod", Path: to, Err: err}
 	}
-	names := make([]byte, 64<<10) // the kernel's limits, xattr(7)
+	from, names := f.HostPath(), make([]byte, 64<<10) // the kernel's limits, xattr(7)
 	n, err := unix.Llistxattr(from, names)
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
 		n, err = 0, nil // a file system without attributes has none to copy
 	}
 	if err != nil {
-		return &fs.PathError{Op: "listxattr", Path: from, Err: err}
+		return &fs.PathError{Op: "listxattr", Path: f.Name, Err: err}
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
 		if name == "" || strings.HasPrefix(name, "security.selinux") {
@@ -73,11 +77,11 @@ func copyAttributes(from, to string) error {
 			err = unix.Lsetxattr(to, name, value[:n], 0)
 		}
 		if err != nil {
-			return fmt.Errorf("copy the attribute %s of %s: %w", name, from, err)
+			return fmt.Errorf("copy the attribute %s of %s: %w", name, f.Name, err)
 		}
 	}
-	times := []unix.Timespec{st.Mtim, st.Mtim}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	modified := unix.NsecToTimespec(f.Info.ModTime().UnixNano())
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{modified, modified}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &fs.PathError{Op: "utimensat", Path: to, Err: err}
 	}
 	return nil

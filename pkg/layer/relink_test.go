@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -36,7 +37,10 @@ func TestRelink(t *testing.T) {
 	must(os.Chtimes(from+"/sub/deep", old, old))
 	must(os.Chtimes(from+"/sub", old, old))
 
-	must(layer.Relink(from, to))
+	root, err := rootfs.Open(from)
+	must(err)
+	defer root.Close()
+	must(layer.Relink(root, to))
 	seen := 0
 	must(filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == from {

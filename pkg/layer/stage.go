@@ -12,26 +12,29 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // An Origin is a file on disk with the content of an Entry. Tree.Stage makes
 // it a file of the layer by a hard link, where that is right, and no byte is
 // copied.
 type Origin struct {
-	// Dir and Name are the path of a regular file that nobody will ever write
-	// to again. No Dir means that there is none. They are two, because the
-	// names of a large tree can share their memory with those of its entries,
-	// and all have one directory.
-	Dir, Name string
+	// Name is the path in Root, without links, of a regular file that nobody
+	// will ever write to again. No Root means that there is none; it stays open
+	// until the layer is written.
+	Root *rootfs.Root
+	Name string
 	// Owned says that the file's attributes may be changed: it belongs to
 	// a working layer that is thrown away afterwards.
 	Owned bool
 }
 
-func (o Origin) path() string { return filepath.Join(o.Dir, o.Name) }
+func (o Origin) open() (io.ReadCloser, error) { return o.Root.OpenExact(o.Name) }
 
 // StageOptions say where and how a tree is staged.
 type StageOptions struct {
@@ -74,6 +77,7 @@ func (t *Tree) Stage(opt StageOptions) (_ *Staged, err error) {
 	s := &stager{opt: opt, linked: map[[2]uint64]bool{}, uids: map[int]bool{}, gids: map[int]bool{}}
 	rec := newRecorder(opt.Split)
 	stats, encodeErr := t.encode(newStagingEncoder(rec, s))
+	_ = s.origins.Close() // they were only looked at
 	diffID, size, err := rec.close()
 	if encodeErr != nil {
 		return nil, encodeErr
@@ -101,7 +105,8 @@ func sortedIDs(set map[int]bool) []uint32 {
 
 // A stager makes the files of a layer.
 type stager struct {
-	opt StageOptions
+	opt     StageOptions
+	origins rootfs.Cursor
 	// linked are the inodes in this layer: two files of the stream must not
 	// become one on disk.
 	linked     map[[2]uint64]bool
@@ -177,7 +182,7 @@ func (s *stager) make(name string, do func(string) error) error {
 }
 
 func (s *stager) placeFile(hdr *tar.Header, origin Origin) (io.WriteCloser, error) {
-	if origin.Dir != "" && s.link(hdr, origin) {
+	if origin.Root != nil && s.link(hdr, origin) {
 		s.bytes += hdr.Size
 		if origin.Owned {
 			s.unfinished = append(s.unfinished, stagedFile{hdr: hdr, kept: true})
@@ -213,16 +218,20 @@ func (w *stagedWriter) Close() error {
 // link makes the file a further name of its origin, and reports whether it
 // could.
 func (s *stager) link(hdr *tar.Header, origin Origin) bool {
-	var st unix.Stat_t
-	if unix.Lstat(origin.path(), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != hdr.Size {
+	f, err := s.origins.FileExact(origin.Root, origin.Name)
+	if err != nil || !f.Info.Mode().IsRegular() || f.Info.Size() != hdr.Size {
+		return false
+	}
+	st, ok := f.Info.Sys().(*syscall.Stat_t)
+	if !ok {
 		return false
 	}
 	id := [2]uint64{uint64(st.Dev), st.Ino} //nolint:unconvert // not a uint64 on every architecture
-	if s.linked[id] || !origin.Owned && !s.same(hdr, &st, origin.path()) {
+	if s.linked[id] || !origin.Owned && !s.same(hdr, st, f.HostPath()) {
 		return false
 	}
 	// Another file system, too many links: then it is copied.
-	if s.make(hdr.Name, func(p string) error { return os.Link(origin.path(), p) }) != nil {
+	if s.make(hdr.Name, func(p string) error { return os.Link(f.HostPath(), p) }) != nil {
 		return false
 	}
 	s.linked[id] = true
@@ -230,7 +239,7 @@ func (s *stager) link(hdr *tar.Header, origin Origin) bool {
 }
 
 // same reports whether a file that must not change has the attributes already.
-func (s *stager) same(hdr *tar.Header, st *unix.Stat_t, file string) bool {
+func (s *stager) same(hdr *tar.Header, st *syscall.Stat_t, file string) bool {
 	if st.Mode&0o7777 != uint32(hdr.Mode) || st.Mtim.Sec != hdr.ModTime.Unix() || st.Mtim.Nsec != 0 {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,6 +18,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 var stageTime = time.Unix(1700000000, 0)
@@ -73,8 +76,18 @@ func writeFile(t *testing.T, name string, data []byte, mode os.FileMode) string 
 func fileOf(name, full string, size int, owned bool) Entry {
 	return Entry{
 		Header: tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(size), ModTime: stageTime},
-		Open:   File(full), Origin: Origin{Dir: filepath.Dir(full), Name: filepath.Base(full), Owned: owned},
+		Open:   File(full), Origin: Origin{Root: rootOf(full), Name: filepath.Base(full), Owned: owned},
 	}
+}
+
+// rootOf opens the directory that has the file. It is closed when nothing uses
+// it any more.
+func rootOf(full string) *rootfs.Root {
+	r, err := rootfs.Open(filepath.Dir(full))
+	if err != nil {
+		panic(err)
+	}
+	return r
 }
 
 func add(t *testing.T, tree *Tree, entries ...Entry) {
@@ -221,6 +234,32 @@ func TestStageKeepsHoles(t *testing.T) {
 	}
 	if st.Size != 64<<20+3 || st.Blocks*512 > 1<<20 {
 		t.Errorf("size %d, on disk %d bytes", st.Size, st.Blocks*512)
+	}
+}
+
+// An origin behind a link is no file of its root: neither its content nor the
+// file itself comes into the layer.
+func TestOriginBehindLink(t *testing.T) {
+	top := t.TempDir()
+	host := filepath.Join(top, "host")
+	if err := errors.Join(os.MkdirAll(top+"/root", 0o755), os.Mkdir(host, 0o755), os.Symlink(host, top+"/root/link")); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, host+"/file", []byte("host"), 0o644)
+	root, err := rootfs.Open(top + "/root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	e := fileOf("file", host+"/file", 4, false)
+	e.Open, e.Origin = nil, Origin{Root: root, Name: "link/file"}
+	tree := &Tree{}
+	add(t, tree, e)
+	if staged, err := tree.Stage(stageOptions(t, io.Discard)); err == nil {
+		t.Errorf("it was staged: %+v", staged)
+	}
+	if _, err := tree.Encode(io.Discard, Options{Epoch: stageTime}); err == nil {
+		t.Error("it was read")
 	}
 }
 

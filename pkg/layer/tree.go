@@ -241,8 +241,8 @@ func addNode(enc *encoder, hdr *tar.Header, file *node) (err error) {
 		return enc.add(hdr, nil, file.origin)
 	}
 	open := file.open
-	if open == nil && file.origin.Dir != "" {
-		open = File(file.origin.path())
+	if open == nil && file.origin.Root != nil {
+		open = file.origin.open
 	}
 	if open == nil {
 		return fmt.Errorf("layer entry %q: has a size but no content", hdr.Name)
