@@ -11,10 +11,11 @@ import (
 type handler func(*Supervisor, *call) verdict
 
 // verdict is the answer to a system call: let the kernel do it, or return
-// errno (0 is success) without.
+// errno or, where that is 0, value without.
 type verdict struct {
 	proceed bool
 	errno   unix.Errno
+	value   int
 }
 
 var (

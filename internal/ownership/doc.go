@@ -15,7 +15,7 @@
 // must itself be root in the user namespace of the commands.
 //
 // What it does not do: no process changes its identity (see
-// [Supervisor.Refused]); no device is made; file permissions are those of the
+// [Supervisor.Refused]); /proc shows the kernel's groups, not [Options.Groups]; no device is made; file permissions are those of the
 // real owner, which is root; a file made in a set-group-id directory gets that
 // directory's real group, not the recorded one; system calls of 32-bit
 // programs and those made through io_uring are not seen. A process tree can

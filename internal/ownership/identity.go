@@ -2,8 +2,10 @@ package ownership
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,7 +26,35 @@ func identityCalls() map[int32]handler {
 		unix.SYS_SETRESGID: changeGroup("setresgid", 3),
 		unix.SYS_SETFSGID:  changeGroup("setfsgid", 1),
 		unix.SYS_SETGROUPS: handleSetgroups,
+		unix.SYS_GETGROUPS: handleGetgroups,
 	}
+}
+
+// handleGetgroups shows the groups that the command would have where it could be
+// given them; see getgroups(2).
+func handleGetgroups(s *Supervisor, c *call) verdict {
+	if s.options.Groups == nil {
+		return proceed
+	}
+	groups := slices.Clone(s.options.Groups)
+	slices.Sort(groups) // as the kernel keeps them
+	switch size := int(int32(c.args[0])); {
+	case size < 0, size > 0 && size < len(groups):
+		return failure(unix.EINVAL)
+	case size == 0, len(groups) == 0:
+	default:
+		var raw []byte
+		for _, id := range groups {
+			raw = binary.NativeEndian.AppendUint32(raw, id)
+		}
+		if !c.pending() {
+			return proceed
+		}
+		if err := c.write(c.args[1], raw); err != nil {
+			return failure(unix.EFAULT)
+		}
+	}
+	return verdict{value: len(groups)}
 }
 
 func changeUser(name string, args int) handler  { return changeID(name, "uid_map", args) }

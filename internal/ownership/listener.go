@@ -170,7 +170,7 @@ func (l *listener) answer(n *notification) {
 	if v.proceed {
 		reply.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
 	} else {
-		reply.errno = -int32(v.errno)
+		reply.errno, reply.value = -int32(v.errno), int64(v.value)
 	}
 	// An error means that the process was killed meanwhile.
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(reply)))

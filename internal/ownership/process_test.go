@@ -448,3 +448,26 @@ func TestSlowAnswerHoldsNobodyUp(t *testing.T) {
 		t.Errorf("printed %q", out)
 	}
 }
+
+// A program is told the groups that it is meant to have, and no others.
+func TestGroups(t *testing.T) {
+	need(t, "python3")
+	const ask = `python3 -c '
+import ctypes, os
+print(os.getgroups())
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.getgroups(0, None), libc.getgroups(1, (ctypes.c_uint32 * 1)()), ctypes.get_errno(), libc.getgroups(-1, None))
+'; id -G`
+	for _, test := range []struct {
+		groups []uint32
+		want   string
+	}{
+		{[]uint32{}, "[]\n0 0 0 -1\n0\n"},
+		{[]uint32{4294967294, 77, 5}, "[5, 77, 4294967294]\n3 -1 22 -1\n0 5 77 4294967294\n"},
+	} {
+		s := start(t, Options{Groups: test.groups})
+		if got := shell(t, s, t.TempDir(), ask); got != test.want {
+			t.Errorf("groups %v: a program sees %q, want %q", test.groups, got, test.want)
+		}
+	}
+}

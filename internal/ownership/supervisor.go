@@ -25,6 +25,10 @@ type Options struct {
 	// where the kernel would refuse them. By default they fail, and
 	// [Supervisor.Refused] tells of it.
 	FakeSetID bool
+	// Groups are what commands are told when they ask for their supplementary
+	// groups. They grant nothing, which is no loss: to the kernel, all files are
+	// those of the one user. Nil leaves the answer to the kernel.
+	Groups []uint32
 	// NoNewPrivs sets no_new_privs on commands, which makes supervision
 	// possible without CAP_SYS_ADMIN and set-user-ID programs ineffective.
 	NoNewPrivs bool

@@ -42,7 +42,10 @@ func runWithRuntime(req *Request, r *root) (int, error) {
 }
 
 func runtimeSpec(req *Request, rootPath string) *specs.Spec {
-	caps := req.Capabilities
+	caps, groups := req.Capabilities, req.Groups
+	if req.SingleID { // the kernel would not set them, the supervisor shows them
+		groups = nil
+	}
 	linux := &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	return &specs.Spec{
 		Version:  "1.0.2", // older runtimes refuse newer ones, and nothing newer is used
@@ -50,7 +53,7 @@ func runtimeSpec(req *Request, rootPath string) *specs.Spec {
 		Root:     &specs.Root{Path: rootPath},
 		Process: &specs.Process{
 			Args: req.Args, Env: req.Env, Cwd: req.Cwd,
-			User:         specs.User{UID: req.UID, GID: req.GID, AdditionalGids: req.Groups},
+			User:         specs.User{UID: req.UID, GID: req.GID, AdditionalGids: groups},
 			Capabilities: linux,
 		},
 		Mounts: []specs.Mount{

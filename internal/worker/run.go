@@ -179,7 +179,11 @@ func Run(ctx context.Context, req *Request, opt Options) (Report, error) {
 	}
 	var sup *ownership.Supervisor
 	if opt.Supervise {
-		if sup, err = ownership.Start(ownership.Options{}); err != nil {
+		var owners ownership.Options
+		if req.Root != "" {
+			owners.Groups = append([]uint32{}, req.Groups...) // not nil
+		}
+		if sup, err = ownership.Start(owners); err != nil {
 			return Report{}, &OwnershipError{err}
 		}
 		defer func() { _ = sup.Close() }() // the worker is gone; there is nothing left to say

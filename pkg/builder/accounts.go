@@ -2,6 +2,7 @@ package builder
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -71,7 +72,32 @@ func (v *rootView) group(name string) (int, error) {
 	return groupID(fields)
 }
 
-// groups returns the supplementary groups of a user.
+// processGroups are the groups of a process that runs as spec, whose group is gid:
+// those that have the account as a member, none where spec names a group, and
+// gid. Podman, Buildah and Docker take the same.
+func (v *rootView) processGroups(spec string, gid int) ([]uint32, error) {
+	user, _, hasGroup := strings.Cut(spec, ":")
+	groups := []uint32{uint32(gid)}
+	if hasGroup {
+		return groups, nil
+	}
+	if user == "" {
+		user = "0"
+	}
+	account, err := v.lookup(passwdFile, user, 3)
+	if err != nil || account == nil {
+		return groups, err
+	}
+	more, err := v.groups(account[0])
+	if err != nil {
+		return nil, err
+	}
+	groups = append(groups, more...)
+	slices.Sort(groups)
+	return slices.Compact(groups), nil
+}
+
+// groups returns the groups that have a user as a member.
 func (v *rootView) groups(user string) ([]uint32, error) {
 	data, err := v.read(groupFile)
 	if err != nil || user == "" {

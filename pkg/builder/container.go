@@ -135,7 +135,7 @@ func (c *Container) prepared(ctx context.Context, config v1.ImageConfig, opt Con
 		Mounts: c.mounts,
 	}
 	name, _, _ := strings.Cut(user, ":")
-	if c.req.Groups, err = view.groups(name); err != nil {
+	if c.req.Groups, err = view.processGroups(user, gid); err != nil {
 		return nil, err
 	}
 	if c.req.Args, err = containerArgs(view, config, opt); err != nil {

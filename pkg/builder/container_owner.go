@@ -28,7 +28,7 @@ func (c *Container) chooseOwner(opt ContainerOptions) error {
 	}
 	switch {
 	case c.b.ids.single:
-		req.Groups, req.MapUser = nil, true
+		req.MapUser = true
 	case !c.b.ids.rootless:
 		c.mapVolumes(opt)
 	case c.failed != nil: // its files stay whose they are

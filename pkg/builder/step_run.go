@@ -212,12 +212,11 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, relea
 		Mounts: cmd.add,
 	}
 	name, _, _ := strings.Cut(spec, ":")
-	if req.Groups, err = view.groups(name); err != nil {
+	if req.Groups, err = view.processGroups(spec, gid); err != nil {
 		return nil, nil, err
 	}
 	if r.b.ids.single {
-		req.Groups, req.SingleID = nil, true
-		req.MapUser = uid != 0 || gid != 0
+		req.SingleID, req.MapUser = true, uid != 0 || gid != 0
 	}
 	if req.Env, err = x.environment(s, view, cmd, name); err != nil {
 		return nil, nil, err
