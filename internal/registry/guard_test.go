@@ -381,3 +381,22 @@ func TestTokenServerRefuses(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A stream that is cut can't be sent again by the transport: its sender learns
+// why it ended.
+func TestCutStreamIsAnError(t *testing.T) {
+	own := record(t, false, nil)
+	own.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	c := clientOf(t, own, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, own.URL+"/v2/a/b/blobs/uploads/x", struct{ io.Reader }{strings.NewReader("a stream")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if err == nil || strings.Contains(err.Error(), "RoundTripper") || !IsTemporary(err) {
+		t.Errorf("error %v", err)
+	}
+}
