@@ -86,11 +86,24 @@ func For(t Topic) Help { return table[t] }
 
 // Here is For with this host's user and a range of ids that is free here, so
 // that the command can be pasted.
-func Here(t Topic) Help { return table[t].pasted(CurrentUser()) }
+func Here(t Topic) Help {
+	u := CurrentUser()
+	return table[t].pasted(u, u.GiveRange())
+}
 
-func (h Help) pasted(u User) Help {
+// HereForID is Here for SmallRange where one certain id is lacking.
+func HereForID(id uint64) Help {
+	u := CurrentUser()
+	h := table[SmallRange].pasted(u, u.GiveID(id))
+	if u.GiveID(id) == "" {
+		h.Admin = "" // there are not so many
+	}
+	return h
+}
+
+func (h Help) pasted(u User, command string) Help {
 	if strings.Contains(h.Admin, anyRange) && !u.IsRoot() && !u.Unmapped {
-		h.Admin = strings.ReplaceAll(h.Admin, anyRange, u.GiveRange())
+		h.Admin = strings.ReplaceAll(h.Admin, anyRange, command)
 	}
 	return h
 }
@@ -178,9 +191,10 @@ var table = map[Topic]Help{
 		User:  "start pdibuild outside of that namespace",
 	},
 	SmallRange: {
-		Means: "images with files of users above the range cannot be unpacked",
+		Means: "images with files of users above the range cannot be unpacked, nor made",
 		Admin: addRange,
-		User:  "use base images without such users; Debian's need up to 65534",
+		User: "choose an owner within the range, or a base image without such files (Debian's need ids up to 65534); " +
+			"or build with a single id, which stands for every owner: 'unshare --map-root-user pdibuild build --storage-root DIR'",
 	},
 	Seccomp: {
 		Means: "with a single user id, steps that give files to other users, such as apt-get install, fail",

@@ -106,23 +106,23 @@ func (u User) Ranges(file string) (total uint64) {
 	return total
 }
 
-// freeRange is where a range begins that overlaps none of these: users who
-// share ids can change each other's files.
-func freeRange(taken []subordinateRange) uint64 {
+// freeRange is where a range of that size begins that overlaps none of these:
+// users who share ids can change each other's files.
+func freeRange(taken []subordinateRange, size uint64) uint64 {
 	slices.SortFunc(taken, func(a, b subordinateRange) int { return int(a.start) - int(b.start) })
 	start := uint64(firstSubordinate)
 	for _, r := range taken {
-		if r.start < start+rangeSize && start < r.start+r.count {
+		if r.start < start+size && start < r.start+r.count {
 			start = r.start + r.count
 		}
 	}
 	return start
 }
 
-// giveRange is the command that gives the user a range. usermod knows only the
-// users of /etc/passwd, newuidmap nobody without a name.
-func (u User) giveRange(start uint64, passwd string) string {
-	last := start + rangeSize - 1
+// giveRange is the command that gives the user a range of that size. usermod
+// knows only the users of /etc/passwd, newuidmap nobody without a name.
+func (u User) giveRange(start, size uint64, passwd string) string {
+	last := start + size - 1
 	usermod := fmt.Sprintf("usermod --add-subuids %d-%d --add-subgids %d-%d ", start, last, start, last)
 	switch data, err := os.ReadFile(passwd); {
 	case u.Name == "":
@@ -130,11 +130,26 @@ func (u User) giveRange(start uint64, passwd string) string {
 	case err != nil, strings.Contains("\n"+string(data), "\n"+u.Name+":"):
 		return usermod + u.Name
 	}
-	return fmt.Sprintf("echo %s:%d:%d | tee -a %s %s", u.Name, start, rangeSize, subuidFile, subgidFile)
+	return fmt.Sprintf("echo %s:%d:%d | tee -a %s %s", u.Name, start, size, subuidFile, subgidFile)
 }
 
 // GiveRange is the command by which an administrator of this host gives the
 // user ids that nobody else has.
-func (u User) GiveRange() string {
-	return u.giveRange(freeRange(readRanges(subuidFile, subgidFile)), passwdFile)
+func (u User) GiveRange() string { return u.giveRangeOf(rangeSize) }
+
+func (u User) giveRangeOf(size uint64) string {
+	return u.giveRange(freeRange(readRanges(subuidFile, subgidFile), size), size, passwdFile)
+}
+
+// GiveID is the command that gives the user enough ids for one of this number,
+// in addition to those that there are; "" if no range is that long.
+func (u User) GiveID(id uint64) string {
+	if id < u.IDs || u.IDs == 0 {
+		return u.GiveRange()
+	}
+	size := (id - u.IDs + rangeSize) / rangeSize * rangeSize
+	if freeRange(readRanges(subuidFile, subgidFile), size)+size > 1<<32-1 {
+		return ""
+	}
+	return u.giveRangeOf(size)
 }

@@ -1,6 +1,7 @@
 package hosthelp
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func TestMapping(t *testing.T) {
 func TestGiveRange(t *testing.T) {
 	taken := write(t, "bob:165536:65536\ncarol:100000:65536\ndave:300000:1\n")
 	passwd := write(t, "root:x:0:0::/root:/bin/sh\nalice:x:7:7::/home/alice:/bin/sh\n")
-	start := freeRange(readRanges(taken))
+	start := freeRange(readRanges(taken), rangeSize)
 	if start != 231072 {
 		t.Errorf("a free range begins at %d", start)
 	}
@@ -63,12 +64,27 @@ func TestGiveRange(t *testing.T) {
 		"echo ada:231072:65536 | tee -a /etc/subuid /etc/subgid":                                                           {ID: 1_987_654_321, Name: "ada"},
 		"useradd --no-create-home --uid 4242 NAME && usermod --add-subuids 231072-296607 --add-subgids 231072-296607 NAME": {ID: 4242},
 	} {
-		if got := u.giveRange(start, passwd); got != want {
+		if got := u.giveRange(start, rangeSize, passwd); got != want {
 			t.Errorf("%s: %s, want %s", u, got, want)
 		}
 	}
-	if got := freeRange(nil); got != 100000 {
+	if got := freeRange(nil, rangeSize); got != 100000 {
 		t.Errorf("without any ranges it begins at %d", got)
+	}
+}
+
+// A command that is to give one more id gives whole ranges of the usual size, and
+// only as many as there are.
+func TestGiveID(t *testing.T) {
+	for id, want := range map[uint64]uint64{65_537: rangeSize, 131_072: rangeSize, 131_073: 2 * rangeSize, 205_001: 3 * rangeSize} {
+		u := User{ID: 1, Name: "root", IDs: 65_537}
+		var start, last uint64
+		if _, err := fmt.Sscanf(u.GiveID(id), "usermod --add-subuids %d-%d", &start, &last); err != nil || last-start+1 != want {
+			t.Errorf("id %d: %s, %v, want %d ids", id, u.GiveID(id), err, want)
+		}
+	}
+	if got := (User{ID: 1, Name: "root", IDs: 65_537}).GiveID(1<<32 - 2); got != "" {
+		t.Errorf("for nearly all ids: %s", got)
 	}
 }
 
@@ -77,11 +93,11 @@ func TestHelpIsPasted(t *testing.T) {
 	u := User{ID: 4242, IDs: 1}
 	for _, topic := range Topics() {
 		h := For(topic)
-		if got := h.pasted(u).Admin; strings.Contains(h.Admin, "subuids") && (strings.Contains(got, "USER") || !strings.Contains(got, "4242 NAME")) {
+		if got := h.pasted(u, u.GiveRange()).Admin; strings.Contains(h.Admin, "subuids") && (strings.Contains(got, "USER") || !strings.Contains(got, "4242 NAME")) {
 			t.Errorf("%s: %s", topic, got)
 		}
 	}
-	if got := For(SubordinateIDs).pasted(User{IDs: 1<<32 - 1}).Admin; !strings.Contains(got, " USER'") {
+	if got := For(SubordinateIDs).pasted(User{IDs: 1<<32 - 1}, "x").Admin; !strings.Contains(got, " USER'") {
 		t.Errorf("root gets %q", got)
 	}
 }

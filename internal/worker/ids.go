@@ -84,13 +84,61 @@ func idRanges(file string) ([]idRange, error) {
 	return ranges, nil
 }
 
-// HasIDs says whether this namespace has both ids at all.
-func HasIDs(uid, gid uint32) bool {
-	has := func(file string, id uint32) bool {
-		ranges, err := idRanges(file)
-		return err == nil && slices.ContainsFunc(ranges, func(r idRange) bool { return r.has(uint64(id)) })
+// IDs are the user and group ids of a user namespace: the kernel refuses to give
+// a file to any other, with EINVAL.
+type IDs struct{ users, groups []idRange }
+
+// CurrentIDs are those of this process's namespace.
+func CurrentIDs() (ids IDs, err error) {
+	if ids.users, err = idRanges("/proc/self/uid_map"); err != nil {
+		return IDs{}, err
 	}
-	return has("/proc/self/uid_map", uid) && has("/proc/self/gid_map", gid)
+	ids.groups, err = idRanges("/proc/self/gid_map")
+	return ids, err
+}
+
+// Has reports whether both are among the ids.
+func (i IDs) Has(uid, gid int) bool {
+	has := func(ranges []idRange, id int) bool {
+		return id >= 0 && slices.ContainsFunc(ranges, func(r idRange) bool { return r.has(uint64(id)) })
+	}
+	return has(i.users, uid) && has(i.groups, gid)
+}
+
+// Users is how many user ids there are.
+func (i IDs) Users() (total uint64) {
+	for _, r := range i.users {
+		total += r.size
+	}
+	return total
+}
+
+// String is such as "the user and group ids 0-65536".
+func (i IDs) String() string {
+	text := func(ranges []idRange) string {
+		var all []string
+		for _, r := range joined(ranges) {
+			all = append(all, fmt.Sprintf("%d-%d", r.first, r.first+r.size-1))
+		}
+		return strings.Join(all, ", ")
+	}
+	users, groups := text(i.users), text(i.groups)
+	if users == groups {
+		return "the user and group ids " + users
+	}
+	return fmt.Sprintf("the user ids %s and the group ids %s", users, groups)
+}
+
+// joined makes one range of those that follow one another.
+func joined(ranges []idRange) (all []idRange) {
+	for _, r := range ranges {
+		if n := len(all); n > 0 && all[n-1].first+all[n-1].size == r.first {
+			all[n-1].size += r.size
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // mountMapped shows source at target with the ids of root and of the

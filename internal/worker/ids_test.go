@@ -48,3 +48,27 @@ func TestSwappedIDs(t *testing.T) {
 		}
 	}
 }
+
+// The ids that a message names are those that the kernel knows.
+func TestIDs(t *testing.T) {
+	sub := IDs{users: []idRange{{0, 1}, {1, 65536}}, groups: []idRange{{0, 1}, {1, 65536}}}
+	other := IDs{users: []idRange{{0, 1}, {1, 1000}, {5000, 10}}, groups: []idRange{{0, 100}}}
+	for _, c := range []struct {
+		ids      IDs
+		uid, gid int
+		want     bool
+	}{{sub, 0, 0, true}, {sub, 65536, 65536, true}, {sub, 65537, 0, false}, {sub, 0, 65537, false}, {sub, -1, 0, false}, {other, 5009, 99, true}, {other, 1001, 0, false}} {
+		if got := c.ids.Has(c.uid, c.gid); got != c.want {
+			t.Errorf("%s have %d:%d: %v", c.ids, c.uid, c.gid, got)
+		}
+	}
+	if got := sub.String(); got != "the user and group ids 0-65536" || sub.Users() != 65537 {
+		t.Errorf("%q, %d", got, sub.Users())
+	}
+	if got := other.String(); got != "the user ids 0-1000, 5000-5009 and the group ids 0-99" {
+		t.Errorf("%q", got)
+	}
+	if ids, err := CurrentIDs(); err != nil || !ids.Has(0, 0) {
+		t.Errorf("this process has %s, %v", ids, err)
+	}
+}

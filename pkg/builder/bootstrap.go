@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (x *stepRun) runLogged(ctx context.Context, req *worker.Request) (worker.Re
 	if report.ExitCode != 0 {
 		return report, &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode, Tail: out.Tail(), LogFile: log.Name(),
-			Hint: "check that the mirror can be reached and has that suite and these packages",
+			Hint: cmp.Or(x.run.b.ids.commandHint(out.Tail()), "check that the mirror can be reached and has that suite and these packages"),
 			Err:  bootstrapFailure(out.Tail(), report.ExitCode),
 		}
 	}

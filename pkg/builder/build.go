@@ -16,6 +16,7 @@ import (
 	"go.podman.io/storage/pkg/stringid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -474,7 +475,11 @@ func (x *stepRun) explain(ctx context.Context, err error) error {
 	var input *InputError
 	var reg *RegistryError
 	switch {
-	case errors.As(err, &step), errors.As(err, &host), errors.As(err, &reg):
+	case errors.As(err, &step), errors.As(err, &reg):
+		return err
+	case errors.As(err, &host) && host.Topic == string(hosthelp.SmallRange):
+		return x.beyond(host)
+	case errors.As(err, &host):
 		return err
 	case errors.As(err, &leak):
 		return x.leaked(*leak)

@@ -98,7 +98,7 @@ func (b *Builder) containerImage(ctx context.Context, image string, opt Containe
 		platform: "linux/" + runtime.GOARCH, pull: pull, fetch: true, events: opt.Events, event: Event{Text: image},
 	})
 	var in *InputError
-	if errors.As(err, &in) {
+	if errors.As(err, &in) && b.ids.unpackError(err) == nil {
 		return s, &InputError{Subject: "image " + image, Err: errors.New("the store has none of that name"), Hint: "'pdibuild images' lists the images of this store; a name with a registry in front, such as docker.io/library/debian:12, is fetched from there"}
 	}
 	var reg *RegistryError

@@ -32,7 +32,7 @@ func (c *Container) chooseOwner(opt ContainerOptions) error {
 	case !c.b.ids.rootless:
 		c.mapVolumes(opt)
 	case c.failed != nil: // its files stay whose they are
-	case slices.ContainsFunc(opt.Volumes, func(v Volume) bool { return !v.ReadOnly }), !worker.HasIDs(req.UID, req.GID):
+	case slices.ContainsFunc(opt.Volumes, func(v Volume) bool { return !v.ReadOnly }), !c.b.ids.all.Has(int(req.UID), int(req.GID)):
 		req.MapUser = true
 		return c.giveFiles()
 	}

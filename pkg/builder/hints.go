@@ -45,6 +45,9 @@ func (b *Builder) hostCause(op string, err error) error {
 	if err == nil || errors.As(err, &host) || errors.As(err, &step) && step.ExitCode >= 0 {
 		return err
 	}
+	if beyond := b.ids.unpackError(err); beyond != nil {
+		return atPlaceOf(err, beyond)
+	}
 	var topic hosthelp.Topic
 	// The library unpacks layers in a process of its own: then there is only
 	// the text. A registry's text is about its own disk.
@@ -77,6 +80,23 @@ func (b *Builder) hostCause(op string, err error) error {
 	}
 	b.works.leaveUntidy()
 	return diskHint(hostError(op, err, topic))
+}
+
+// atPlaceOf puts the place that err is about before the operation of the host's
+// error that takes its place.
+func atPlaceOf(err error, host *HostError) *HostError {
+	var step *StepError
+	var registry *RegistryError
+	var input *InputError
+	switch {
+	case errors.As(err, &step):
+		host.Op = fmt.Sprintf("stage %q, step %d (%s): %s", step.Stage, step.Step, step.Text, host.Op)
+	case errors.As(err, &registry):
+		host.Op = registry.Op + " " + registry.Image + ": " + host.Op
+	case errors.As(err, &input) && input.Subject != "":
+		host.Op = input.Subject + ": " + host.Op
+	}
+	return host
 }
 
 func (b *Builder) inodesUsedUp() bool {

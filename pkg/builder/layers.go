@@ -248,7 +248,7 @@ func (r *run) put(to target, stream io.Reader) (cache.Record, error) {
 
 // inspector looks at what goes into a layer.
 func (r *run) inspector(parent string) (*inspector, error) {
-	in := &inspector{scanner: r.secrets.Scanner(), single: r.b.ids.single, below: map[string]bool{}}
+	in := &inspector{scanner: r.secrets.Scanner(), ids: r.b.ids, single: r.b.ids.single, below: map[string]bool{}}
 	if !in.single {
 		return in, nil
 	}
@@ -264,6 +264,7 @@ func (r *run) inspector(parent string) (*inspector, error) {
 type inspector struct {
 	scanner *secret.Scanner
 	name    string
+	ids     identity
 	single  bool
 	owners  []fileOwner
 	// below are the files that others own in the layers below.
@@ -273,6 +274,9 @@ type inspector struct {
 // Entry searches the names and attributes of the next file.
 func (l *inspector) Entry(hdr *tar.Header) error {
 	l.name = filepath.Join("/", hdr.Name)
+	if err := l.ids.check(ownerOf(l.name, hdr.Uid, hdr.Gid), hdr.Uid, hdr.Gid); err != nil {
+		return err
+	}
 	if l.single {
 		l.owners = appendOwner(l.owners, hdr, l.below)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -78,7 +79,7 @@ func TestErrorsAreMasked(t *testing.T) {
 		"variable":                  &CommandError{ExitCode: 127, Err: fmt.Errorf("invalid environment variable: %q", "T="+value)},
 		"label":                     &LeakError{Stage: "s", SecretID: "tok", Where: "the label " + value, Form: "raw"},
 		"text of a leak":            &LeakError{Stage: "s", Step: 1, Text: value, SecretID: "tok", Where: "file /x", Form: "raw", LogFile: "/" + value},
-		"host":                      &HostError{Op: "mount " + value, Hint: "look at " + value, Err: cause},
+		"host":                      hostErrorWith("mount "+value, "look at "+value, cause),
 		"registry":                  &RegistryError{Op: "push", Image: "r.example/" + value, Hint: value, Err: cause},
 		"input":                     &InputError{Subject: "copy " + value, Hint: value, Stage: value, Err: cause},
 		"several":                   errors.Join(errors.New("harmless"), fmt.Errorf("wrapped: %w", &StepError{Text: value, Err: cause})),
@@ -124,6 +125,12 @@ func TestMaskedErrorsStayFound(t *testing.T) {
 	if got := maskError(secret.NewSet(nil, nil), masked); got != masked { //nolint:errorlint // it is to be the same one
 		t.Errorf("without secrets it became %v", got)
 	}
+}
+
+func hostErrorWith(op, hint string, err error) error {
+	e := hostError(op, err, hosthelp.Store)
+	e.Hint = hint
+	return e
 }
 
 func TestEventsAreMasked(t *testing.T) {

@@ -294,25 +294,15 @@ type identity struct {
 	single bool
 	// rootless is set in a user namespace.
 	rootless bool
+	// all are those ids.
+	all worker.IDs
 }
 
 func currentIdentity() (identity, error) {
-	data, err := os.ReadFile("/proc/self/uid_map")
+	ids, err := worker.CurrentIDs()
 	if err != nil {
-		return identity{}, fmt.Errorf("read the user mapping: %w", err)
+		return identity{}, err
 	}
-	var total uint64
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	for _, line := range lines {
-		fields := strings.Fields(line)
-		if len(fields) != 3 {
-			continue
-		}
-		size, err := strconv.ParseUint(fields[2], 10, 64)
-		if err != nil {
-			return identity{}, fmt.Errorf("read the user mapping: %w", err)
-		}
-		total += size
-	}
-	return identity{single: total == 1, rootless: total < 1<<32-1}, nil
+	total := ids.Users()
+	return identity{single: total == 1, rootless: total < 1<<32-1, all: ids}, nil
 }

@@ -106,6 +106,9 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 // exitHint explains a failed command where this host is the cause.
 func (x *stepRun) exitHint(req *stepRequest, report worker.Report, tail []string) string {
 	denied := x.deniedCache(req, tail)
+	if hint := x.run.b.ids.commandHint(tail); hint != "" {
+		return hint
+	}
 	switch {
 	case denied != "":
 		return fmt.Sprintf("the cache mount at %s belongs to root: add 'owner: %s' to it", denied, req.user)
@@ -204,6 +207,9 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, relea
 		return nil, nil, err
 	}
 	r := x.run
+	if err := r.b.ids.check(fmt.Sprintf("the step's user %s, who is %d:%d", spec, uid, gid), uid, gid); err != nil {
+		return nil, nil, err
+	}
 	req := &stepRequest{user: spec, layers: map[string]string{}}
 	req.Request = worker.Request{
 		Root: wk.root.HostPath(), Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
@@ -356,15 +362,14 @@ func (x *stepRun) setCacheOwner(dir string, m recipe.Mount, in *work) error {
 		if err != nil {
 			return err
 		}
+		if err := x.run.b.ids.check(fmt.Sprintf("owner %d:%d of the cache", uid, gid), uid, gid); err != nil {
+			return err
+		}
 		set := os.Lchown
 		if x.run.b.ids.single {
 			set = ownership.Set
 		}
-		err = set(dir, uid, gid)
-		if errors.Is(err, unix.EINVAL) {
-			err = hostError(fmt.Sprintf("give the cache to %d:%d", uid, gid), err, hosthelp.SubordinateIDs)
-		}
-		if err != nil {
+		if err := set(dir, uid, gid); err != nil {
 			return err
 		}
 	}

@@ -247,6 +247,9 @@ func (b *Builder) fetchBlob(ctx context.Context, s *remoteStep, blob v1.Descript
 func (b *Builder) putFetched(to target, stream io.Reader, want digest.Digest) error {
 	l, _, err := b.store.PutLayer(to.id, to.parent, nil, "", false, to.options(), bufio.NewReaderSize(stream, 1<<20))
 	if err != nil {
+		if beyond := b.ids.unpackError(err); beyond != nil {
+			return beyond
+		}
 		return fmt.Errorf("store the layer: %w", err)
 	}
 	if l.UncompressedDigest != want {

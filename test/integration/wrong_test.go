@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"archive/tar"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,5 +68,38 @@ func TestRemoveShortName(t *testing.T) {
 	}
 	if out := p.run("images", "--storage-root", p.store); !strings.Contains(out.stdout, "localhost/short:c") || strings.Contains(out.stdout, "short:a") {
 		t.Errorf("the images are\n%s", out.stdout)
+	}
+}
+
+// Owners beyond the range of /etc/subuid are an error that names the range, the
+// ids, the file and the ways out; with all ids, or a single one, they are no
+// problem.
+func TestIDsBeyondTheRange(t *testing.T) {
+	big := file("opt/big", "x")
+	big.Uid, big.Gid = 205001, 5000
+	image := newHandmade(t).layer(of(tar.Header{Typeflag: tar.TypeDir, Name: "opt"}, big)).reference()
+	for name, test := range map[string]struct {
+		from, step string
+		code       int
+		words      []string
+	}{
+		"base":  {image, "file: /x\n        content: x", 5, []string{"step 1", "owner 205001:5000 of file /opt/big"}},
+		"copy":  {"scratch", "{copy: pdibuild.yaml, to: /opt/g, owner: '70000:5'}", 5, []string{"step 2", "owner 70000:5 of file /opt/g"}},
+		"user":  {"BASE", "{run: 'true', user: '70000:70000'}", 5, []string{"step 2", "the step's user 70000:70000"}},
+		"chown": {"BASE", "{run: 'echo x >/opt/f && chown 70000 /opt/f'}", 4, []string{"step 2", "an id that this user does not have"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProject(t, "version: 1\nstages:\n  - name: s\n    from: "+test.from+"\n    env: {RUN_ID: NONCE}\n    steps:\n      - "+test.step+"\n")
+			o := p.build()
+			if kindOfUser() != asSub {
+				o.ok()
+				return
+			}
+			o.fails(test.code, test.words...)
+			o.says("0-65536", "/etc/subuid", "unshare --map-root-user", "usermod --add-subuids")
+			if strings.Contains(o.stderr, "damaged") || strings.Contains(o.stderr, "fix the step") {
+				t.Errorf("the hint is about something else:\n%s", o.stderr)
+			}
+		})
 	}
 }
