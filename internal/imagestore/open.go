@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.podman.io/storage"
 )
@@ -83,6 +84,9 @@ func (opt Options) forLibrary() (storage.StoreOptions, error) {
 		so.GraphDriverName = opt.Driver
 		so.GraphDriverOptions = nil
 	}
+	if err := mountable(so.GraphRoot, so.GraphDriverName); err != nil {
+		return so, &Error{"open", so.GraphRoot, err}
+	}
 	if so.GraphDriverName == "" {
 		if so.GraphDriverName, so.GraphDriverOptions, err = opt.chooseDriver(so.GraphRoot); err != nil {
 			return so, &Error{"open", so.GraphRoot, err}
@@ -94,6 +98,18 @@ func (opt Options) forLibrary() (storage.StoreOptions, error) {
 		so.GraphDriverOptions = append(so.GraphDriverOptions, so.GraphDriverName+".ignore_chown_errors=true")
 	}
 	return so, nil
+}
+
+// mountable is an error for a root whose path cannot be in the options of an
+// overlay's mount, which the storage library puts together without quoting, and
+// explains by other causes when it fails. A store without overlay would be a
+// slow one that nobody has chosen.
+func mountable(root, driver string) error {
+	i := strings.IndexAny(root, `,:\`)
+	if i < 0 || driver != "overlay" && driver != "" || driver == "" && layersIn(root, "vfs") {
+		return nil
+	}
+	return fmt.Errorf("its path has a %q, which an overlay's mount cannot have", root[i:i+1])
 }
 
 // forgetRefusal makes the storage library try the driver again. It remembers

@@ -35,9 +35,9 @@ func shortNameFaults(home string) (repairs []func()) {
 			repairs = append(repairs, func() { os.Remove(link) })
 		}
 	}
-	layers, _ := filepath.Glob(filepath.Join(home, "*", "diff")) // the pattern is right
+	layers, _ := fs.Glob(os.DirFS(home), "*/diff") // the pattern is right
 	for _, diff := range layers {
-		layer := filepath.Dir(diff)
+		layer := filepath.Join(home, filepath.Dir(diff))
 		if repair := noteShortName(links, layer, names[filepath.Base(layer)]); repair != nil {
 			repairs = append(repairs, repair)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,11 +20,11 @@ const manifestSuffix = ".spec.manifest.json"
 // packageManifests are the files that name packages in the local binary cache,
 // by the packages' hashes. Their times are when the packages were last used.
 func (b *Builder) packageManifests() map[string]string {
-	files, _ := filepath.Glob(filepath.Join(b.cacheDir, "spack/buildcache/v3/manifests/spec/*/*"+manifestSuffix)) // the pattern is right
+	files, _ := fs.Glob(os.DirFS(b.cacheDir), "spack/buildcache/v3/manifests/spec/*/*"+manifestSuffix) // the pattern is right
 	manifests := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), manifestSuffix)
-		manifests[name[strings.LastIndexByte(name, '-')+1:]] = file
+		manifests[name[strings.LastIndexByte(name, '-')+1:]] = filepath.Join(b.cacheDir, file)
 	}
 	return manifests
 }

@@ -90,7 +90,10 @@ func (f *failedSteps) remaining() map[string]bool {
 }
 
 func (f *failedSteps) records() []string {
-	paths, _ := filepath.Glob(filepath.Join(f.dir, "*.json")) // the pattern is right
+	paths, _ := fs.Glob(os.DirFS(f.dir), "*.json") // the pattern is right
+	for i := range paths {
+		paths[i] = filepath.Join(f.dir, paths[i])
+	}
 	return paths
 }
 

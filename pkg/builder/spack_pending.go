@@ -46,13 +46,14 @@ func (b *Builder) pendingPath(address string) string {
 
 // PendingPushes returns what builds could not send to binary caches.
 func (b *Builder) PendingPushes() ([]PendingPush, error) {
-	files, err := filepath.Glob(filepath.Join(b.spackCache("pending"), "*.json"))
+	dir := b.spackCache("pending")
+	files, err := fs.Glob(os.DirFS(dir), "*.json")
 	if err != nil {
 		return nil, err
 	}
 	var all []PendingPush
 	for _, file := range files {
-		if p, ok := readPending(file); ok {
+		if p, ok := readPending(filepath.Join(dir, file)); ok {
 			all = append(all, p)
 		}
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,6 +19,9 @@ func seeOthers(dir string) {
 // names are the files in dir that match, as they are now for all hosts.
 func names(dir, pattern string) []string {
 	seeOthers(dir)
-	files, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is right
-	return files
+	found, _ := fs.Glob(os.DirFS(dir), pattern) // the pattern is right
+	for i := range found {
+		found[i] = filepath.Join(dir, found[i])
+	}
+	return found
 }
