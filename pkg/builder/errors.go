@@ -63,7 +63,8 @@ type CommandError struct {
 func (e *CommandError) Error() string { return e.Err.Error() }
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// A LeakError says that a secret's value would have become part of the image.
+// A LeakError says that a secret's value would have become part of the image, or
+// was left in a cache mount.
 type LeakError struct {
 	// Stage and Step (from 1) that stored it, Text is the step in one line.
 	// Step is 0 for what a stage says about its image.

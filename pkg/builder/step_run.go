@@ -90,6 +90,9 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 	out := newOutput(x.run.mask, log, watched(x.lines(), cmd.watch))
 	report, err := runWorker(ctx, &req.Request, worker.Options{Stdout: out, Stderr: out, Supervise: x.run.b.ids.single})
 	err = errors.Join(err, out.Close(), release())
+	if leak := x.searchCaches(req); leak != nil {
+		return report, req, leak
+	}
 	if err != nil {
 		return report, req, err
 	}
@@ -182,6 +185,8 @@ type stepRequest struct {
 	publicEnv []string
 	// layers are those of the stages that mounts are Within.
 	layers map[string]string
+	// caches are what the command can have written its secrets to.
+	caches []usedCache
 }
 
 // clear removes what the command has written and nobody will look at.
@@ -308,6 +313,11 @@ func (x *stepRun) addMounts(req *stepRequest, in *work, mounts []recipe.Mount) (
 		case m.Type == "cache":
 			wm.Write = true
 			wm.Source, err = x.cacheMount(m, in)
+			if err == nil && len(req.Secrets) > 0 {
+				var st unix.Stat_t
+				err = unix.Stat(wm.Source+mountName, &st)
+				req.caches = append(req.caches, usedCache{wm.Source, m.Target, st.Ctim})
+			}
 		case m.From != "":
 			var wk *work
 			if wk, err = x.run.b.works.create(x.run.finished()[m.From].layer); err == nil {

@@ -54,6 +54,10 @@ const rules = "\n## What copy does\n\n" +
 	"the history and the manifest. A value that is found ends the build with [exit code](exit-codes.md) 6.\n" +
 	"In what is printed and logged, errors and `--progress json` included, three stars take its place.\n" +
 	"Line breaks at the end of a value do not count.\n\n" +
+	"Other steps see what a step leaves in a cache mount, also steps that do not name the secret. So when a\n" +
+	"step with secrets ends, however it ends, contents, names and link targets of the files that changed in\n" +
+	"its cache mounts meanwhile are searched, too. A file in which a value is found is removed there, and the\n" +
+	"build ends with exit code 6. A build that is killed does not get to that.\n\n" +
 	"| a value of a secret | ends the build when the image would get it | is masked in output |\n" +
 	"|---|---|---|\n" +
 	"| as it is, also with other line breaks or indented | yes | yes |\n" +
