@@ -63,6 +63,8 @@ const (
 	// patienceSilent is how often after the system's own attempts to connect,
 	// which take 30 s, have got no answer at all.
 	patienceSilent = 1
+	// bufferSize saves system calls: what is sent is large.
+	bufferSize = 64 << 10
 	// Stalled is how long a connection may bring nothing before it counts as
 	// cut.
 	Stalled = time.Minute
@@ -100,6 +102,8 @@ func NewTransport(opt Options) (*Transport, error) {
 			TLSClientConfig:       config,
 			ForceAttemptHTTP2:     true,
 			MaxIdleConnsPerHost:   opt.Connections,
+			ReadBufferSize:        bufferSize,
+			WriteBufferSize:       bufferSize,
 			IdleConnTimeout:       90 * time.Second,
 			TLSHandshakeTimeout:   30 * time.Second,
 			ResponseHeaderTimeout: patience, // a registry may take long to store what it got
