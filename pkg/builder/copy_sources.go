@@ -77,6 +77,11 @@ func (s *selection) find(source string) ([]match, error) {
 	for _, name := range names {
 		m, err := s.at(name)
 		if err != nil {
+			// A link that leads nowhere counts as long as nothing hides it.
+			link := match{name: name, real: name, below: s.belowWildcard(clean, name)}
+			if hidden, hideErr := s.hides(&link); hideErr == nil && hidden {
+				continue
+			}
 			return nil, err
 		}
 		m.below = s.belowWildcard(clean, name)

@@ -149,8 +149,8 @@ func selected(s *selection, source string) string {
 // An ignore file says of each file whether it belongs to the context, however
 // the file is found.
 func TestIgnoreFile(t *testing.T) {
-	files := append(sources, "dir/file1", "dir/file2", "dir/file3", "dir2/x", "huge/usr/bin/f1", "huge/x", "all/y", "secret", "s.link -> secret")
-	ignored := "dir\n!dir*/file1\n!dir/file2\nhuge\n!huge/usr/bin\nall\nsecret\n"
+	files := append(sources, "dir/file1", "dir/file2", "dir/file3", "dir2/x", "huge/usr/bin/f1", "huge/x", "all/y", "secret", "s.link -> secret", "nowhere.link -> missing", "nowhere.too -> missing")
+	ignored := "dir\n!dir*/file1\n!dir/file2\nhuge\n!huge/usr/bin\nall\nsecret\nnowhere.link\n"
 	for _, c := range []struct{ source, want string }{
 		{"dir*", "dir: file1 file2 dir2: x"},
 		{"dir", "dir: file1 file2"},
@@ -166,6 +166,8 @@ func TestIgnoreFile(t *testing.T) {
 		{"secret", "it is ignored"},
 		{"s.*", "no file matches"},
 		{"s.link", "it is ignored"},
+		{"nowhere.l*", "no file matches"},
+		{"nowhere.*", "which does not exist"},
 	} {
 		ignore, err := parseIgnore(".dockerignore", []byte(ignored))
 		if err != nil {
