@@ -4,6 +4,7 @@ package integration
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -68,5 +69,22 @@ func TestReplacedLinkHidesNothing(t *testing.T) {
 	img.file("/opt/old/logs")
 	if _, ok := img.files()["/a/b/o2"]; ok {
 		t.Error("/a/b/o2 is back")
+	}
+}
+
+// A path of a spack.yaml that leads up and up ends at the root of the image, not
+// at the host's.
+func TestSpackFilesStayInTheImage(t *testing.T) {
+	victim := t.TempDir()
+	p := newSmall(t, `  - name: final
+    from: small
+    steps:
+      - spack: {environment: spack.yaml}
+`)
+	p.write("spack.yaml", "spack: {specs: [zlib], repos: ["+strings.Repeat("../", 30)+victim[1:]+"]}\n")
+	p.write(victim[1:]+"/repo.yaml", "repo: {namespace: x}\n")
+	p.build().fails(3, "the image has no Spack")
+	if found, err := os.ReadDir(victim); err != nil || len(found) > 0 {
+		t.Errorf("the host has %v, %v", found, err)
 	}
 }
