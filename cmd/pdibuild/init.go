@@ -28,7 +28,7 @@ func newInit(a *app) *cobra.Command {
 		Use:     "init [DIR]",
 		Short:   "Write a recipe to start with",
 		Long:    initLong,
-		Example: "  pdibuild init && pdibuild build --tag hello && podman run --rm localhost/hello",
+		Example: "  pdibuild init && pdibuild build --tag hello && pdibuild run hello",
 		Args:    arguments(0, 1, "one DIR"),
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {

@@ -10,15 +10,15 @@ import (
 )
 
 const rootLong = `pdibuild builds container images for HPC from a recipe (pdibuild.yaml), without
-a daemon and without root. Images go to the store that podman and buildah of the
-same user read.
+a daemon and without root. Images go to the containers/storage of this user, where
+podman and buildah find them if they use the same driver (docs/rootless.md).
 
 Standard output carries only the result, such as an image's id; progress and
 messages go to standard error.`
 
 const rootExample = `  pdibuild init                      # write a first recipe
   pdibuild build --tag demo          # build what ./pdibuild.yaml says
-  pdibuild run demo                  # run it; so does podman run --rm localhost/demo`
+  pdibuild run demo                  # run it`
 
 // newRoot returns the whole command tree.
 func newRoot(a *app) *cobra.Command {
