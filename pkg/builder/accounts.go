@@ -26,6 +26,20 @@ func (v *rootView) owner(spec string) (uid, gid int, err error) {
 	return uid, gid, err
 }
 
+// fileOwner is like owner for a step that makes files: a number alone that is
+// no user of the image is that group, too, as in docker's COPY --chown.
+func (v *rootView) fileOwner(spec string) (uid, gid int, err error) {
+	uid, gid, err = v.owner(spec)
+	if err != nil || !isNumber(spec) {
+		return uid, gid, err
+	}
+	fields, err := v.lookup(passwdFile, spec, 4)
+	if fields == nil {
+		gid = uid
+	}
+	return uid, gid, err
+}
+
 func (v *rootView) user(name string) (uid, gid int, err error) {
 	for _, u := range v.users {
 		if u.Name == name {

@@ -45,6 +45,11 @@ func (c *copier) place(hdr *tar.Header) error {
 	switch {
 	case err != nil:
 		return c.refuse(name, err)
+	case at.kind == tar.TypeDir && !at.inImage:
+		return &InputError{
+			Err:  fmt.Errorf("%s is a directory that another source makes; %s would take its place", at.path, c.source),
+			Hint: "leave one of them out with exclude, or copy it to another place",
+		}
 	case at.kind == tar.TypeDir:
 		return &InputError{
 			Err:  fmt.Errorf("%s is a directory; %s would take its place", at.path, c.source),
@@ -157,6 +162,9 @@ func (c *copier) directory(name string) (place, error) {
 // make adds a missing directory, as addParents does.
 func (c *copier) make(at place) (place, error) {
 	hdr := tar.Header{Typeflag: tar.TypeDir, Name: strings.TrimPrefix(at.path, "/"), Mode: 0o755}
+	if c.ownsParents {
+		hdr.Uid, hdr.Gid = c.uid, c.gid
+	}
 	return place{path: at.path, kind: tar.TypeDir}, c.tree.Add(layer.Entry{Header: hdr})
 }
 

@@ -1,10 +1,12 @@
 package builder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -17,8 +19,10 @@ import (
 // and in stages alike.
 type selection struct {
 	root *rootfs.Root
-	// exclude is the step's, ignore the context's; nil has no patterns.
-	exclude, ignore *patterns
+	// exclude are the patterns of the step.
+	exclude []string
+	// ignore are those of the context; nil has none.
+	ignore *patterns
 }
 
 // A match is a file or directory that a source stands for.
@@ -26,10 +30,11 @@ type match struct {
 	// name is the path by which it was found, real the one in which no part is
 	// a link: what a source names is copied, not the link to it.
 	name, real string
-	// below is the path of what a wildcard has found, from the directory on in
-	// which the wildcard is; "" for what has been named.
-	below string
-	kind  fs.FileMode
+	kind       fs.FileMode
+	// exclude leaves out files by their paths in the root.
+	exclude *patterns
+	// source tells what a recipe has asked for from directories of our own.
+	source bool
 }
 
 func (m *match) isDir() bool { return m.kind.IsDir() }
@@ -51,8 +56,9 @@ func (m *match) copyable() error {
 }
 
 var (
-	errIgnored = errors.New("it is ignored by .containerignore or .dockerignore")
-	errNoMatch = errors.New("no file matches (or all are ignored or excluded)")
+	errIgnored  = errors.New("it is ignored by .containerignore or .dockerignore")
+	errExcluded = errors.New("exclude leaves it out")
+	errNoMatch  = errors.New("no file matches (or all are ignored or excluded)")
 )
 
 // find returns what source stands for, at least one.
@@ -60,47 +66,87 @@ func (s *selection) find(source string) ([]match, error) {
 	clean := path.Clean("/" + source)
 	if !rootfs.HasMeta(clean) {
 		m, err := s.at(clean)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			m.exclude, err = newPatterns(append(below("/", s.exclude), below(m.real, s.exclude)...))
 		}
-		hidden, err := s.hides(&m)
-		if err == nil && hidden {
-			err = errIgnored
+		if err == nil {
+			err = s.hides(&m)
 		}
-		return []match{m}, errors.Join(err, m.copyable())
+		if err == nil {
+			err = m.copyable()
+		}
+		m.source = true
+		return []match{m}, err
 	}
 	names, err := s.root.Glob(clean)
 	if err != nil {
 		return nil, err
 	}
+	patterns, err := s.excludeOf(clean)
+	if err != nil {
+		return nil, err
+	}
 	var found []match
 	for _, name := range names {
-		m, err := s.at(name)
-		if err != nil {
-			// A link that leads nowhere counts as long as nothing hides it.
-			link := match{name: name, real: name, below: s.belowWildcard(clean, name)}
-			if hidden, hideErr := s.hides(&link); hideErr == nil && hidden {
-				continue
-			}
+		m, wrong := s.at(name)
+		if wrong != nil {
+			m = match{name: name, real: name} // counts unless something hides it
+		}
+		if m.exclude, err = patterns(&m); err != nil {
 			return nil, err
 		}
-		m.below = s.belowWildcard(clean, name)
-		hidden, err := s.hides(&m)
-		if err != nil {
-			return nil, err
-		}
-		if hidden {
+		err := s.hides(&m)
+		if errors.Is(err, errIgnored) || errors.Is(err, errExcluded) {
 			continue
 		}
-		if err := m.copyable(); err != nil {
+		if err := cmp.Or(err, wrong, m.copyable()); err != nil {
 			return nil, err
 		}
+		m.source = true
 		found = append(found, m)
 	}
 	if len(found) == 0 {
 		return nil, errNoMatch
 	}
 	return found, nil
+}
+
+// excludeOf returns the patterns for what a pattern finds: they are about paths
+// in the root, below the directory in which the wildcard is, and below each
+// directory that is found.
+func (s *selection) excludeOf(pattern string) (func(*match) (*patterns, error), error) {
+	dir := pattern
+	for rootfs.HasMeta(dir) {
+		dir = path.Dir(dir)
+	}
+	real, err := s.root.Resolve(dir)
+	if err != nil {
+		return nil, err
+	}
+	list := append(below("/", s.exclude), below(real, s.exclude)...)
+	ofFiles, err := newPatterns(list)
+	return func(m *match) (*patterns, error) {
+		if !m.isDir() {
+			return ofFiles, nil
+		}
+		return newPatterns(append(slices.Clip(list), below(m.real, s.exclude)...))
+	}, err
+}
+
+// below returns patterns for the paths in the root of what they mean in a
+// directory.
+func below(dir string, list []string) []string {
+	dir = strings.TrimPrefix(dir, "/")
+	full := make([]string, len(list))
+	for i, p := range list {
+		p, negative := strings.CutPrefix(p, "!")
+		p = strings.TrimPrefix(path.Join(rootfs.QuoteMeta(dir), p), "/")
+		if negative {
+			p = "!" + p
+		}
+		full[i] = p
+	}
+	return full
 }
 
 // at follows the links of a name.
@@ -122,32 +168,34 @@ func (s *selection) at(name string) (match, error) {
 	return match{name: name, real: real, kind: info.Mode().Type()}, nil
 }
 
-// belowWildcard is the path of what pattern has found, from the directory on in
-// which the wildcard is. What a link has led elsewhere has its name alone.
-func (s *selection) belowWildcard(pattern, name string) string {
-	dir := pattern
-	for rootfs.HasMeta(dir) {
-		dir = path.Dir(dir)
+// within returns a directory to which the patterns of exclude refer.
+func (s *selection) within(name string) (match, error) {
+	m, err := s.at(name)
+	if err == nil {
+		m.exclude, err = newPatterns(below(m.real, s.exclude))
 	}
-	if real, err := s.root.Resolve(dir); err == nil {
-		if below, ok := strings.CutPrefix(name, strings.TrimSuffix(real, "/")+"/"); ok {
-			return below
-		}
-	}
-	return path.Base(name)
+	return m, err
 }
 
-// hides reports whether nothing of m is copied.
-func (s *selection) hides(m *match) (bool, error) {
-	if linkIgnored, err := s.ignores(m.name); err != nil || linkIgnored && m.name != m.real {
-		return true, err
+// hides is errIgnored or errExcluded where nothing of m is copied.
+func (s *selection) hides(m *match) error {
+	linkIgnored, err := s.ignores(m.name)
+	ignored, err2 := s.ignores(m.real)
+	if err := errors.Join(err, err2); err != nil {
+		return err
 	}
-	ignored, err := s.ignores(m.real)
-	if err != nil || ignored && !(m.isDir() && s.ignore.reinclude()) {
-		return true, err
+	if linkIgnored && m.name != m.real || ignored && !(m.isDir() && s.ignore.reinclude()) {
+		return errIgnored
 	}
-	excluded, err := s.excludes(m, ".")
-	return err != nil || excluded && !(m.isDir() && s.exclude.reinclude()), err
+	linkExcluded, err := m.excludes(m.name)
+	excluded, err2 := m.excludes(m.real)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	if (linkExcluded || excluded) && !(m.isDir() && m.exclude.reinclude()) {
+		return errExcluded
+	}
+	return nil
 }
 
 // ignores reports whether the ignore file leaves out a file of the context.
@@ -159,51 +207,72 @@ func (s *selection) ignores(name string) (bool, error) {
 	return s.ignore.match(name)
 }
 
-// excludes reports whether the step leaves out the file whose path below m is
-// rel. Patterns are about paths below what a source stands for; they are about
-// what a wildcard has found, too.
-func (s *selection) excludes(m *match, rel string) (excluded bool, err error) {
-	if rel != "." {
-		excluded, err = s.exclude.match(rel)
+// excludes reports whether the step leaves out a file.
+func (m *match) excludes(name string) (bool, error) {
+	name = strings.TrimPrefix(name, "/")
+	if name == "" {
+		return false, nil
 	}
-	if err == nil && !excluded && m.below != "" {
-		excluded, err = s.exclude.match(path.Join(m.below, rel))
-	}
-	return excluded, err
+	return m.exclude.match(name)
 }
 
 // walk calls fn for m and all below it that is copied, with its path below m,
-// which is "." for m itself.
+// which is "." for m itself. It is an error if that leaves nothing of a
+// directory that a source stands for, but the context is never ignored.
 func (s *selection) walk(m *match, fn func(f *rootfs.File, rel string) error) error {
-	top := func() error { return nil }
-	return s.root.Walk(m.real, func(f *rootfs.File) error {
-		rel := "."
-		if f.Name != m.real {
-			rel = strings.TrimPrefix(f.Name, strings.TrimSuffix(m.real, "/")+"/")
-		}
-		leftOut, err := s.ignores(f.Name)
-		if err == nil && !leftOut {
-			leftOut, err = s.excludes(m, rel)
-		}
-		switch {
-		case err != nil:
+	pending := m.isDir() // fn has not been called for the directory
+	var leftOut error    // the reason
+	err := s.root.Walk(m.real, func(f *rootfs.File) error {
+		reason, err := s.leavesOut(m, f.Name)
+		if err != nil {
 			return err
-		case !leftOut:
-			err = top()
-			top = func() error { return nil }
-			return errors.Join(err, fn(f, rel))
-		// A later "!pattern" may bring a file below back.
-		case f.Info.IsDir() && !s.ignore.reinclude() && !s.exclude.reinclude():
-			return fs.SkipDir
-		case rel == ".":
-			top = func() error { return s.again(m, fn) }
 		}
-		return nil
+		if reason != nil {
+			leftOut = reason
+			// A later "!pattern" may bring a file below back.
+			if f.Info.IsDir() && !s.ignore.reinclude() && !m.exclude.reinclude() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if f.Name == m.real {
+			if pending {
+				return nil
+			}
+			return fn(f, ".")
+		}
+		if pending {
+			pending = false
+			if err := s.itself(m, fn); err != nil {
+				return err
+			}
+		}
+		return fn(f, strings.TrimPrefix(f.Name, strings.TrimSuffix(m.real, "/")+"/"))
 	})
+	if err != nil || !pending {
+		return err
+	}
+	if leftOut != nil && m.source && m.real != "/" {
+		return leftOut
+	}
+	return s.itself(m, fn)
 }
 
-// again calls fn for m itself, below which something has been brought back.
-func (s *selection) again(m *match, fn func(f *rootfs.File, rel string) error) error {
+// leavesOut returns why a file is not copied, nil if it is.
+func (s *selection) leavesOut(m *match, name string) (reason, err error) {
+	ignored, err := s.ignores(name)
+	if err != nil || ignored {
+		return errIgnored, err
+	}
+	excluded, err := m.excludes(name)
+	if err != nil || excluded {
+		return errExcluded, err
+	}
+	return nil, nil
+}
+
+// itself calls fn for m itself.
+func (s *selection) itself(m *match, fn func(f *rootfs.File, rel string) error) error {
 	f, err := s.root.FileExact(m.real)
 	if err != nil {
 		return err

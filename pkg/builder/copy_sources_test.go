@@ -65,9 +65,18 @@ func TestSelection(t *testing.T) {
 		{"a.txt", "", "a.txt"},
 		{"/sub/../a.txt", "", "a.txt"},
 		{"sub", "", "sub: c.txt"},
-		{"sub/", "c.txt", "sub:"},
-		{"sub", "sub", "sub: c.txt"},
-		{"a.txt", "*.txt", "a.txt"},
+		{"sub/", "c.txt", "exclude leaves it out"},
+		{"sub", "sub", "exclude leaves it out"},
+		{"sub", "sub !c.txt", "sub: c.txt"},
+		{"sub", "/sub/c.txt", "exclude leaves it out"},
+		{"sub", "/c.txt", "exclude leaves it out"},
+		{"sub", "*", "exclude leaves it out"},
+		{"a.txt", "*.txt", "exclude leaves it out"},
+		{"d/1.py", "*.py", "1.py"},
+		{"d/1.py", "*/1.py", "exclude leaves it out"},
+		{"d", "* !1.py", "d: 1.py"},
+		{"d", "d/1.py s", "d: 2.pyc"},
+		{".", "**", ".:"},
 		{"*.txt", "*.txt", "no file matches"},
 		{"*.nothing", "", "no file matches"},
 		{"[ab].*", "", "a.txt b.md"},
@@ -75,7 +84,8 @@ func TestSelection(t *testing.T) {
 		{"d", "**/*.pyc", "d: 1.py s s/4.py"},
 		{"d/*", "*.pyc", "1.py s: 4.py"},
 		{"d/*", "1.py", "2.pyc s: 3.pyc 4.py"},
-		{"d/*", "d/1.py", "1.py 2.pyc s: 3.pyc 4.py"},
+		{"d/*", "d/1.py", "2.pyc s: 3.pyc 4.py"},
+		{"d/*", "/s", "1.py 2.pyc"},
 		{"d/*", "s", "1.py 2.pyc"},
 		{"d/*", "s !s/3.pyc", "1.py 2.pyc s: 3.pyc"},
 		{"d/*", "* !1.py", "1.py"},
@@ -101,11 +111,7 @@ func TestSelection(t *testing.T) {
 		{"missing", "", "no such file"},
 		{"a.txt/x", "", "not a directory"},
 	} {
-		exclude, err := newPatterns(strings.Fields(c.exclude))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &selection{root: openRoot(t, dir), exclude: exclude}
+		s := &selection{root: openRoot(t, dir), exclude: strings.Fields(c.exclude)}
 		if got := selected(s, c.source); got != c.want && (!strings.Contains(got, "error: ") || !strings.Contains(got, c.want)) {
 			t.Errorf("%s without %q: %s\nwant %s", c.source, c.exclude, got, c.want)
 		}
@@ -119,6 +125,7 @@ func selected(s *selection, source string) string {
 		return "error: " + err.Error()
 	}
 	var all []string
+	var nothing error
 	for i := range found {
 		m := &found[i]
 		text := m.base()
@@ -128,20 +135,23 @@ func selected(s *selection, source string) string {
 		if m.isDir() {
 			text += ":"
 		}
-		seen := false
 		err := s.walk(m, func(_ *rootfs.File, rel string) error {
-			seen = true
 			if rel != "." {
 				text += " " + rel
 			}
 			return nil
 		})
+		if errors.Is(err, errIgnored) || errors.Is(err, errExcluded) {
+			nothing = err
+			continue
+		}
 		if err != nil {
 			return "error: " + err.Error()
 		}
-		if seen {
-			all = append(all, text)
-		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		return "error: " + nothing.Error()
 	}
 	return strings.Join(all, " ")
 }
@@ -160,8 +170,8 @@ func TestIgnoreFile(t *testing.T) {
 		{"dir/file*", "file1 file2"},
 		{"dir/file1", "file1"},
 		{"dir/file3", "it is ignored"},
-		{"al*", ""},
-		{"all", ""},
+		{"al*", "it is ignored"},
+		{"all", "it is ignored"},
 		{"sec*", "no file matches"},
 		{"secret", "it is ignored"},
 		{"s.*", "no file matches"},
@@ -196,12 +206,12 @@ func TestOddNames(t *testing.T) {
 		{"dir?", "", []string{".", "f", ".", "f"}},
 		{"dir?", "dir\xff", []string{".", "f"}},
 		{"dir?", "dir?", nil},
-		{"dir?", "**/f", []string{".", "."}},
+		{"dir?", "**/f", nil},
 		{"caf*", "*.txt", nil},
 		{"caf*", "*\xe9*", nil},
 		{"caf*", "*\xea*", []string{"."}},
 		{"line*", "**/*.tmp", []string{".", "deep", "deep/b"}},
-		{"line*", "line\nbreak/deep", []string{"."}},
+		{"line*", "line\nbreak/deep", nil},
 		{`back\\slash`, "", []string{"."}},
 		{`back?slash`, `back\\slash`, nil},
 		{"*", "**", nil},
@@ -221,7 +231,7 @@ func TestOddNames(t *testing.T) {
 		}
 		var got []string
 		for i := range found {
-			if err := s.walk(&found[i], func(_ *rootfs.File, rel string) error { got = append(got, rel); return nil }); err != nil {
+			if err := s.walk(&found[i], func(_ *rootfs.File, rel string) error { got = append(got, rel); return nil }); err != nil && !errors.Is(err, errIgnored) {
 				t.Errorf("%q: %v", c.source, err)
 			}
 		}
@@ -233,7 +243,8 @@ func TestOddNames(t *testing.T) {
 
 func readContext(t *testing.T, dir string, step recipe.Copy) (*copySource, error) {
 	t.Helper()
-	c := &contextReader{dir: dir, excludes: step.Exclude, newMode: step.Mode, known: cache.OpenContents(t.TempDir(), dir)}
+	c := &contextReader{dir: dir, newMode: step.Mode, known: cache.OpenContents(t.TempDir(), dir)}
+	c.exclude = step.Exclude
 	return c.read(step.Sources)
 }
 
@@ -294,10 +305,10 @@ func TestPlaces(t *testing.T) {
 		{"file dd", "/f", "/f is not a directory; file would go to /f/file"},
 		// One after the other in one step.
 		{"a1 b1", "/z", "/z/x is not a directory; b1/x would go to /z/x"},
-		{"b1 a1", "/z", "/z/x is a directory; a1/x would take its place"},
+		{"b1 a1", "/z", "/z/x is a directory that another source makes; a1/x would take its place"},
 		{"a2 b2", "/z", "z/ z/x"},
 		{"a2 b3", "/z", "z/ z/x->y z/y/ z/y/z"},
-		{"b3 a2", "/z", "/z/x is a directory; a2/x would take its place"},
+		{"b3 a2", "/z", "/z/x is a directory that another source makes; a2/x would take its place"},
 		{"chain1 chain2 chain3", "/", "bin->usr/lib usr/ usr/bin/ usr/bin/a usr/lib/ usr/lib/b"},
 		{"h", "/z", "z/ z/1 z/2=z/1 z/3=z/1"},
 		{"h over", "/z", "z/ z/1 z/2 z/3=z/2"},
@@ -477,6 +488,27 @@ func TestExtendedAttributes(t *testing.T) {
 		hdr := headers(t, tree)[0]
 		if len(hdr.PAXRecords) != 1 || hdr.PAXRecords["SCHILY.xattr.user.checksum"] != "123" || hdr.Uid != 0 {
 			t.Errorf("%s has the attributes %v and owner %d", hdr.Name, hdr.PAXRecords, hdr.Uid)
+		}
+	}
+}
+
+// What a step makes belongs to its owner, with the directories above; a number
+// alone is a group, too, unless it is a user of the image.
+func TestOwnerOfWhatIsMade(t *testing.T) {
+	context, image := plant(t, "d/f"), plant(t, "opt/")
+	writeFile(t, filepath.Join(image, "etc/passwd"), "app:x:1001:50::/:/bin/sh\n")
+	for owner, want := range map[string]string{"": "0:0", "7:0": "7:0", "7": "7:7", "1001": "1001:50", "app": "1001:50", "app:7": "1001:7"} {
+		for _, to := range []string{"/opt/a/b", "/opt/a/b/", "/opt/a/b/f"} {
+			tree := &layer.Tree{}
+			if err := copyInto(t, context, image, tree, recipe.Copy{Sources: []string{"d"}, To: to, Owner: owner}); err != nil {
+				t.Fatal(err)
+			}
+			for _, hdr := range headers(t, tree) {
+				got := fmt.Sprintf("%d:%d", hdr.Uid, hdr.Gid)
+				if hdr.Name == "opt/" && got != fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()) || hdr.Name != "opt/" && got != want {
+					t.Errorf("copy d to %s for %q: %s belongs to %s", to, owner, hdr.Name, got)
+				}
+			}
 		}
 	}
 }

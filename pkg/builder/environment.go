@@ -156,12 +156,8 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 
 // packageSize is how many bytes the files of a package have in its layer.
 func packageSize(source *rootView, p installedPackage) (size int64, err error) {
-	metadata, err := newPatterns(packageMetadata)
-	if err != nil {
-		return 0, err
-	}
-	files := &selection{root: source.Root, exclude: metadata}
-	prefix, err := files.at(p.Prefix)
+	files := &selection{root: source.Root, exclude: packageMetadata}
+	prefix, err := files.within(p.Prefix)
 	if err != nil {
 		return 0, err
 	}
@@ -182,10 +178,7 @@ var packageMetadata = []string{".spack/*", "!.spack/spec.json"}
 func (j *environmentJob) packTree(pack []installedPackage) (*layer.Tree, error) {
 	tree := &layer.Tree{}
 	for _, p := range pack {
-		c, err := j.copier(tree, p.Prefix, packageMetadata)
-		if err != nil {
-			return nil, err
-		}
+		c := j.copier(tree, p.Prefix, packageMetadata)
 		if err := c.copyDirectory(p.Prefix); err != nil {
 			return nil, fmt.Errorf("copy %s: %w", p, err)
 		}
@@ -203,15 +196,11 @@ func packNote(pack []installedPackage) string {
 }
 
 // copier copies a directory of the source to the same place.
-func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) (*stageCopier, error) {
-	left, err := newPatterns(exclude)
-	if err != nil {
-		return nil, err
-	}
+func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) *stageCopier {
 	return &stageCopier{
 		copier:    &copier{tree: tree, to: to, mode: keptMode},
-		selection: selection{root: j.source.Root, exclude: left}, files: j.files, adjust: archiveMode,
-	}, nil
+		selection: selection{root: j.source.Root, exclude: exclude}, files: j.files, adjust: archiveMode,
+	}
 }
 
 // archiveMode gives a file the mode that it has in Spack's binary caches
@@ -348,10 +337,7 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 			return err
 		}
 	}
-	c, err := j.copier(tree, dir, []string{".spack", ".spack-db", "**/.spack-empty"})
-	if err != nil {
-		return err
-	}
+	c := j.copier(tree, dir, []string{".spack", ".spack-db", "**/.spack-empty"})
 	c.drop = j.foreignLink
 	return c.copyDirectory(dir)
 }

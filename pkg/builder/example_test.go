@@ -61,5 +61,5 @@ func Example() {
 	// final: copy data:/table → /opt/table
 	// final: env TABLE
 	// localhost/example:1 1 layer
-	// sha256:e7a9ff84b5a99febf9b482460b3ecea3c18bb2b75f17c2b9f85f877ea6bc93cd
+	// sha256:89f5c928ce6769f1e84d80af6494ec950510e4010c2436e4f5ab56fd97106cec
 }

@@ -188,11 +188,7 @@ func copied(t *testing.T, view *rootView, files *layerFiles, sources ...string) 
 	defer files.close()
 	for _, source := range sources {
 		tree := &layer.Tree{}
-		none, err := newPatterns(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &stageCopier{copier: &copier{tree: tree, to: "/out", intoDir: true, mode: -1}, selection: selection{root: view.Root, exclude: none}, files: files}
+		s := &stageCopier{copier: &copier{tree: tree, to: "/out", intoDir: true, mode: keptMode}, selection: selection{root: view.Root}, files: files}
 		if err := s.copy(source); err != nil {
 			continue
 		}

@@ -98,15 +98,15 @@ func (p *Plan) copySource(step recipe.Copy, states map[string]state) (*copySourc
 	if len(step.Sources) == 1 && isURL(step.Sources[0]) {
 		return &copySource{key: keyOf("url", step.Sources[0], step.Checksum)}, nil
 	}
-	c := &contextReader{dir: p.Context, excludes: step.Exclude, newMode: step.Mode, known: p.contents}
+	c := &contextReader{dir: p.Context, newMode: step.Mode, known: p.contents}
+	c.exclude = step.Exclude
 	return c.read(step.Sources)
 }
 
 // A contextReader reads the build context. Links that lead out of it are not
 // followed, whatever happens meanwhile.
 type contextReader struct {
-	dir      string
-	excludes []string
+	dir string
 	// newMode is the one that the step gives, "" where it gives none.
 	newMode string
 	// known are files that need not be read.
@@ -126,9 +126,6 @@ func (c *contextReader) read(sources []string) (_ *copySource, err error) {
 	if c.ignore, err = c.readIgnore(); err != nil {
 		return nil, err
 	}
-	if c.exclude, err = newPatterns(c.excludes); err != nil {
-		return nil, &InputError{Subject: "exclude", Err: err}
-	}
 	for _, source := range sources {
 		if err := c.add(source); err != nil {
 			return nil, sourceError(source, err)
@@ -146,18 +143,22 @@ func (c *contextReader) add(source string) error {
 		return err
 	}
 	from := len(c.source.files)
+	var nothing error
 	for i := range found {
 		before := len(c.source.files)
-		err := c.walk(&found[i], func(f *rootfs.File, rel string) error { return c.addFile(f, rel) })
+		err := c.walk(&found[i], c.addFile)
+		if errors.Is(err, errIgnored) || errors.Is(err, errExcluded) {
+			nothing = err
+			c.source.files = c.source.files[:before]
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if len(c.source.files) > before {
-			c.source.matches = append(c.source.matches, found[i])
-		}
+		c.source.matches = append(c.source.matches, found[i])
 	}
 	if len(c.source.files) == from {
-		return errIgnored
+		return nothing
 	}
 	return c.hashAll(c.source.files[from:])
 }
@@ -173,6 +174,8 @@ func sourceError(source string, err error) error {
 		err = errNotInContext
 	case errors.Is(err, errIgnored):
 		hint = "change the pattern that ignores it, or bring it back with a later !pattern"
+	case errors.Is(err, errExcluded):
+		hint = "change exclude, or do not copy it"
 	case errors.Is(err, errNoMatch):
 		hint = "compare the pattern with what is in the build context, and with exclude and the ignore file"
 	case errors.Is(err, fs.ErrPermission):

@@ -26,7 +26,10 @@ type copier struct {
 	to       string
 	intoDir  bool
 	uid, gid int
-	mode     int64
+	// ownsParents gives that owner to the directories above, too, where they
+	// are missing.
+	ownsParents bool
+	mode        int64
 	// source is what is being copied, for messages.
 	source string
 	// linked are files that may have further names.
@@ -96,7 +99,7 @@ func (c *copier) addContext(src *copySource, context string, modified time.Time)
 }
 
 func newCopier(image *rootView, tree *layer.Tree, step recipe.Copy) (*copier, error) {
-	uid, gid, err := image.owner(step.Owner)
+	uid, gid, err := image.fileOwner(step.Owner)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ func newCopier(image *rootView, tree *layer.Tree, step recipe.Copy) (*copier, er
 		return nil, err
 	}
 	return &copier{
-		tree: tree, image: image, uid: uid, gid: gid, mode: mode, to: path.Clean("/" + step.To),
+		tree: tree, image: image, uid: uid, gid: gid, mode: mode, ownsParents: true, to: path.Clean("/" + step.To),
 		intoDir: strings.HasSuffix(step.To, "/") || image.isDir(step.To) || len(step.Sources) > 1,
 	}, nil
 }

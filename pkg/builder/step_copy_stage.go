@@ -27,11 +27,7 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 		s.files.close()
 		return wk.release()
 	}
-	exclude, err := newPatterns(step.Exclude)
-	if err != nil {
-		return done, &InputError{Subject: "exclude", Err: err}
-	}
-	s.selection = selection{root: wk.root, exclude: exclude}
+	s.selection = selection{root: wk.root, exclude: step.Exclude}
 	for _, source := range step.Sources {
 		if err := s.copy(source); err != nil {
 			return done, err
@@ -58,10 +54,21 @@ func (s *stageCopier) copy(source string) error {
 		return stageError(source, err)
 	}
 	s.intoDir = s.intoDir || len(found) > 1
+	var nothing error
+	copied := 0
 	for i := range found {
-		if err := s.copyMatch(&found[i]); err != nil {
+		err := s.copyMatch(&found[i])
+		if errors.Is(err, errExcluded) {
+			nothing = err
+			continue
+		}
+		if err != nil {
 			return err
 		}
+		copied++
+	}
+	if copied == 0 {
+		return stageError(source, nothing)
 	}
 	return nil
 }
@@ -78,6 +85,8 @@ func stageError(source string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return &InputError{Err: fmt.Errorf("%s is not in the stage: %w", source, fs.ErrNotExist), Hint: hint}
+	case errors.Is(err, errExcluded):
+		hint = "change exclude, or do not copy it"
 	case errors.Is(err, errNoMatch):
 		return &InputError{Err: fmt.Errorf("nothing in the stage matches %s", source), Hint: hint}
 	}
@@ -86,7 +95,7 @@ func stageError(source string, err error) error {
 
 // copyDirectory copies what is in a directory of the stage.
 func (s *stageCopier) copyDirectory(name string) error {
-	m, err := s.at(name)
+	m, err := s.within(name)
 	if err != nil {
 		return err
 	}

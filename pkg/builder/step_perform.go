@@ -78,7 +78,7 @@ func stageUsers(st *recipe.Stage) []recipe.UserSpec {
 // ownerHint is what of an owner the key has to know beside its name.
 func ownerHint(st *recipe.Stage, owner string) string {
 	view := &rootView{users: stageUsers(st)}
-	uid, gid, err := view.owner(owner)
+	uid, gid, err := view.fileOwner(owner)
 	if err != nil {
 		return owner
 	}

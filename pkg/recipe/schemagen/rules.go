@@ -19,13 +19,13 @@ const rules = "\n## What copy does\n\n" +
 	"| a file or link of a copied directory where the image has a file or link | it is replaced |\n" +
 	"| a file or link where the image has a directory, a directory where it has a file | an error |\n" +
 	"| a directory that exists | as destination, it keeps its owner and permissions; directories below it get those of the source |\n" +
-	"| a directory that does not exist | as destination, it gets the permissions of the directory that is copied; others are made with 0755 and belong to root |\n\n" +
+	"| a directory that does not exist | as destination, it gets the permissions of the directory that is copied; others are made with 0755. All belong to `owner` |\n\n" +
 	"Patterns of `.containerignore` (or `.dockerignore`) are about paths in the context, whatever way leads\n" +
-	"to a file. Patterns of `exclude` are about the path below each directory that a source stands for,\n" +
-	"and about the path of what a wildcard matches from the directory on that has the wildcard: with\n" +
-	"`copy: \"src/*\"`, `\"*.pyc\"` leaves out `src/a.pyc` and, of the directory `src/lib`, `lib/b.pyc`. A file\n" +
-	"that is named itself is copied. `**/` stands for any number of directories, and a later `!pattern`\n" +
-	"brings back what an earlier pattern left out.\n\n" +
+	"to a file. Patterns of `exclude` are about paths in the context or the stage, about the path below\n" +
+	"each directory that a source stands for, and about the path of what a wildcard matches from the\n" +
+	"directory on that has the wildcard: with `copy: \"src/*\"`, `\"*.pyc\"` leaves out `src/a.pyc` and, of the\n" +
+	"directory `src/lib`, `lib/b.pyc`. `**/` stands for any number of directories, and a later `!pattern`\n" +
+	"brings back what an earlier pattern left out. A source of which nothing is left is an error.\n\n" +
 	"Copied are contents, permissions (all bits, setuid too), links, pipes and device nodes, extended\n" +
 	"attributes in `user.*` and file capabilities. A file with several names, hard links, stays one file,\n" +
 	"also where they are found by different sources. Owners and times of the context are not copied,\n" +
