@@ -34,7 +34,7 @@ func exitCodes() []exitCode {
 		{codeRecipe, "the recipe is invalid or does not fit its context"},
 		{codeStep, "a step of the build failed"},
 		{codeHost, "this host cannot do it"},
-		{codeLeak, "a secret would have become part of the image"},
+		{codeLeak, "a secret would have become part of the image, or was written to a cache mount"},
 		{codeRegistry, "a registry refused or could not be reached"},
 		{codeLimits, "an image does not keep the limits of inspect --ci"},
 		{codeInterrupted, "interrupted by SIGINT, SIGTERM or SIGHUP"},

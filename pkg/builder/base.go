@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -312,9 +313,27 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 			return state{}, err
 		}
 	}
+	if err := b.checkConfig(config.Config.ImageConfig); err != nil {
+		return state{}, err
+	}
 	st := baseState(stored.ID, config)
 	st.layer = stored.TopLayer
 	return st, nil
+}
+
+// checkConfig refuses what no process can be started with, and tells of what is
+// left out.
+func (b *Builder) checkConfig(c v1.ImageConfig) error {
+	texts := slices.Concat(c.Env, c.Entrypoint, c.Cmd, []string{c.User, c.WorkingDir})
+	if slices.ContainsFunc(texts, func(text string) bool { return strings.ContainsRune(text, 0) }) {
+		return &InputError{Subject: "base image", Err: errors.New("its configuration has a zero byte in a variable, the user, the working directory or a command"), Hint: "the image is damaged: take another one, or make it anew"}
+	}
+	for _, kv := range c.Env {
+		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+			b.notices.add(fmt.Sprintf("the base image's variable %q has no name or no value, and is left out", kv))
+		}
+	}
+	return nil
 }
 
 // configOf reads an image's configuration with what Docker adds to OCI's.

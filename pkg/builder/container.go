@@ -128,6 +128,11 @@ func (c *Container) prepared(ctx context.Context, config v1.ImageConfig, opt Con
 	if err != nil {
 		return nil, err
 	}
+	if opt.Workdir == "" && c.failed == nil {
+		if err := c.b.makeWorkdir(c.wk.root, config.WorkingDir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
 	c.req = &worker.Request{
 		Root: c.wk.root.HostPath(), Scratch: c.wk.scratch, PIDNamespace: isolation.PIDNamespace,
 		UID: uint32(uid), GID: uint32(gid), NoNetwork: opt.NoNetwork, HostNames: !opt.Shell, Control: true,

@@ -18,6 +18,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
 // failedSteps keeps the working layer of the last step that failed, one for
@@ -298,6 +299,13 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 	case errors.As(f.err, &step):
 	case errors.As(f.err, &start):
 		step = &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Err: f.err}
+		if x.lacksShell(f) {
+			step.Err = fmt.Errorf("the stage has no %s", f.req.Args[0])
+			step.Hint = "write the command as a list, such as [/app, --version], or start the stage from an image that has a shell"
+			step.NotKept = notKeptNoShell
+			x.noteNotKept(notKeptNoShell)
+			return step
+		}
 	default:
 		return f.err
 	}
@@ -328,9 +336,10 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 
 // Why the container of a failed step is not kept.
 const (
-	notKeptSecret = "its container was not kept because it held a secret"
-	notKeptUnread = "its container was not kept because it could not be searched for secrets"
-	notKeptFull   = "its container was not kept because the disk is full"
+	notKeptSecret  = "its container was not kept because it held a secret"
+	notKeptUnread  = "its container was not kept because it could not be searched for secrets"
+	notKeptNoShell = "its container was not kept because there is no shell to look inside with"
+	notKeptFull    = "its container was not kept because the disk is full"
 )
 
 // notKept is why the container of a failed command is not kept, "" if it is.
@@ -350,6 +359,17 @@ func (x *stepRun) notKept(f failure, step *StepError, record failedStep) string 
 		return notKeptUnread
 	}
 	return ""
+}
+
+// lacksShell reports whether a command is for a shell that its stage does not
+// have: then there is none to look inside with either.
+func (x *stepRun) lacksShell(f failure) bool {
+	shell := argv(recipe.Script(""), x.stage.Shell)[0]
+	if f.req.Args[0] != shell || !filepath.IsAbs(shell) {
+		return false
+	}
+	_, err := f.wk.root.Stat(shell)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // noteNotKept lets 'shell --failed' say why there is nothing to look into. It is

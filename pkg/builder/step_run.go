@@ -215,6 +215,11 @@ func (x *stepRun) request(s state, wk *work, cmd command) (_ *stepRequest, relea
 	if err := r.b.ids.check(fmt.Sprintf("the step's user %s, who is %d:%d", spec, uid, gid), uid, gid); err != nil {
 		return nil, nil, err
 	}
+	if !filepath.IsAbs(cmd.workdir) {
+		if err := r.b.makeWorkdir(wk.root, s.image.Config.WorkingDir, uid, gid); err != nil {
+			return nil, nil, err
+		}
+	}
 	req := &stepRequest{user: spec, layers: map[string]string{}}
 	req.Request = worker.Request{
 		Root: wk.root.HostPath(), Scratch: wk.scratch, Runtime: r.isolation.Runtime, PIDNamespace: r.isolation.PIDNamespace,
