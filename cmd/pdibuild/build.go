@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -34,7 +33,7 @@ type buildVerb struct {
 
 	// What check makes of the flags.
 	secretSources map[string]secretSource
-	destinations  []string
+	written       outputs
 }
 
 // buildGCPercent: see runtime/debug.SetGCPercent; 100 is usual. With 100,000
@@ -78,7 +77,7 @@ func (v *buildVerb) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&v.tags, "tag", "t", nil, "`name` of the image: a bare tag is added to the recipe's name, a full name stands for itself (repeatable)")
 	f.StringArrayVar(&v.secrets, "secret", nil, "`id=ID,env=VARIABLE` or id=ID,src=FILE gives a secret that the recipe declares (repeatable)")
-	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE (repeatable)")
+	f.StringArrayVarP(&v.outputs, "output", "o", nil, "also write the image: `type=oci-archive,dest=FILE`, type=oci,dest=DIR, type=docker-archive,dest=FILE; FILE - is standard output (repeatable)")
 	f.BoolVar(&v.push, "push", false, "push the image under every tag")
 	v.compression.add(cmd, "pushed and written layers")
 	v.stepCaches.add(cmd)
@@ -127,18 +126,29 @@ func (v *buildVerb) check() (err error) {
 	if v.jobs < 0 {
 		return usagef("--jobs 0 means one per core", "--jobs %d is negative", v.jobs)
 	}
+	if err := v.findOutputs(); err != nil {
+		return err
+	}
+	v.secretSources, err = secretFlags(v.secrets)
+	return err
+}
+
+// findOutputs finds out whether all that is asked for can be written.
+func (v *buildVerb) findOutputs() error {
+	v.written = outputs{}
 	for _, o := range v.outputs {
 		destination, err := parseOutput(o)
 		if err != nil {
 			return err
 		}
-		if err := checkPlace("--output", destination); err != nil {
+		if err := v.written.addImage("--output", destination); err != nil {
 			return err
 		}
-		v.destinations = append(v.destinations, destination)
 	}
-	v.secretSources, err = secretFlags(v.secrets)
-	return err
+	if err := v.written.addFile("--iidfile", v.iidFile); err != nil {
+		return err
+	}
+	return v.written.addFile("--metadata-file", v.metadataFile)
 }
 
 func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
@@ -274,7 +284,7 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 		return err
 	}
 	p.Close()
-	return v.deliver(result, pushed)
+	return v.deliver(ctx, result, pushed)
 }
 
 // hide masks the values of secrets from now on. What a name for the image shows
@@ -339,8 +349,8 @@ func (a *app) proxies(wanted bool) map[string]string {
 
 // send exports and pushes the image as the flags say.
 func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, p printer) ([]pushedImage, error) {
-	for _, destination := range v.destinations {
-		if err := e.Export(ctx, result.ImageID, destination, v.pushOptions(p, "export")); err != nil {
+	for _, d := range v.written.images {
+		if err := e.Export(ctx, result.ImageID, d.text, v.pushOptions(p, "export")); err != nil {
 			return nil, kept(asUsage(err), result)
 		}
 	}
@@ -373,17 +383,19 @@ func kept(err error, result *builder.Result) error {
 	return fmt.Errorf("the image sha256:%s was built and is kept, but: %w", result.ImageID, err)
 }
 
-// deliver writes the files and prints the id.
-func (v *buildVerb) deliver(result *builder.Result, pushed []pushedImage) error {
-	if v.iidFile != "" {
-		if err := os.WriteFile(v.iidFile, []byte("sha256:"+result.ImageID), 0o644); err != nil {
-			return kept(fmt.Errorf("write --iidfile: %w", err), result)
-		}
+// deliver writes the files and prints the id, unless something else goes to
+// standard output.
+func (v *buildVerb) deliver(ctx context.Context, result *builder.Result, pushed []pushedImage) error {
+	err := v.written.write(ctx, "--iidfile", func() ([]byte, error) { return []byte("sha256:" + result.ImageID), nil })
+	if err != nil {
+		return kept(err, result)
 	}
-	if v.metadataFile != "" {
-		if err := v.app.writeMetadata(v.metadataFile, result, pushed); err != nil {
-			return kept(fmt.Errorf("write --metadata-file: %w", err), result)
-		}
+	err = v.written.write(ctx, "--metadata-file", func() ([]byte, error) { return v.app.metadataOf(result, pushed) })
+	if err != nil {
+		return kept(err, result)
+	}
+	if v.written.onStdout() > 0 {
+		return nil
 	}
 	if _, err := fmt.Fprintln(v.app.stdout, result.ImageID); err != nil {
 		return fmt.Errorf("print the image's id: %w", err)

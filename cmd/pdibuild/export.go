@@ -11,11 +11,14 @@ const exportLong = `Write an image of the store to a file or directory. DESTINAT
   oci-archive:FILE[:NAME]     one file; Apptainer, podman and skopeo read it
   oci:DIR[:NAME]              a directory in the OCI image layout
   docker-archive:FILE[:NAME]  one file; 'docker load' reads it
-  dir:DIR                     a directory as skopeo's dir: transport has it`
+  dir:DIR                     a directory as skopeo's dir: transport has it
+
+A FILE that is there is replaced when the new one is complete. FILE may be a pipe
+or a link; - is standard output. oci:DIR adds the image to those that are there.`
 
 const exportExample = `  pdibuild export demo oci-archive:demo.tar
   apptainer build demo.sif oci-archive://demo.tar
-  pdibuild export demo docker-archive:demo.tar:demo:latest && docker load -i demo.tar`
+  pdibuild export demo docker-archive:- | docker load`
 
 func newExport(a *app) *cobra.Command {
 	var flags transferFlags
@@ -28,10 +31,8 @@ func newExport(a *app) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		image, destination := args[0], args[1]
-		if err := checkDestination("export", destination); err != nil {
-			return err
-		}
-		if err := checkPlace("export", destination); err != nil {
+		var written outputs
+		if err := written.addImage("export", destination); err != nil {
 			return err
 		}
 		if err := flags.check(a); err != nil {
@@ -45,11 +46,19 @@ func newExport(a *app) *cobra.Command {
 				return asUsage(err)
 			}
 			if !flags.progress.quiet && flags.progress.mode != "json" {
-				a.note("wrote %s to %s", image, destination)
+				a.note("wrote %s to %s%s", image, destination, replacing(written.images[0]))
 			}
 			return nil
 		})
 	}
 	flags.add(cmd)
 	return cmd
+}
+
+// replacing adds that a file had another content before.
+func replacing(to imageOutput) string {
+	if to.Replaces() {
+		return ", in the place of the file that was there"
+	}
+	return ""
 }

@@ -1,15 +1,15 @@
 package main
 
 import (
+	"context"
 	_ "embed"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/outfile"
+	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -31,7 +31,7 @@ func newInit(a *app) *cobra.Command {
 		Example: "  pdibuild init && pdibuild build --tag hello && pdibuild run hello",
 		Args:    arguments(0, 1, "one DIR"),
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
@@ -40,7 +40,7 @@ func newInit(a *app) *cobra.Command {
 			return usagef("choose another directory", "make the directory: %w", err)
 		}
 		path := filepath.Join(dir, recipe.FileName)
-		if err := writeStarter(path, force); err != nil {
+		if err := writeStarter(cmd.Context(), path, force); err != nil {
 			return err
 		}
 		a.note("wrote %s; build it with 'pdibuild build --tag hello%s'", path, inDir(dir))
@@ -59,20 +59,13 @@ func inDir(dir string) string {
 
 // writeStarter writes the recipe, and leaves one that is there alone unless
 // forced.
-func writeStarter(path string, force bool) error {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if force {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+func writeStarter(ctx context.Context, path string, force bool) error {
+	place, err := outfile.Find(path)
+	if err != nil {
+		return flagError("write a recipe", err)
 	}
-	f, err := os.OpenFile(path, flags, 0o644)
-	switch {
-	case errors.Is(err, fs.ErrExist):
+	if place.Replaces() && !force {
 		return usagef("edit it, or overwrite it with --force", "%s is there already", path)
-	case err != nil:
-		return fmt.Errorf("write a recipe: %w", err)
 	}
-	if _, err := f.Write(starter); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
-	}
-	return f.Close()
+	return builder.OutputError("write a recipe", path, place.Write(ctx, starter))
 }

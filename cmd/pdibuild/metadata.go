@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 
@@ -25,9 +24,9 @@ type metadata struct {
 	ImageName    string        `json:"image.name,omitempty"`
 }
 
-// writeMetadata writes the file. As with docker, the digest is the one that the
-// registry knows when the image was pushed.
-func (a *app) writeMetadata(path string, result *builder.Result, pushed []pushedImage) error {
+// metadataOf is the content of the file. As with docker, the digest is the one
+// that the registry knows when the image was pushed.
+func (a *app) metadataOf(result *builder.Result, pushed []pushedImage) ([]byte, error) {
 	result = maskedResult(result, a.mask)
 	pushed = slices.Clone(pushed)
 	for i := range pushed {
@@ -43,8 +42,5 @@ func (a *app) writeMetadata(path string, result *builder.Result, pushed []pushed
 		m.Digest = pushed[0].Digest
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
+	return append(data, '\n'), err
 }

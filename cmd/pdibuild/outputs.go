@@ -1,12 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/pdidev/pdibuild/internal/outfile"
+	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
 const outputForm = "write --output type=oci-archive,dest=FILE (or oci with dest=DIR, docker-archive with dest=FILE), or oci-archive:FILE"
@@ -16,7 +17,7 @@ const outputForm = "write --output type=oci-archive,dest=FILE (or oci with dest=
 // type=…,dest=… and that form itself.
 func parseOutput(text string) (string, error) {
 	if !strings.HasPrefix(text, "type=") && !strings.Contains(text, ",type=") {
-		return text, checkDestination("--output", text)
+		return text, nil
 	}
 	attr := map[string]string{}
 	for _, part := range strings.Split(text, ",") {
@@ -59,7 +60,7 @@ func outputTransport(attr map[string]string) (string, error) {
 	case "docker":
 		return "docker-archive", nil
 	case "oci":
-		if archive == "true" || archive == "" && strings.HasSuffix(dest, ".tar") {
+		if archive == "true" || archive == "" && (strings.HasSuffix(dest, ".tar") || dest == "-") {
 			return "oci-archive", nil
 		}
 		return "oci", nil
@@ -71,69 +72,113 @@ func outputTransport(attr map[string]string) (string, error) {
 	return "", usagef(hint, "--output: unknown type %q", attr["type"])
 }
 
-// checkDestination checks TRANSPORT:PATH[:NAME]. Flag is for the message.
-func checkDestination(flag, text string) error {
-	transport, path, ok := strings.Cut(text, ":")
-	if !ok {
-		return usagef(fmt.Sprintf("write oci-archive:%s or docker-archive:%s for a file, oci:%s for a directory", text, text, text),
-			"%s: %q does not say in which format to write", flag, text)
+// An outputs collects what a command is going to write, and finds out before
+// the work whether it can.
+type outputs struct {
+	images []imageOutput
+	files  []fileOutput
+}
+
+// An imageOutput is an image in a file or directory.
+type imageOutput struct {
+	text string
+	*builder.ExportDestination
+}
+
+// A fileOutput is a small file that a flag names.
+type fileOutput struct {
+	flag, name string
+	place      outfile.Place
+}
+
+// addImage finds TRANSPORT:PATH[:NAME]; flag is for the message.
+func (o *outputs) addImage(flag, text string) error {
+	d, err := builder.FindExport(text)
+	if err != nil {
+		return flagError(flag, err)
 	}
-	known := []string{"oci-archive", "oci", "docker-archive", "dir"}
-	for _, k := range known {
-		if k != transport {
-			continue
+	for _, other := range o.images {
+		if d.Same(other.ExportDestination) {
+			return usagef("name another file", "%s: %s is written twice", flag, text)
 		}
-		if path == "" {
-			return usagef(fmt.Sprintf("write %s:PATH", transport), "%s: %q names no path", flag, text)
-		}
+	}
+	o.images = append(o.images, imageOutput{text, d})
+	return o.oneStdout(flag)
+}
+
+// addFile finds the file that a flag names; without a name there is none.
+func (o *outputs) addFile(flag, name string) error {
+	if name == "" {
 		return nil
 	}
-	hint := "formats are " + strings.Join(known, ", ")
-	if near := nearest(transport, known); near != "" {
-		hint = fmt.Sprintf("did you mean %s? %s", near, hint)
+	place, err := outfile.Find(name)
+	if err != nil {
+		return flagError(flag, err)
 	}
-	if transport == "docker" {
-		hint = "'pdibuild push' sends an image to a registry"
-	}
-	return usagef(hint, "%s: unknown format %q", flag, transport)
-}
-
-// checkPlace finds out, before there is an image, whether it can be written to
-// where it is to go.
-func checkPlace(flag, destination string) error {
-	transport, rest, _ := strings.Cut(destination, ":")
-	path, _, _ := strings.Cut(rest, ":")
-	if !strings.HasSuffix(transport, "-archive") {
-		return checkDirectory(flag, nearestThere(path))
-	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return usagef(fmt.Sprintf("name a file in it, such as %s:%s", transport, filepath.Join(path, "image.tar")), "%s: %s is a directory, and %s writes a file", flag, path, transport)
-	}
-	dir := filepath.Dir(path)
-	if _, err := os.Stat(dir); err != nil {
-		return usagef(fmt.Sprintf("make it with 'mkdir -p %s', or correct the path", dir), "%s: the directory for %s: %w", flag, filepath.Base(path), err)
-	}
-	return checkDirectory(flag, dir)
-}
-
-// nearestThere is path, or the directory above it that exists.
-func nearestThere(path string) string {
-	for {
-		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
-			return path
+	for _, other := range o.files {
+		if place.Same(other.place) {
+			return usagef("name another file", "%s and %s are one file", other.flag, flag)
 		}
-		path = filepath.Dir(path)
 	}
+	o.files = append(o.files, fileOutput{flag, name, place})
+	return o.oneStdout(flag)
 }
 
-// checkDirectory wants a directory that can be written to. It leaves it as it is:
-// it may be the context of a build.
-func checkDirectory(flag, dir string) error {
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return usagef("correct the path", "%s: %s is not a directory", flag, dir)
+// flagError names the flag that is wrong.
+func flagError(flag string, err error) error {
+	hint := ""
+	var input *builder.InputError
+	var place *outfile.Error
+	switch {
+	case errors.As(err, &input):
+		hint = input.Hint
+	case errors.As(err, &place):
+		hint = place.Hint
 	}
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return usagef("choose a directory that you may write to", "%s: nothing can be written to %s: %w", flag, dir, err)
+	return usagef(hint, "%s: %w", flag, err)
+}
+
+func (o *outputs) oneStdout(flag string) error {
+	if o.onStdout() > 1 {
+		return usagef("write one of them to a file", "%s: standard output can have only one of them", flag)
 	}
 	return nil
+}
+
+// onStdout counts what goes to standard output.
+func (o *outputs) onStdout() (n int) {
+	for _, i := range o.images {
+		if i.IsStdout() {
+			n++
+		}
+	}
+	for _, f := range o.files {
+		if f.place.IsStdout() {
+			n++
+		}
+	}
+	return n
+}
+
+// write writes the file of a flag, if that was given.
+func (o *outputs) write(ctx context.Context, flag string, content func() ([]byte, error)) error {
+	for _, f := range o.files {
+		if f.flag != flag {
+			continue
+		}
+		data, err := content()
+		if err == nil {
+			err = f.place.Write(ctx, data)
+		}
+		return builder.OutputError(flag, f.name, wrap(flag, err))
+	}
+	return nil
+}
+
+// wrap names what an error is about; nil stays nil.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -19,6 +19,8 @@ func TestParseOutput(t *testing.T) {
 		{"dest=a.tar,type=oci-archive", "oci-archive:a.tar"},
 		{"oci-archive:a.tar", "oci-archive:a.tar"},
 		{"oci:dir:name", "oci:dir:name"},
+		{"type=docker,dest=-", "docker-archive:-"},
+		{"type=oci,dest=-", "oci-archive:-"},
 	} {
 		got, err := parseOutput(test.text)
 		if err != nil {
@@ -42,34 +44,61 @@ func TestParseOutputRefuses(t *testing.T) {
 		{"docker://a/b", `unknown format "docker"`, "pdibuild push"},
 		{"oci:", "names no path", "oci:PATH"},
 	} {
-		_, err := parseOutput(test.text)
+		text, err := parseOutput(test.text)
+		if err == nil {
+			err = new(outputs).addImage("--output", text)
+		}
 		wantUsage(t, err, test.message, test.hint)
 	}
 }
 
-// An image that cannot be written where it is to go is told before anything is
-// built.
-func TestCheckPlace(t *testing.T) {
+// What cannot be written where it is to go is told before anything is built.
+func TestOutputsAreFoundFirst(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, good := range []string{"oci-archive:" + file, "docker-archive:" + dir + "/new.tar:name:tag", "oci-archive:here.tar", "oci:" + dir, "oci:" + dir + "/no/such"} {
-		if err := checkPlace("--output", good); err != nil {
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
+		t.Fatal(err)
+	}
+	for _, good := range []string{
+		"oci-archive:" + file, "docker-archive:" + dir + "/new.tar:name:tag", "oci-archive:here.tar", "oci:" + dir, "oci:" + dir + "/no/such",
+		"oci-archive:" + dir + "/dangling", "docker-archive:/dev/null", "dir:" + dir + "/new",
+	} {
+		if err := new(outputs).addImage("--output", good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	wantUsage(t, checkPlace("--output", "oci-archive:"+dir), dir+" is a directory", "oci-archive:"+dir+"/image.tar")
-	wantUsage(t, checkPlace("--output", "oci-archive:"+dir+"/no/such/a.tar"), "the directory for a.tar", "mkdir -p "+dir+"/no/such")
-	wantUsage(t, checkPlace("export", "docker-archive:"+file+"/a.tar:x"), "export: "+file+" is not a directory", "correct")
-	wantUsage(t, checkPlace("--output", "oci:"+file+":x"), file+" is not a directory", "correct")
-	for _, place := range []string{"dir:" + file + "/x/y", "oci:" + file + "/x"} {
-		wantUsage(t, checkPlace("--output", place), file+" is not a directory", "correct")
+	for _, bad := range []struct{ destination, message, hint string }{
+		{"oci-archive:" + dir, dir + " is a directory", "oci-archive:" + dir + "/image.tar"},
+		{"oci-archive:" + dir + "/no/such/a.tar", "the directory for a.tar", "mkdir -p " + dir + "/no/such"},
+		{"docker-archive:" + file + "/a.tar:x", "--output: lstat " + file + "/a.tar: not a directory", "correct"},
+		{"oci:" + file + ":x", file + " is not a directory", "correct"},
+		{"dir:" + file + "/x/y", file + " is not a directory", "correct"},
+		{"oci:" + file + "/x", file + " is not a directory", "correct"},
+		{"oci-archive:/proc/self/x.tar", "nothing can be written to /proc/self: ", "choose"}, // where root may not write, either
+		{"oci:/proc/self/x", "nothing can be written to /proc/self: ", "choose"},
+		{"docker-archive:/dev/full", "/dev/full is a device", "pipe"},
+		{"oci:-", "cannot be written to standard output", "oci-archive:-"},
+		{"-", "does not say in which format", "docker-archive:-"},
+		{"oci:" + dir + "/dangling", "leads nowhere", "correct"},
+		{"dir:" + dir, "belong to no image", "new directory"},
+	} {
+		wantUsage(t, new(outputs).addImage("--output", bad.destination), bad.message, bad.hint)
 	}
-	for _, place := range []string{"oci-archive:/proc/self/x.tar", "oci:/proc/self/x"} { // where root may not write, either
-		wantUsage(t, checkPlace("--output", place), "nothing can be written to /proc/self: ", "choose")
+	wantUsage(t, new(outputs).addFile("--iidfile", dir+"/no/id"), "--iidfile: the directory for id", "mkdir -p "+dir+"/no")
+}
+
+// Two outputs of one command are two files.
+func TestOutputsAreApart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	var o outputs
+	if err := errors.Join(o.addImage("--output", "oci-archive:"+file), o.addImage("--output", "oci:layout:a"), o.addImage("--output", "oci:layout:b"), o.addFile("--iidfile", file+".iid")); err != nil {
+		t.Fatal(err)
 	}
+	wantUsage(t, o.addImage("--output", "docker-archive:"+file), "written twice", "another")
+	wantUsage(t, o.addFile("--metadata-file", file+".iid"), "--iidfile and --metadata-file are one file", "another")
 }
 
 // wantUsage wants a usage error with these parts of message and hint.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -101,6 +100,7 @@ type pushVerb struct {
 	attach     attachFlags
 	digestFile string
 	packages   bool
+	written    outputs
 }
 
 func newPush(a *app) *cobra.Command {
@@ -122,6 +122,10 @@ func newPush(a *app) *cobra.Command {
 			return err
 		}
 		if err := v.attach.check(); err != nil {
+			return err
+		}
+		v.written = outputs{}
+		if err := v.written.addFile("--digestfile", v.digestFile); err != nil {
 			return err
 		}
 		return a.inStore(cmd, v.flags.store.session(a), func(ctx context.Context, e engine) error {
@@ -153,10 +157,9 @@ func (v *pushVerb) image(ctx context.Context, a *app, e engine, args []string) (
 	if err != nil {
 		return asUsage(err)
 	}
-	if v.digestFile != "" {
-		if err := os.WriteFile(v.digestFile, []byte(digest), 0o644); err != nil {
-			return fmt.Errorf("write --digestfile: %w", err)
-		}
+	err = v.written.write(ctx, "--digestfile", func() ([]byte, error) { return []byte(digest), nil })
+	if err != nil {
+		return fmt.Errorf("%s is pushed, but: %w", destination, err)
 	}
 	if _, err := fmt.Fprintln(a.stdout, digest); err != nil {
 		return err

@@ -22,10 +22,13 @@ var ErrHeld = errors.New("somebody else uses it now")
 
 // New makes a file of a name that nobody else has, and holds it until it is
 // closed.
-func New(path string) (*os.File, error) {
+func New(path string) (*os.File, error) { return NewMode(path, 0o600) }
+
+// NewMode is New with the permissions of the file, which the umask limits.
+func NewMode(path string, perm os.FileMode) (*os.File, error) {
 	for {
 		// Who looks for abandoned files can be in the way, for a moment.
-		f, err := Try(path)
+		f, err := try(path, perm)
 		if !errors.Is(err, ErrHeld) {
 			return f, err
 		}
@@ -33,31 +36,54 @@ func New(path string) (*os.File, error) {
 	}
 }
 
+// Hold holds a file that is open, until it is closed, or returns ErrHeld. Where
+// the file system has no locks it does nothing.
+func Hold(f *os.File) error {
+	if err := lock(f); err != nil && !lockless(err) {
+		return err
+	}
+	return nil
+}
+
 // Lock waits until nobody holds the file at path, makes it if it is missing,
 // and holds it until it is closed. It gives up when ctx ends.
-func Lock(ctx context.Context, path string) (*os.File, error) {
-	// It polls, because a blocking flock(2) cannot be interrupted.
+func Lock(ctx context.Context, path string) (f *os.File, err error) {
+	err = untilFree(ctx, func() error {
+		f, err = Try(path)
+		return err
+	})
+	return f, err
+}
+
+// Wait is Hold, but waits until nobody else holds the file, or ctx ends.
+func Wait(ctx context.Context, f *os.File) error {
+	return untilFree(ctx, func() error { return Hold(f) })
+}
+
+// untilFree polls, because a blocking flock(2) cannot be interrupted.
+func untilFree(ctx context.Context, try func() error) error {
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		f, err := Try(path)
-		if !errors.Is(err, ErrHeld) {
-			return f, err
+		if err := try(); !errors.Is(err, ErrHeld) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(wait):
 		}
 	}
 }
 
 // Try is Lock without waiting: it returns ErrHeld.
-func Try(path string) (*os.File, error) {
+func Try(path string) (*os.File, error) { return try(path, 0o600) }
+
+func try(path string, perm os.FileMode) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, perm)
 		if err != nil {
 			return nil, err
 		}
-		if err := lock(f); err != nil && !lockless(err) {
+		if err := Hold(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		if isAt(f, path) {

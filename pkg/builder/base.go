@@ -221,21 +221,29 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	_, rest, _ := strings.Cut(from, ":")
 	file, _, _ := strings.Cut(rest, ":")
 	info, err := os.Stat(file)
-	if err != nil || !info.Mode().IsRegular() {
+	switch {
+	case err == nil && info.IsDir():
 		return b.configDigest(ctx, sys, ref)
+	case err != nil || !info.Mode().IsRegular():
+		return b.archiveDigest(ctx, sys, ref)
 	}
 	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
 	if rec, ok := b.recorded(key); ok && rec.ImageID != "" {
 		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
 	}
-	if err := b.transferContext(sys); err != nil { // an archive is unpacked
-		return "", err
-	}
-	id, err := b.configDigest(ctx, sys, ref)
+	id, err := b.archiveDigest(ctx, sys, ref)
 	if err != nil {
 		return "", err
 	}
 	return id, b.steps.Put(key, cache.Record{ImageID: id.Encoded(), Text: "from " + from})
+}
+
+// archiveDigest is configDigest of an image that has to be unpacked.
+func (b *Builder) archiveDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (digest.Digest, error) {
+	if err := b.transferContext(sys); err != nil {
+		return "", err
+	}
+	return b.configDigest(ctx, sys, ref)
 }
 
 func (b *Builder) configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
@@ -264,15 +272,18 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 		return "", hostError("read the signature policy", err, hosthelp.Policy)
 	}
 	defer func() { err = errors.Join(err, pc.Destroy()) }()
-	if err := b.transferContext(sys); err != nil {
+	if opt.SourceCtx = sys; opt.DestinationCtx == nil {
+		opt.DestinationCtx = sys
+	}
+	if err := b.transferContext(opt.SourceCtx, opt.DestinationCtx); err != nil {
 		return "", err
 	}
 	var from, to *registryFront
-	if opt.SourceCtx, from, err = b.throughFront(sys, src, nil); err != nil {
+	if opt.SourceCtx, from, err = b.throughFront(opt.SourceCtx, src, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	if opt.DestinationCtx, to, err = b.throughFront(sys, dst, nil); err != nil {
+	if opt.DestinationCtx, to, err = b.throughFront(opt.DestinationCtx, dst, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()

@@ -3,6 +3,8 @@ package builder
 import (
 	"context"
 	"path/filepath"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // clear removes what builds that were killed have left, but for their layers:
@@ -11,6 +13,6 @@ func (b *Builder) clear() {
 	b.steps.Clear()
 	b.clearPackages(context.Background())
 	spack := filepath.Join(b.cacheDir, "spack")
-	clearNew(filepath.Dir(b.cacheDir), filepath.Join(spack, "locks"), filepath.Join(spack, "times"), filepath.Join(spack, "pending"))
+	atomicfile.Clear(filepath.Dir(b.cacheDir), filepath.Join(spack, "locks"), filepath.Join(spack, "times"), filepath.Join(spack, "pending"))
 	b.store.Mend()
 }

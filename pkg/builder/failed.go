@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -129,11 +130,7 @@ func (f *failedSteps) put(source string, s failedStep, wk *work) error {
 		return err
 	}
 	// From the record on, nobody removes the layer: it comes first.
-	unfinished := filepath.Join(temporary, "failed-"+filepath.Base(path))
-	if err := os.WriteFile(unfinished, data, 0o600); err != nil {
-		return errors.Join(err, os.Remove(unfinished))
-	}
-	if err := os.Rename(unfinished, path); err != nil {
+	if err := atomicfile.WriteIn(temporary, path, data, 0o600); err != nil {
 		return err
 	}
 	if wk != nil {

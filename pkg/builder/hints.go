@@ -3,12 +3,15 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/internal/outfile"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
@@ -48,7 +51,6 @@ func (b *Builder) hostCause(op string, err error) error {
 	if beyond := b.ids.unpackError(err); beyond != nil {
 		return atPlaceOf(err, beyond)
 	}
-	var topic hosthelp.Topic
 	// The library unpacks layers in a process of its own: then there is only
 	// the text. A registry's text is about its own disk.
 	text := err.Error()
@@ -56,20 +58,12 @@ func (b *Builder) hostCause(op string, err error) error {
 	if errors.As(err, &registry) && registry.Op == "push" {
 		text = ""
 	}
-	is := func(number syscall.Errno) bool {
-		return errors.Is(err, number) || strings.Contains(text, number.Error())
-	}
-	switch {
-	case is(syscall.ENOSPC) && b.inodesUsedUp():
-		topic = hosthelp.Inodes
-	case is(syscall.ENOSPC), is(syscall.EDQUOT):
-		topic = hosthelp.Disk
-	case is(syscall.EIO):
-		topic = hosthelp.DiskErrors
-	case is(syscall.EROFS):
-		topic = hosthelp.StorePermission
-	default:
+	topic := diskTopic(err, text)
+	if topic == "" {
 		return err
+	}
+	if topic == hosthelp.Disk && b.inodesUsedUp() {
+		topic = hosthelp.Inodes
 	}
 	// The host is to blame, not the step or the registry.
 	switch {
@@ -77,6 +71,9 @@ func (b *Builder) hostCause(op string, err error) error {
 		op, err = fmt.Sprintf("stage %q, step %d (%s)", step.Stage, step.Step, step.Text), step.Err
 	case registry != nil:
 		op, err = registry.Op+" "+registry.Image, registry.Err
+	}
+	if place := pathOf(err); place != "" && !b.inStore(place) {
+		return elsewhere(op, err, topic, place)
 	}
 	b.works.leaveUntidy()
 	return diskHint(hostError(op, err, topic))
@@ -97,6 +94,75 @@ func atPlaceOf(err error, host *HostError) *HostError {
 		host.Op = input.Subject + ": " + host.Op
 	}
 	return host
+}
+
+// OutputError makes a *HostError of an error in writing to place, which a user
+// has named, if its disk is full or broken.
+func OutputError(op, place string, err error) error {
+	if topic := diskTopic(err, ""); topic != "" {
+		return elsewhere(op, err, topic, place)
+	}
+	return err
+}
+
+// diskTopic is the entry about a disk that err is caused by, "" if by none. Text
+// is searched for what the system says.
+func diskTopic(err error, text string) hosthelp.Topic {
+	is := func(number syscall.Errno) bool {
+		return errors.Is(err, number) || strings.Contains(text, number.Error())
+	}
+	switch {
+	case is(syscall.ENOSPC), is(syscall.EDQUOT):
+		return hosthelp.Disk
+	case is(syscall.EIO):
+		return hosthelp.DiskErrors
+	case is(syscall.EROFS):
+		return hosthelp.StorePermission
+	}
+	return ""
+}
+
+// pathOf is the file that the system could not read or write, "" if err does not
+// say which: a relative path can be one in any root.
+func pathOf(err error) string {
+	var output *outfile.WriteError
+	var path *os.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &output):
+		return output.Name
+	case errors.As(err, &path) && filepath.IsAbs(path.Path):
+		return path.Path
+	case errors.As(err, &link) && filepath.IsAbs(link.New):
+		return link.New
+	}
+	return ""
+}
+
+// inStore reports whether a path is of the store, its working containers
+// included.
+func (b *Builder) inStore(path string) bool {
+	for _, dir := range []string{b.store.GraphRoot(), b.store.RunRoot()} {
+		if rest, ok := strings.CutPrefix(path, dir); ok && (rest == "" || rest[0] == '/') {
+			return true
+		}
+	}
+	return false
+}
+
+// elsewhere is about a disk that the store may not be on: what helps there does
+// not help here.
+func elsewhere(op string, err error, topic hosthelp.Topic, place string) *HostError {
+	e := &HostError{Op: op, Err: err, Topic: string(topic)}
+	switch topic {
+	case hosthelp.Disk:
+		e.Hint = fmt.Sprintf("make room where %s is, or choose another place", place)
+	case hosthelp.DiskErrors:
+		e.Hint = fmt.Sprintf("check the disk that %s is on ('dmesg' shows its errors), or choose another place", place)
+	default:
+		e.Hint = fmt.Sprintf("choose another place: %s can only be read", place)
+	}
+	return e
 }
 
 func (b *Builder) inodesUsedUp() bool {

@@ -42,7 +42,8 @@ type ImageSource struct {
 // docker://REGISTRY/NAME:TAG, oci:DIR, oci-archive:FILE or docker-archive:FILE.
 // Platform, os/arch[/variant], chooses among those of an index; empty is the
 // host's.
-func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageSource, error) {
+func (b *Builder) OpenImage(ctx context.Context, name, platform string) (_ *ImageSource, err error) {
+	defer func() { err = b.hostCause("read image "+name, err) }()
 	transport, _, ok := strings.Cut(name, ":")
 	if !ok || transports.Get(transport) == nil || transport == is.Transport.Name() {
 		return b.openStored(ctx, strings.TrimPrefix(name, is.Transport.Name()+":"))
@@ -51,7 +52,13 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageS
 	if err != nil {
 		return nil, &InputError{Subject: "image " + name, Err: err, Hint: "write docker://REGISTRY/NAME:TAG, oci:DIR, oci-archive:FILE or docker-archive:FILE"}
 	}
-	s, err := b.openReference(ctx, ref, b.systemContext(platform))
+	sys := b.systemContext(platform)
+	if transport != "docker" { // an archive is unpacked
+		if err := b.transferContext(sys); err != nil {
+			return nil, err
+		}
+	}
+	s, err := b.openReference(ctx, ref, sys)
 	switch {
 	case err == nil:
 		s.name = name
@@ -66,8 +73,7 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (*ImageS
 	return nil, &InputError{Subject: "image " + name, Err: err, Hint: "check the path; 'skopeo inspect " + name + "' reads it, too"}
 }
 
-func (b *Builder) openStored(ctx context.Context, name string) (_ *ImageSource, err error) {
-	defer func() { err = b.hostCause("read image "+name, err) }()
+func (b *Builder) openStored(ctx context.Context, name string) (*ImageSource, error) {
 	img, err := b.localImage(name)
 	if imagestore.IsDiskError(err) {
 		return nil, err

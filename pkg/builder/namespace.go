@@ -90,6 +90,7 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), namespaceEnv+"="+inMountNamespace) //nolint:forbidigo // the same program needs the same environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.ExtraFiles = inheritedFiles()
 	cmd.UnshareFlags = syscall.CLONE_NEWNS
 	privileged, err := hasSysAdmin()
 	if err != nil {
@@ -111,6 +112,35 @@ func namespaceCommand() (*unshare.Cmd, error) {
 	}
 	return cmd, nil
 }
+
+// inheritedFiles are the descriptors from 3 on that this process was started
+// with, such as those of the shell's '<(…)' and '3>FILE', each at its place: an
+// argument may name it. Those of the program itself are closed on exec.
+func inheritedFiles() []*os.File {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	var files []*os.File
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= unix.Stderr || fd > mostInherited {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+			continue
+		}
+		for len(files) <= fd-3 {
+			files = append(files, nil)
+		}
+		files[fd-3] = os.NewFile(uintptr(fd), e.Name())
+	}
+	return files
+}
+
+// mostInherited keeps the table of descriptors small; higher ones stay where they
+// are by themselves.
+const mostInherited = 255
 
 // runtimeDir is the user's own directory for files that need not outlive a
 // reboot, auth.json among them. Without a variable that names it the libraries

@@ -302,4 +302,6 @@ type PushOptions struct {
 
 	// to is the destination as it was asked for.
 	to string
+	// blobs is where complete blobs of a layout go, if not into the layout.
+	blobs string
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.podman.io/image/v5/types"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // The files that distributions ship. They apply on hosts that have none.
@@ -60,27 +62,22 @@ func ensureFile(path, content string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == content {
 		return nil
 	}
-	return writeWhole(path, []byte(content))
+	return atomicfile.Write(path, []byte(content), 0o600)
 }
 
-// transferContext makes sys fit for moving images: large files go to this
-// process's own temporary directory.
-func (b *Builder) transferContext(sys *types.SystemContext) (err error) {
-	sys.BigFilesTemporaryDir, err = b.works.begin()
+// transferContext makes contexts fit for moving images and for reading archives:
+// large files go to this process's own temporary directory, which the next one
+// removes when this one is killed.
+func (b *Builder) transferContext(contexts ...*types.SystemContext) error {
+	dir, err := b.works.begin()
+	for _, sys := range contexts {
+		sys.BigFilesTemporaryDir = dir
+	}
 	return err
 }
 
-// largeFilesDir is TMPDIR, where the user has set one; the library would take
-// /var/tmp all the same. Empty leaves that to it: /tmp is in memory on many hosts.
-func largeFilesDir() string {
-	if dir := os.TempDir(); dir != "/tmp" {
-		return dir
-	}
-	return ""
-}
-
-// systemContext is what the containers libraries need to know for one
-// transfer.
+// systemContext is what the containers libraries need to know to ask for an
+// image; see transferContext.
 func (b *Builder) systemContext(platform string) *types.SystemContext {
 	r := b.registries
 	sys := &types.SystemContext{
@@ -90,8 +87,7 @@ func (b *Builder) systemContext(platform string) *types.SystemContext {
 		DockerRegistryUserAgent:  "pdibuild",
 		// It remembers what layers are called when they are compressed, and
 		// which registries have them.
-		BlobInfoCacheDir:     b.cacheDir,
-		BigFilesTemporaryDir: largeFilesDir(),
+		BlobInfoCacheDir: b.cacheDir,
 	}
 	if r.TLSVerify != nil {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(!*r.TLSVerify)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -87,7 +88,7 @@ func (j *spackJob) concretize(ctx context.Context) error {
 	if !j.fits(j.in.lock) {
 		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
 	}
-	return writeWhole(j.lockPath(), j.lockData)
+	return atomicfile.Write(j.lockPath(), j.lockData, 0o600)
 }
 
 // fits says whether the lock file beside the environment, if there is one, has

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 )
 
@@ -82,7 +83,7 @@ func (b *Builder) remember(p PendingPush) error {
 	if err != nil {
 		return err
 	}
-	return writeWhole(path, data)
+	return atomicfile.Write(path, data, 0o600)
 }
 
 // forgetPushed takes packages and images that have been sent off the record.
@@ -99,7 +100,7 @@ func (b *Builder) forgetPushed(sent PendingPush) error {
 		if err != nil {
 			return err
 		}
-		return writeWhole(path, data)
+		return atomicfile.Write(path, data, 0o600)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

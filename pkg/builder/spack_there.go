@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // lookWhatIsThere finds out which packages need not be installed, and keeps that
@@ -30,7 +32,7 @@ func (j *spackJob) lookWhatIsThere(ctx context.Context) (err error) {
 		}
 		return nil
 	}
-	return writeWhole(file, []byte(strings.Join(hashes, "\n")))
+	return atomicfile.Write(file, []byte(strings.Join(hashes, "\n")), 0o600)
 }
 
 // therePath is beside what the step has concretized to.

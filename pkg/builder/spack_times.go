@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // packageTimes remembers how long packages have taken on this host, by name: a
@@ -79,6 +81,6 @@ func (p packageTimes) add(name string, took time.Duration, cached bool) {
 		*list = (*list)[n-rememberedTimes:]
 	}
 	if data, err := json.Marshal(t); err == nil {
-		_ = writeWhole(p.path(name), data) // without it, the next build knows less
+		_ = atomicfile.Write(p.path(name), data, 0o600) // without it, the next build knows less
 	}
 }

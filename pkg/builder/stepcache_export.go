@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -43,7 +44,7 @@ func (r *run) exportSteps(ctx context.Context) {
 
 func (r *run) exportTo(ctx context.Context, to StepCache) (sent, had int, err error) {
 	if to.Dir != "" {
-		unlock, err := lockDir(to.Dir)
+		unlock, err := lockStepCache(ctx, to.Dir)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -118,10 +119,6 @@ func (r *run) passOn(ctx context.Context, found *remoteStep, to StepCache) error
 	if err != nil {
 		return err
 	}
-	dst, err := to.reference(found.key)
-	if err != nil {
-		return err
-	}
 	note, err := json.Marshal(found.note)
 	if err != nil {
 		return err
@@ -129,7 +126,7 @@ func (r *run) passOn(ctx context.Context, found *remoteStep, to StepCache) error
 	if err := r.withoutSecrets(note, found.note.Text); err != nil {
 		return err
 	}
-	return r.sendStep(ctx, r.b.systemContext(""), src, dst)
+	return r.sendStep(ctx, r.b.systemContext(""), src, remoteKey{to, found.key})
 }
 
 // withoutSecrets says that what is noted about a step holds a secret.
@@ -142,14 +139,6 @@ func (r *run) withoutSecrets(note []byte, step string) error {
 
 // exportStep sends one step of the store.
 func (r *run) exportStep(ctx context.Context, key string, rec cache.Record, to StepCache) error {
-	dst, err := to.reference(key)
-	if err != nil {
-		return err
-	}
-	sys := r.b.systemContext("")
-	if err := setCompression(sys, dst, PushOptions{Compression: r.opt.CacheCompression}); err != nil {
-		return err
-	}
 	store, err := is.Transport.NewStoreReference(r.b.store, nil, key)
 	if err != nil {
 		return err
@@ -161,18 +150,47 @@ func (r *run) exportStep(ctx context.Context, key string, rec cache.Record, to S
 	if err := r.withoutSecrets(image.config, rec.Text); err != nil {
 		return err
 	}
-	return r.sendStep(ctx, sys, image, dst)
-}
-
-func (r *run) sendStep(ctx context.Context, sys *types.SystemContext, image, dst types.ImageReference) error {
-	if _, err := r.b.copyImage(ctx, sys, image, dst, &copy.Options{}); err != nil {
-		return fmt.Errorf("send step: %w", err)
+	sys := r.b.systemContext("")
+	if err := setCompression(sys, to.Dir == "", PushOptions{Compression: r.opt.CacheCompression}); err != nil {
+		return err
 	}
-	return nil
+	return r.sendStep(ctx, sys, image, remoteKey{to, key})
 }
 
-// lockDir keeps others from writing to a directory in the OCI layout.
-func lockDir(dir string) (unlock func(), err error) {
+// A remoteKey is a step in a step cache.
+type remoteKey struct {
+	cache StepCache
+	key   string
+}
+
+// sendStep copies the image of a step to a step cache; sys is for writing.
+func (r *run) sendStep(ctx context.Context, sys *types.SystemContext, image types.ImageReference, to remoteKey) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("send step: %w", err)
+		}
+	}()
+	var layout *layoutWriter
+	if to.cache.Dir != "" {
+		if layout, err = openLayout(to.cache.Dir); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, layout.Close()) }()
+		to.cache.Dir, sys.OCISharedBlobDirPath = layout.staged, layout.blobs
+	}
+	dst, err := to.cache.reference(to.key)
+	if err != nil {
+		return err
+	}
+	if _, err := r.b.copyImage(ctx, r.b.systemContext(""), image, dst, &copy.Options{DestinationCtx: sys}); err != nil || layout == nil {
+		return err
+	}
+	return layout.commit()
+}
+
+// lockStepCache keeps others, also on other hosts, from writing to a directory
+// with steps.
+func lockStepCache(ctx context.Context, dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -180,7 +198,7 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOTSUP) {
+	if err := lockfile.Wait(ctx, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,10 +22,8 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
-	"go.podman.io/storage/pkg/stringid"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
-	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
 // Push sends an image of the store to a registry and returns the digest of
@@ -100,65 +96,6 @@ func (b *Builder) ownDestination(img *storage.Image, image string) (string, erro
 	return name, nil
 }
 
-// Export writes an image of the store to a file or directory. Destination is
-// oci-archive:FILE[:NAME], oci:DIR[:NAME], docker-archive:FILE[:NAME] or
-// dir:DIR. An archive that is there is replaced when the new one is complete;
-// after an error the old one is still there.
-func (b *Builder) Export(ctx context.Context, image, destination string, opt PushOptions) (err error) {
-	defer func() { err = b.hostCause("export "+image, err) }()
-	img, err := b.findImage(image)
-	if err != nil {
-		return err
-	}
-	transport, rest, ok := strings.Cut(destination, ":")
-	if !ok || rest == "" {
-		return &InputError{Subject: "export to " + destination, Err: errors.New("no transport"), Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
-	}
-	final, temporary := "", (*os.File)(nil)
-	if strings.HasSuffix(transport, "-archive") {
-		file, name, named := strings.Cut(rest, ":")
-		if temporary, err = unfinishedArchive(file); err != nil {
-			return fmt.Errorf("export to %s: %w", destination, err)
-		}
-		defer temporary.Close()
-		defer os.Remove(temporary.Name())
-		final, rest = file, temporary.Name()
-		if !named && transport == "docker-archive" && len(img.Names) > 0 {
-			name, named = img.Names[0], true
-		}
-		if named {
-			rest += ":" + name
-		}
-	}
-	ref, err := alltransports.ParseImageName(transport + ":" + rest)
-	if err != nil {
-		return &InputError{Subject: "export to " + destination, Err: err, Hint: "write oci-archive:FILE, oci:DIR or docker-archive:FILE"}
-	}
-	opt.to = destination
-	if _, err := b.send(ctx, img.ID, ref, opt); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("export to %s: %w", destination, err)
-	}
-	if final == "" {
-		return nil
-	}
-	if err := temporary.Chmod(0o644); err != nil {
-		return fmt.Errorf("export to %s: %w", destination, err)
-	}
-	return os.Rename(temporary.Name(), final)
-}
-
-// unfinishedArchive makes the file that becomes an archive, beside it, and
-// removes those of exports that were killed.
-func unfinishedArchive(file string) (*os.File, error) {
-	dir, prefix, suffix := filepath.Dir(file), "."+filepath.Base(file)+".", ".part"
-	ours := func(name string) bool { return strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) }
-	lockfile.Abandoned(dir, ours, func(name string) { os.Remove(filepath.Join(dir, name)) })
-	return lockfile.New(filepath.Join(dir, prefix+stringid.GenerateRandomID()[:12]+suffix))
-}
-
 // send copies an image out of the store.
 func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference, opt PushOptions) (digest.Digest, error) {
 	sys := b.systemContext("")
@@ -167,12 +104,14 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	}
 	// The library writes from several goroutines.
 	opt.Report = &lockedWriter{to: opt.Report}
-	if err := setCompression(sys, ref, opt); err != nil {
+	registry := ref.Transport().Name() == "docker"
+	if err := setCompression(sys, registry, opt); err != nil {
 		return "", err
 	}
-	if ref.Transport().Name() == "docker" {
+	if registry {
 		return b.sendToRegistry(ctx, id, ref, sys, opt)
 	}
+	sys.OCISharedBlobDirPath = opt.blobs
 	src, err := is.Transport.NewStoreReference(b.store, nil, id)
 	if err != nil {
 		return "", err
@@ -184,7 +123,8 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	m := startMeter(opt.Events, Event{Text: opt.to}, b.layerSizes(id))
 	defer m.end()
 	co.Progress, co.ProgressInterval = m.channel(), meterInterval
-	return b.copyImage(ctx, sys, streamedReference{src, b}, ref, co)
+	co.DestinationCtx = sys
+	return b.copyImage(ctx, b.systemContext(""), streamedReference{src, b}, ref, co)
 }
 
 // layerSizes are those of an image's layers as they are read from the store.
@@ -205,7 +145,7 @@ func (b *Builder) layerSizes(id string) map[digest.Digest]int64 {
 }
 
 // setCompression says how layers are compressed.
-func setCompression(sys *types.SystemContext, ref types.ImageReference, opt PushOptions) error {
+func setCompression(sys *types.SystemContext, registry bool, opt PushOptions) error {
 	highest := 20
 	switch opt.Compression {
 	case "", "gzip":
@@ -215,7 +155,7 @@ func setCompression(sys *types.SystemContext, ref types.ImageReference, opt Push
 	case "zstd:chunked":
 		sys.CompressionFormat = &compression.ZstdChunked
 	case "none":
-		if ref.Transport().Name() == "docker" {
+		if registry {
 			return &InputError{Subject: "compression none", Err: errors.New("registries get compressed layers"), Hint: "choose gzip, zstd or zstd:chunked"}
 		}
 		sys.OCIAcceptUncompressedLayers, highest = true, 0

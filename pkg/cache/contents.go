@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // Contents remembers the SHA-256 of files, so that a file that nobody has
@@ -200,7 +202,7 @@ func (c *Contents) Save() error {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
 	removeAbandoned(unfinished)
-	if err := writeFileAtomic(unfinished, c.file, append(data, end[:]...)); err != nil {
+	if err := atomicfile.WriteIn(unfinished, c.file, append(data, end[:]...), 0o600); err != nil {
 		return fmt.Errorf("remember the files of the build context: %w", err)
 	}
 	c.learnt = false

@@ -8,7 +8,6 @@ package cache
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -21,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 )
 
@@ -158,7 +158,7 @@ func (s *Steps) Put(key string, rec Record) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
-	if err := writeFileAtomic(filepath.Join(s.dir, "new"), path, data); err != nil {
+	if err := atomicfile.WriteIn(filepath.Join(s.dir, "new"), path, data, 0o600); err != nil {
 		return fmt.Errorf("record step %s: %w", key, err)
 	}
 	return nil
@@ -309,26 +309,4 @@ func (s *Steps) path(key string) string {
 		return filepath.Join(s.dir, "_", key+".json")
 	}
 	return filepath.Join(s.dir, key[:2], key+".json")
-}
-
-// writeFileAtomic leaves either the old or the new content at path, whatever
-// happens. Until it is complete, it is a file in dir that the process holds.
-func writeFileAtomic(dir, path string, data []byte) (err error) {
-	f, err := lockfile.New(filepath.Join(dir, rand.Text()))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-		err = errors.Join(err, f.Close())
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

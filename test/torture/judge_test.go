@@ -128,7 +128,7 @@ func archiveImage(file string) (id string, err error) {
 type inventory map[string]int
 
 // Names of files have ids and random parts, which become *.
-var random = regexp.MustCompile(`[0-9a-f]{24,64}|[A-Z0-9]{26}|[0-9]{3,}|steps/[0-9a-f]{2}|blobs/sha256/[0-9a-f]{2}|\.new-.*|sha256-[^/]*=`)
+var random = regexp.MustCompile(`[0-9a-f]{24,64}|[A-Z0-9]{26}|[0-9]{3,}|steps/[0-9a-f]{2}|blobs/sha256/[0-9a-f]{2}|\.pdibuild-.*|sha256-[^/]*=`)
 
 // remembered is what a build keeps about files of the context once they are two
 // seconds old: a slow machine's first build does, a fast one's doesn't. The

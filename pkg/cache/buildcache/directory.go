@@ -3,10 +3,8 @@ package buildcache
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // A directory is a cache of layout 3 on this host, which can be written to.
@@ -31,7 +31,7 @@ func newDirectory(root string) *directory {
 
 // unfinished starts the names of files that are being written. Their writers
 // hold a lock on them, so that what others left behind can be told apart.
-const unfinished = ".pdibuild-"
+const unfinished = atomicfile.Prefix
 
 func (d *directory) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
@@ -78,20 +78,11 @@ func (d *directory) putIndex(ctx context.Context, b Blob, from content) error {
 
 // write makes a file appear with all its content, or not at all.
 func (d *directory) write(name string, date time.Time, fill func(io.Writer) error) (err error) {
-	target := d.path(name)
-	f, err := createBeside(target)
+	f, err := createIn(d.path(name))
 	if err != nil {
 		return err
 	}
-	temp := f.Name()
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(temp))
-		}
-	}()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil && !lockless(err) {
-		return fmt.Errorf("lock %s: %w", temp, err)
-	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := fill(f); err != nil {
 		return err
 	}
@@ -99,25 +90,22 @@ func (d *directory) write(name string, date time.Time, fill func(io.Writer) erro
 		return err
 	}
 	if !date.IsZero() {
-		if err := os.Chtimes(temp, date, date); err != nil {
+		if err := os.Chtimes(f.Name(), date, date); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(temp, target); err != nil {
-		return err
-	}
-	return f.Close()
+	return f.Commit()
 }
 
-// createBeside makes an unfinished file in the directory of another one. A
-// directory that is empty may be removed by remove at any time.
-func createBeside(target string) (*os.File, error) {
+// createIn begins a file, and makes its directory. One that is empty may be
+// removed by remove at any time.
+func createIn(target string) (*atomicfile.File, error) {
+	dir := filepath.Dir(target)
 	for attempt := 0; ; attempt++ {
-		if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
-		temp := filepath.Join(filepath.Dir(target), unfinished+rand.Text())
-		f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) // the umask decides
+		f, err := atomicfile.CreateNamed(dir, target, 0o666) // the umask decides
 		if err == nil || attempt == 2 || !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
