@@ -36,11 +36,29 @@ type File struct {
 // Create begins the file that is to be at path. Until then it is in dir, which
 // has to be on the same file system. The umask limits perm.
 func Create(dir, path string, perm os.FileMode) (*File, error) {
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
-	if err == nil {
-		return &File{File: os.NewFile(uintptr(fd), path), dir: dir, path: path}, nil
+	f, err := unnamed(dir, path, perm)
+	switch {
+	case unsupported(err):
+		return CreateNamed(dir, path, perm)
+	case err != nil:
+		return nil, err
 	}
-	return CreateNamed(dir, path, perm)
+	return &File{File: f, dir: dir, path: path}, nil
+}
+
+// unnamed makes a file without a name; path is for messages.
+func unnamed(dir, path string, perm os.FileMode) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
+	if err != nil {
+		return nil, &os.PathError{Op: "make a file in", Path: dir, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// unsupported reports whether the file system, or an old kernel, has no files
+// without a name.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL)
 }
 
 // CreateNamed is Create for a directory that others may remove while it is empty:
@@ -107,6 +125,22 @@ func (f *File) Close() error {
 		err = os.Remove(f.name)
 	}
 	return errors.Join(err, f.File.Close())
+}
+
+// Temporary makes a file in dir that never gets a name, or loses it at once: it is
+// gone when it is closed or its process ends.
+func Temporary(dir string) (*os.File, error) {
+	f, err := unnamed(dir, filepath.Join(dir, "temporary file"), 0o600)
+	if !unsupported(err) {
+		return f, err
+	}
+	if f, err = os.CreateTemp(dir, Prefix); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Write writes a whole file, to the disk.

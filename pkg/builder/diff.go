@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -310,14 +310,11 @@ func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	scratch, err := os.CreateTemp(temporary, "diff-*")
+	scratch, err := atomicfile.Temporary(temporary)
 	if err != nil {
 		return fmt.Errorf("read the changes: %w", err)
 	}
 	defer scratch.Close()
-	if err := os.Remove(scratch.Name()); err != nil {
-		return fmt.Errorf("read the changes: %w", err)
-	}
 	opt.Scratch, opt.IsFile = scratch, wk.has
 	_, err = layer.Normalize(dst, diff, opt)
 	return err

@@ -12,6 +12,7 @@ import (
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -126,7 +127,7 @@ type oldLayer struct {
 
 // ApplyDiff makes the files of the layer in dest.
 func (d *oldLayer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
-	split, err := namelessFile(opt.StagingDirectory, "tar-split-*")
+	split, err := atomicfile.Temporary(opt.StagingDirectory)
 	if err != nil {
 		return out, err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/stringid"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -168,7 +168,7 @@ type treeDiffer struct {
 
 // ApplyDiff makes the files of the layer in dest.
 func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
-	split, err := namelessFile(opt.StagingDirectory, "tar-split-*")
+	split, err := atomicfile.Temporary(opt.StagingDirectory)
 	if err != nil {
 		return out, err
 	}
@@ -185,18 +185,6 @@ func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdri
 		Differ: d, Size: d.staged.Size, UncompressedDigest: d.staged.DiffID,
 		UIDs: d.staged.UIDs, GIDs: d.staged.GIDs, TarSplit: split,
 	}, nil
-}
-
-// namelessFile makes a temporary file of which nothing can stay behind.
-func namelessFile(dir, pattern string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, pattern)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 func (d *treeDiffer) empty() bool { return d.staged.Empty() }

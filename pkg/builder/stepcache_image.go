@@ -12,6 +12,8 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/types"
+
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
 // This file is what the library asks of an image that it is to copy.
@@ -111,9 +113,5 @@ func (b *Builder) temporary() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, "fetched-*")
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
+	return atomicfile.Temporary(dir)
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
@@ -105,9 +106,8 @@ func (x *examination) fileSystemOf(magic int64, root string) {
 // attributes tries what the emulation of owners needs.
 func (x *examination) attributes(f builder.Facts) {
 	const check = "extended-attributes"
-	file, err := os.CreateTemp(f.Root, ".doctor-*")
+	file, err := atomicfile.Temporary(f.Root)
 	if err == nil {
-		defer os.Remove(file.Name())
 		defer file.Close()
 		err = unix.Fsetxattr(int(file.Fd()), "user.pdibuild.doctor", []byte("1"), 0)
 	}
@@ -209,12 +209,11 @@ func (x *examination) temporaryDirectory() {
 	if dir == "" {
 		dir = "/tmp"
 	}
-	file, err := os.CreateTemp(dir, "pdibuild-doctor-*")
+	file, err := atomicfile.Temporary(dir)
 	if err != nil {
 		x.bad(check, Warning, err.Error(), hosthelp.TemporaryDirectory)
 		return
 	}
-	defer os.Remove(file.Name())
 	_, writeErr := file.Write(make([]byte, 64<<10))
 	if err := errors.Join(writeErr, file.Close()); err != nil {
 		x.bad(check, Warning, err.Error(), hosthelp.TemporaryDirectory)

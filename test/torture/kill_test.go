@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -195,5 +196,45 @@ func TestKilledPushes(t *testing.T) {
 			t.Errorf("seed %d, after kill %d: the registry has %s (%v), not %s", *seed, k.kills, digest, err, want.Digest)
 		}
 		k.left(st)
+	}
+}
+
+// Commands that read and write archives and layouts may be killed: nothing that
+// they were writing has a name, or the next command removes it.
+func TestKilledArchives(t *testing.T) {
+	s := newScene(t)
+	j, st := s.job("reference"), s.newStore(t, "reference")
+	st.must(j.args()...)
+	out := func(name string) string { return filepath.Join(s.dir, "reference", name) }
+	st.must("export", j.tag, "docker-archive:"+out("in.tar"))
+	random := rand.New(rand.NewPCG(*seed, 3))
+	for name, command := range map[string][]string{
+		"export to an OCI archive":    {"export", j.tag, "oci-archive:" + out("out.tar")},
+		"export to a Docker archive":  {"export", j.tag, "docker-archive:" + out("out.tar")},
+		"export to a layout":          {"export", j.tag, "oci:" + out("layout")},
+		"inspect of an OCI archive":   {"inspect", "oci-archive:" + j.archive},
+		"sbom of a Docker archive":    {"sbom", "docker-archive:" + out("in.tar")},
+		"steps to a directory":        {"cache", "export", "--to", "type=local,dest=" + out("steps"), j.context},
+		"Docker archive to an output": {"export", j.tag, "docker-archive:/dev/null"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &killing{t: t, scene: s, name: name, random: random, phases: map[string]int{}, extra: map[string]int{}}
+			defer k.figures()
+			after := func() {
+				st.must(command...)
+				st.must("inspect", "oci-archive:"+j.archive)
+			}
+			after()
+			start := time.Now()
+			after()
+			k.took, k.want = time.Since(start)/2, st.inventory()
+			for range max(*kills/7, 3) {
+				for range 1 + random.IntN(3) {
+					k.kill(st, command, nil)
+				}
+				after()
+				k.left(st)
+			}
+		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -36,8 +37,8 @@ type installTree struct {
 	prefixes map[string]string
 	packages map[string]*installed
 	nodes    map[string]*Spec
-	// spool is a directory for archives on their way.
-	spool string
+	// temporary is a directory for archives on their way.
+	temporary string
 }
 
 // An installed package becomes an archive once, which is removed when it was
@@ -50,7 +51,7 @@ type installed struct {
 
 	mu       sync.Mutex
 	manifest *manifest
-	file     string // the archive, "" if it is not there
+	file     *os.File // the archive, which has no name; nil if it is not there
 }
 
 // openTree reads the database of an install tree. If prefixes are given, only
@@ -215,16 +216,15 @@ func (t *installTree) manifest(ctx context.Context, r ref) (*manifest, error) {
 
 // pack makes the archive of a package.
 func (t *installTree) pack(ctx context.Context, p *installed) (Blob, error) {
-	f, err := os.CreateTemp(t.spool, p.spec.Name+"-*")
+	f, err := atomicfile.Temporary(t.temporary)
 	if err != nil {
 		return Blob{}, err
 	}
 	hash, count := digest.Canonical.Digester(), &counter{}
-	err = t.writeArchive(ctx, io.MultiWriter(f, hash.Hash(), count), p)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return Blob{}, fmt.Errorf("pack %s: %w", p.prefix, errors.Join(err, os.Remove(f.Name())))
+	if err := t.writeArchive(ctx, io.MultiWriter(f, hash.Hash(), count), p); err != nil {
+		return Blob{}, fmt.Errorf("pack %s: %w", p.prefix, errors.Join(err, f.Close()))
 	}
-	p.file = f.Name()
+	p.file = f
 	return Blob{Digest: hash.Digest(), Size: count.n, MediaType: archiveType}, nil
 }
 
@@ -249,7 +249,7 @@ func (t *installTree) openOf(ctx context.Context, p *installed, b Blob) (io.Read
 	case p.manifest.archive.Digest != b.Digest:
 		return nil, nil
 	}
-	if p.file == "" {
+	if p.file == nil {
 		again, err := t.pack(ctx, p)
 		if err != nil {
 			return nil, err
@@ -258,16 +258,28 @@ func (t *installTree) openOf(ctx context.Context, p *installed, b Blob) (io.Read
 			return nil, damaged(p.prefix, "it has changed while it was being read")
 		}
 	}
-	f, err := os.Open(p.file)
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd())) // from its start
 	if err != nil {
 		return nil, err
 	}
-	return &onceFile{localFile: &localFile{f, ctx}, used: func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		_ = os.Remove(p.file) // the directory goes in the end
-		p.file = ""
-	}}, nil
+	return &onceFile{localFile: &localFile{f, ctx}, used: p.drop}, nil
+}
+
+// drop drops the archive.
+func (p *installed) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil {
+		_ = p.file.Close()
+		p.file = nil
+	}
+}
+
+// close drops all archives.
+func (t *installTree) close() {
+	for _, p := range t.packages {
+		p.drop()
+	}
 }
 
 // A onceFile is done with when it was read to its end.

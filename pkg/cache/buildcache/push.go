@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,10 +39,8 @@ func (c *Cache) Push(ctx context.Context, installTree string, prefixes []string,
 	if err != nil {
 		return nil, fmt.Errorf("push: %w", err)
 	}
-	if t.spool, err = os.MkdirTemp(opt.TempDir, "pdibuild-push-"); err != nil {
-		return nil, fmt.Errorf("push: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(t.spool)) }()
+	t.temporary = cmp.Or(opt.TempDir, os.TempDir())
+	defer t.close()
 	src := &Cache{address: filepath.Clean(installTree), reader: t, jobs: c.jobs, report: c.report}
 	return Copy(ctx, src, c, opt.CopyOptions)
 }
