@@ -44,6 +44,11 @@ func (f *stepCacheFlags) check() error {
 		if err != nil {
 			return err
 		}
+		if c.Dir != "" {
+			if _, err := builder.FindExport("oci:" + c.Dir); err != nil {
+				return flagError("--cache-to "+text, err)
+			}
+		}
 		f.destinations = append(f.destinations, c)
 	}
 	return nil

@@ -170,15 +170,11 @@ func (o *outputs) write(ctx context.Context, flag string, content func() ([]byte
 		if err == nil {
 			err = f.place.Write(ctx, data)
 		}
-		return builder.OutputError(flag, f.name, wrap(flag, err))
+		var host *builder.HostError
+		if err = builder.OutputError(flag, f.name, err); err == nil || errors.As(err, &host) {
+			return err
+		}
+		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil
-}
-
-// wrap names what an error is about; nil stays nil.
-func wrap(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -205,10 +206,26 @@ func explain(err error) failure {
 	case errors.As(err, &input):
 		f.ExitCode, f.Hint, f.Stage, f.Step = codeRecipe, input.Hint, input.Stage, input.Step
 		f.setPlace(err)
+	case errors.As(ownDiskError(err), &host):
+		f.ExitCode, f.Hint = codeHost, host.Hint
 	case errors.Is(err, fs.ErrPermission):
 		f.Hint = "check who owns the file and its permissions"
 	}
 	return f
+}
+
+// ownDiskError makes a *HostError of an error in reading or writing a file, or
+// standard output, outside of the store, if its disk is to blame.
+func ownDiskError(err error) error {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		return err
+	}
+	place := path.Path
+	if place == os.Stdout.Name() {
+		place = "standard output"
+	}
+	return builder.OutputError("", place, err)
 }
 
 // A placedError is an error about a step whose place in a file is known.
@@ -258,7 +275,8 @@ func registryHint(e *builder.RegistryError) string {
 // from the command line, that is what is wrong.
 func asUsage(err error) error {
 	var input *builder.InputError
-	if errors.As(err, &input) {
+	var host *builder.HostError
+	if errors.As(err, &input) && !errors.As(err, &host) {
 		return &usageError{err: err, hint: input.Hint}
 	}
 	return err

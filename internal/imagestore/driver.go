@@ -27,7 +27,12 @@ func (opt Options) chooseDriver(root string) (name string, options []string, err
 	if err == nil {
 		return "overlay", nil, nil
 	}
-	if IsDiskError(err) && (!errors.Is(err, errNoWhiteout) || layersIn(root, "overlay")) {
+	mounted, recorded := usedMountProgram(root)
+	switch full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT); {
+	case full && recorded && !mounted:
+		return "overlay", nil, nil // to remove something there has to be a store
+	case full && recorded:
+	case IsDiskError(err) && (!errors.Is(err, errNoWhiteout) || layersIn(root, "overlay")):
 		return "", nil, err
 	}
 	fuse, err := exec.LookPath("fuse-overlayfs")
@@ -35,6 +40,13 @@ func (opt Options) chooseDriver(root string) (name string, options []string, err
 		return "overlay", []string{"overlay.mount_program=" + fuse}, nil
 	}
 	return "vfs", nil, nil
+}
+
+// usedMountProgram reports whether the layers of the store in root were mounted by
+// a program, as the storage library notes it; recorded is false for a new store.
+func usedMountProgram(root string) (used, recorded bool) {
+	data, err := os.ReadFile(filepath.Join(root, "overlay", ".has-mount-program"))
+	return strings.TrimSpace(string(data)) == "true", err == nil && len(data) > 0 && layersIn(root, "overlay")
 }
 
 // errNoWhiteout is where a trial mount fails on file systems that overlay

@@ -32,6 +32,11 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	start := time.Now()
 	secrets := secretSet(p.Recipe, opt.Secrets)
 	defer func() { err = maskError(secrets, b.hostCause("build", err)) }()
+	if opt.WriteLock {
+		if err := p.checkLocks(); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := b.works.begin(); err != nil {
 		return nil, err
 	}

@@ -68,10 +68,13 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.logDir == "" {
 		b.logDir = filepath.Join(dir, "log")
 	}
-	for _, d := range []string{b.cacheDir, b.logDir} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return storeError(d, err)
-		}
+	if err := os.MkdirAll(b.cacheDir, 0o700); err != nil {
+		return storeError(b.cacheDir, err)
+	}
+	if err := os.MkdirAll(b.logDir, 0o700); err != nil && opt.LogDir != "" {
+		return &HostError{Op: "make the directory for logs", Err: err, Hint: "choose another directory for them: this one must be one that you can write to, on a file system with room"}
+	} else if err != nil {
+		return storeError(b.logDir, err)
 	}
 	b.dropDamagedBlobs()
 	b.stages = b.store.CanStage()

@@ -195,7 +195,11 @@ func (b *Builder) export(ctx context.Context, image string, opt PushOptions) err
 	case "oci":
 		return b.exportLayout(ctx, img, d, opt)
 	}
-	return b.exportOne(ctx, img, "dir:"+d.path, opt)
+	dir, err := filepath.Abs(d.path)
+	if err != nil {
+		return err
+	}
+	return b.exportOne(ctx, img, "dir:"+dir, opt)
 }
 
 // exportOne writes to what the library calls to.

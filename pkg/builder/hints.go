@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/outfile"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -65,14 +67,17 @@ func (b *Builder) hostCause(op string, err error) error {
 	if topic == hosthelp.Disk && b.inodesUsedUp() {
 		topic = hosthelp.Inodes
 	}
-	// The host is to blame, not the step or the registry.
+	// The host is to blame, not the step, the registry or the input.
+	var input *InputError
 	switch {
 	case step != nil:
 		op, err = fmt.Sprintf("stage %q, step %d (%s)", step.Stage, step.Step, step.Text), step.Err
 	case registry != nil:
 		op, err = registry.Op+" "+registry.Image, registry.Err
+	case errors.As(err, &input) && input.Subject != "":
+		op, err = input.Subject, input.Err
 	}
-	if place := pathOf(err); place != "" && !b.inStore(place) {
+	if place := placeOf(err); place != "" && !b.inStore(place) {
 		return elsewhere(op, err, topic, place)
 	}
 	b.works.leaveUntidy()
@@ -112,7 +117,7 @@ func diskTopic(err error, text string) hosthelp.Topic {
 		return errors.Is(err, number) || strings.Contains(text, number.Error())
 	}
 	switch {
-	case is(syscall.ENOSPC), is(syscall.EDQUOT):
+	case is(syscall.ENOSPC), is(syscall.EDQUOT), errors.Is(err, io.ErrShortWrite): // a decompressor's word for them
 		return hosthelp.Disk
 	case is(syscall.EIO):
 		return hosthelp.DiskErrors
@@ -122,21 +127,27 @@ func diskTopic(err error, text string) hosthelp.Topic {
 	return ""
 }
 
-// pathOf is the file that the system could not read or write, "" if err does not
-// say which: a relative path can be one in any root.
-func pathOf(err error) string {
+// placeOf is what the system could not write to: what the user has named, or a
+// directory. It is "" if err does not say which: a relative path can be one in any
+// root.
+func placeOf(err error) string {
 	var output *outfile.WriteError
 	var path *os.PathError
 	var link *os.LinkError
+	name := ""
 	switch {
 	case errors.As(err, &output):
 		return output.Name
-	case errors.As(err, &path) && filepath.IsAbs(path.Path):
-		return path.Path
-	case errors.As(err, &link) && filepath.IsAbs(link.New):
-		return link.New
+	case errors.As(err, &path):
+		name = path.Path
+	case errors.As(err, &link):
+		name = link.New
 	}
-	return ""
+	if !filepath.IsAbs(name) {
+		return ""
+	}
+	dir, _, _ := strings.Cut(filepath.Dir(name), "/"+atomicfile.Prefix)
+	return dir
 }
 
 // inStore reports whether a path is of the store, its working containers

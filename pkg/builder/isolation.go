@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/worker"
 )
@@ -50,7 +51,7 @@ func (b *Builder) chooseIsolation(ctx context.Context, want Isolation) (isolatio
 	}
 	data, err := json.Marshal(isolationMemo{ID: id, Choice: c})
 	if err == nil {
-		_ = os.WriteFile(memo, data, 0o600) // without it, the next build tries again
+		_ = atomicfile.Write(memo, data, 0o600) // without it, the next build tries again
 	}
 	return c, nil
 }

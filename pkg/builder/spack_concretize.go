@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -56,13 +58,50 @@ func (b *Builder) writeLock(p *Plan, planned PlannedStep) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(p.Context)
+	name := lockName(step)
+	if err := writeInContext(p.Context, name, data); err != nil {
+		return OutputError("write the lock file", filepath.Join(p.Context, name), fmt.Errorf("write the lock file: %w", err))
+	}
+	return nil
+}
+
+// lockName is where a lock file belongs, in the context.
+func lockName(step recipe.Spack) string {
+	return path.Join(path.Dir(filepath.ToSlash(step.Spack.Environment)), spack.LockFileName)
+}
+
+// writeInContext writes a whole file, and only below the context, wherever links
+// there lead.
+func writeInContext(context, name string, data []byte) error {
+	root, err := os.OpenRoot(context)
 	if err != nil {
 		return err
 	}
-	name := path.Join(path.Dir(filepath.ToSlash(step.Spack.Environment)), spack.LockFileName)
-	if err := errors.Join(root.WriteFile(name, data, 0o644), root.Close()); err != nil {
-		return fmt.Errorf("write the lock file: %w", err)
+	defer root.Close()
+	dir, err := root.Open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() || unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, 0) != nil {
+		return root.WriteFile(name, data, 0o644)
+	}
+	return atomicfile.Write(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), path.Base(name)), data, 0o644)
+}
+
+// checkLocks finds out before the build whether its lock files can be written.
+func (p *Plan) checkLocks() error {
+	for _, stage := range p.Stages {
+		for _, planned := range stage.Steps {
+			step, ok := planned.step.(recipe.Spack)
+			if !ok || step.Spack.Environment == "" {
+				continue
+			}
+			name := filepath.Join(p.Context, lockName(step))
+			if unix.Access(filepath.Dir(name), unix.W_OK) != nil && unix.Access(name, unix.W_OK) != nil {
+				return &InputError{Subject: "write the lock file", Err: fmt.Errorf("nothing can be written to %s", filepath.Dir(name)), Hint: "build without --write-lock, or in a copy of the directory"}
+			}
+		}
 	}
 	return nil
 }
