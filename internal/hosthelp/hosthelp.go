@@ -43,6 +43,9 @@ const (
 	Disk                    Topic = "disk"
 	Inodes                  Topic = "inodes"
 	DiskErrors              Topic = "disk-errors"
+	OtherDisk               Topic = "other-disk"
+	OtherDiskErrors         Topic = "other-disk-errors"
+	OtherPermission         Topic = "other-permission"
 	TemporaryDirectory      Topic = "temporary-directory"
 	Home                    Topic = "home"
 	HomeNotNeeded           Topic = "home-not-needed"
@@ -91,6 +94,13 @@ func Here(t Topic) Help {
 	return table[t].pasted(u, u.GiveRange())
 }
 
+// HereForPlace is Here for a topic about a file or directory that is named.
+func HereForPlace(t Topic, place string) Help {
+	h := Here(t)
+	h.User = strings.ReplaceAll(h.User, anyPlace, place)
+	return h
+}
+
 // HereForID is Here for SmallRange where one certain id is lacking.
 func HereForID(id uint64) Help {
 	u := CurrentUser()
@@ -124,6 +134,7 @@ const (
 	fullCopies  = "every layer is a full copy of the image: builds are slower and need several times the room"
 	makeRoom    = "free what nothing needs with 'pdibuild cache prune --all', after 'pdibuild rm' of images that have a name"
 	localDisk   = "choose a directory on a local disk, such as --storage-root /scratch/$USER/pdibuild"
+	anyPlace    = "PLACE"
 	anyRange    = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
 	addRange    = "give a range with '" + anyRange + "'"
 )
@@ -254,6 +265,19 @@ var table = map[Topic]Help{
 		Means: "what was read or written may be wrong: nothing of the step is kept",
 		Admin: "look into the kernel's log ('dmesg') and check the disk",
 		User:  "choose a directory on another disk, such as --storage-root /scratch/$USER/pdibuild",
+	},
+	OtherDisk: {
+		Means: "what was asked for beside the image cannot be written",
+		User:  "make room where PLACE is, or choose another place",
+	},
+	OtherDiskErrors: {
+		Means: "what was asked for beside the image cannot be written",
+		Admin: "look into the kernel's log ('dmesg') and check the disk",
+		User:  "choose another place than PLACE",
+	},
+	OtherPermission: {
+		Means: "what was asked for beside the image cannot be written",
+		User:  "choose another place: nothing can be written to PLACE",
 	},
 	TemporaryDirectory: {
 		Means: "programs that steps and registries need cannot write temporary files",

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,10 +72,10 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if err := os.MkdirAll(b.cacheDir, 0o700); err != nil {
 		return storeError(b.cacheDir, err)
 	}
-	if err := os.MkdirAll(b.logDir, 0o700); err != nil && opt.LogDir != "" {
-		return &HostError{Op: "make the directory for logs", Err: err, Hint: "choose another directory for them: this one must be one that you can write to, on a file system with room"}
-	} else if err != nil {
+	if err := os.MkdirAll(b.logDir, 0o700); err != nil && opt.LogDir == "" {
 		return storeError(b.logDir, err)
+	} else if err != nil {
+		return elsewhere("make the directory for logs", err, cmp.Or(diskTopic(err, ""), hosthelp.StorePermission), b.logDir)
 	}
 	b.dropDamagedBlobs()
 	b.stages = b.store.CanStage()

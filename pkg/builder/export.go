@@ -264,13 +264,18 @@ func (b *Builder) exportOCI(ctx context.Context, img *storage.Image, d *ExportDe
 // archiveLayout writes a layout as an archive, the same one every time. What a
 // reader needs first comes first.
 func archiveLayout(to io.Writer, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	w := tar.NewWriter(to)
 	for _, name := range []string{v1.ImageLayoutFile, v1.ImageIndexFile, v1.ImageBlobsDir} {
-		err := filepath.WalkDir(filepath.Join(dir, name), func(path string, _ fs.DirEntry, err error) error {
+		err := fs.WalkDir(root.FS(), name, func(name string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			return archiveFile(w, dir, path)
+			return archiveFile(w, root, name)
 		})
 		if err != nil {
 			return err
@@ -279,17 +284,13 @@ func archiveLayout(to io.Writer, dir string) error {
 	return w.Close()
 }
 
-func archiveFile(w *tar.Writer, dir, path string) error {
-	f, err := os.Open(path)
+func archiveFile(w *tar.Writer, root *os.Root, name string) error {
+	f, err := root.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	name, err := filepath.Rel(dir, path)
 	if err != nil {
 		return err
 	}

@@ -164,15 +164,12 @@ func (b *Builder) inStore(path string) bool {
 // elsewhere is about a disk that the store may not be on: what helps there does
 // not help here.
 func elsewhere(op string, err error, topic hosthelp.Topic, place string) *HostError {
-	e := &HostError{Op: op, Err: err, Topic: string(topic)}
-	switch topic {
-	case hosthelp.Disk:
-		e.Hint = fmt.Sprintf("make room where %s is, or choose another place", place)
-	case hosthelp.DiskErrors:
-		e.Hint = fmt.Sprintf("check the disk that %s is on ('dmesg' shows its errors), or choose another place", place)
-	default:
-		e.Hint = fmt.Sprintf("choose another place: %s can only be read", place)
-	}
+	topic = map[hosthelp.Topic]hosthelp.Topic{
+		hosthelp.Disk: hosthelp.OtherDisk, hosthelp.Inodes: hosthelp.OtherDisk,
+		hosthelp.DiskErrors: hosthelp.OtherDiskErrors, hosthelp.StorePermission: hosthelp.OtherPermission,
+	}[topic]
+	e := hostError(op, err, topic)
+	e.Hint = hosthelp.HereForPlace(topic, place).Hint()
 	return e
 }
 
