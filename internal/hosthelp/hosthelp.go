@@ -36,6 +36,7 @@ const (
 	StorePermission         Topic = "store-permission"
 	VFS                     Topic = "vfs"
 	VFSKept                 Topic = "vfs-kept"
+	PodmanDriver            Topic = "podman-driver"
 	Fuse                    Topic = "fuse-overlayfs"
 	NetworkFileSystem       Topic = "network-file-system"
 	MemoryFileSystem        Topic = "memory-file-system"
@@ -206,6 +207,11 @@ var table = map[Topic]Help{
 		Admin: addRange,
 		User: "choose an owner within the range, or a base image without such files (Debian's need ids up to 65534); " +
 			"or build with a single id, which stands for every owner: 'unshare --map-root-user pdibuild build --storage-root DIR'",
+	},
+	PodmanDriver: {
+		Means: "podman and buildah of this user keep images with vfs, and do not see those that are made here with overlay",
+		User: "'pdibuild run' runs them; for podman, put 'driver = \"overlay\"' under '[storage]' into ~/.config/containers/storage.conf and, if it was used before, " +
+			"remove libpod/bolt_state.db in the image store, by which podman forgets its containers and the images of vfs (docs/rootless.md)",
 	},
 	Seccomp: {
 		Means: "with a single user id, steps that give files to other users, such as apt-get install, fail",

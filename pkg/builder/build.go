@@ -73,6 +73,7 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 		return nil, err
 	}
 	res.Duration = time.Since(start)
+	b.tellAboutPodman(run.emit)
 	return res, nil
 }
 

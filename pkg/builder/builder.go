@@ -28,7 +28,9 @@ type Builder struct {
 	failed *failedSteps
 	ids    identity
 	// stages says that layers can be made of hard links; see stageTree.
-	stages     bool
+	stages bool
+	// shared says that the store is the one that podman of this user has.
+	shared     bool
 	logDir     string
 	cacheDir   string
 	registries Registries
@@ -53,7 +55,7 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits}
+	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits, shared: opt.Root == ""}
 	if err := b.openState(opt); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

@@ -20,6 +20,9 @@ type Facts struct {
 	// OverlayErr says why the kernel's overlay cannot be used where the driver
 	// is vfs; nil when it could be.
 	OverlayErr error
+	// PodmanVFS is why podman of this user takes vfs in the same store, and so
+	// does not see the images; "" if it does.
+	PodmanVFS string
 	// Root is the graph root.
 	Root string
 	// Hardlinks says that layers are made of hard links where possible.
@@ -43,7 +46,7 @@ type Facts struct {
 
 // Facts looks at the host. It runs a trial command, and asks no registry.
 func (b *Builder) Facts(ctx context.Context) Facts {
-	f := Facts{Driver: b.store.GraphDriverName(), Root: b.store.GraphRoot(), Hardlinks: b.stages, SingleID: b.ids.single}
+	f := Facts{Driver: b.store.GraphDriverName(), Root: b.store.GraphRoot(), Hardlinks: b.stages, SingleID: b.ids.single, PodmanVFS: b.podmanTakesVFS()}
 	for _, option := range b.store.GraphOptions() {
 		name, value, _ := strings.Cut(option, "=")
 		if strings.HasSuffix(name, "mount_program") {

@@ -61,6 +61,9 @@ func (x *examination) driver(f builder.Facts) {
 	default:
 		x.good(check, found)
 	}
+	if f.PodmanVFS != "" {
+		x.bad("podman", Note, "podman takes vfs: "+f.PodmanVFS, hosthelp.PodmanDriver)
+	}
 }
 
 // fileSystems are the kinds that matter, by their magic numbers; see statfs(2).
