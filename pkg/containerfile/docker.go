@@ -1,8 +1,10 @@
 package containerfile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -238,14 +240,53 @@ func (d *dockerStage) copy(step recipe.Copy) {
 	if len(step.Exclude) > 0 {
 		d.note("--exclude needs podman 5.3 or a docker of 2025; older ones stop here.")
 	}
-	for _, pattern := range step.Exclude {
+	sources, exclude := excluding(step)
+	for _, pattern := range exclude {
 		flags = append(flags, "--exclude="+literal(pattern))
+	}
+	if len(exclude) > 0 && slices.ContainsFunc(sources, isPattern) {
+		d.note("docker copies what a wildcard itself matches whatever --exclude says; podman leaves it out (moby/buildkit#5489).")
 	}
 	to := step.To
 	if len(step.Sources) > 1 && !strings.HasSuffix(to, "/") {
 		to += "/"
 	}
-	d.line("%s %s%s", verb, strings.Join(append(flags, ""), " "), paths(append(slices.Clone(step.Sources), to)))
+	d.line("%s %s%s", verb, strings.Join(append(flags, ""), " "), paths(append(sources, to)))
+}
+
+func isPattern(source string) bool { return strings.ContainsAny(source, "*?[") }
+
+// excluding returns the sources and patterns of a step as podman needs them: a
+// pattern is about paths in the context or stage and below a source as it is
+// written, so sources of stages cannot begin with a slash, and what a wildcard
+// matches needs a pattern with the directory of the wildcard.
+func excluding(step recipe.Copy) (sources, exclude []string) {
+	sources, exclude = slices.Clone(step.Sources), slices.Clone(step.Exclude)
+	for i, source := range sources {
+		if isPattern(source) {
+			// Only podman has "**".
+			source = strings.ReplaceAll(source, "**", "*")
+		}
+		if len(step.Exclude) > 0 && !strings.Contains(source, "://") {
+			source = strings.TrimPrefix(path.Clean("/"+source), "/")
+		}
+		sources[i] = cmp.Or(source, ".")
+		dir := source
+		for isPattern(dir) {
+			dir = path.Dir(dir)
+		}
+		if dir == source || dir == "." {
+			continue
+		}
+		for _, pattern := range step.Exclude {
+			rest, negative := strings.CutPrefix(pattern, "!")
+			if rest = path.Join(dir, rest); negative {
+				rest = "!" + rest
+			}
+			exclude = append(exclude, rest)
+		}
+	}
+	return sources, exclude
 }
 
 // paths are the arguments of an instruction that copies.
