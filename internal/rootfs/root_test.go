@@ -132,7 +132,7 @@ func TestCursor(t *testing.T) {
 	r, other := tree(t, files...), tree(t, "data/other")
 	var c Cursor
 	defer c.Close()
-	for _, name := range []string{"/data/own", "/data/deep/own", "/data/none", "/data/back", "/abs/own", "/hostdir/secret", "/data/own", "/rel"} {
+	for _, name := range []string{"/data/own", "/data/deep/own", "/data/none", "/data/back", "/abs/own", "/hostdir/secret", "/data/own", "/rel", "/", "./"} {
 		want, wantErr := r.FileExact(name)
 		got, err := c.FileExact(r, name)
 		switch {

@@ -90,8 +90,9 @@ type Cursor struct {
 // FileExact is the file that root.FileExact finds.
 func (c *Cursor) FileExact(root *Root, name string) (*File, error) {
 	name = path.Clean("/" + name)
-	if name == "/" {
-		return nil, pathError("lstat", name, unix.EISDIR)
+	base := path.Base(name)
+	if base == "/" {
+		base = "."
 	}
 	if dir := path.Dir(name); c.dir == nil || c.root != root || c.name != dir {
 		_ = c.Close() // it was only looked at
@@ -101,7 +102,6 @@ func (c *Cursor) FileExact(root *Root, name string) (*File, error) {
 		}
 		c.root, c.name, c.dir = root, dir, sub
 	}
-	base := path.Base(name)
 	info, err := c.dir.LstatExact(base)
 	if err != nil {
 		return nil, pathError("lstat", name, err)

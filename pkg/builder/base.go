@@ -319,6 +319,9 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 	if err != nil {
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
+	if err := b.examineBase(stored.TopLayer, config.History); err != nil {
+		return state{}, err
+	}
 	if b.ids.single {
 		if err := b.noteImageOwners(stored.TopLayer); err != nil {
 			return state{}, err

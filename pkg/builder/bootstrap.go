@@ -123,6 +123,10 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 		return cache.Record{}, err
 	}
 	opt.Skip = notOfTheBase
+	// The tool has made its root open to all, as every base image is.
+	if wk.firstRoot, err = wk.rootHeader(); err != nil {
+		return cache.Record{}, err
+	}
 	wk.closed = req.PIDNamespace
 	return x.keepDiff("", wk, opt)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"path"
 	"strings"
 	"syscall"
@@ -38,7 +37,11 @@ func (wk *work) changes() (*layer.Tree, error) {
 	if err := wk.scanUpper(upper, tree); err != nil {
 		return nil, err
 	}
-	return tree, nil
+	root, changed, err := wk.rootEntry()
+	if changed {
+		tree.AddRoot(root)
+	}
+	return tree, err
 }
 
 // clean reports whether nothing is left of what a command has done: sockets,
@@ -54,7 +57,8 @@ func (wk *work) clean() bool {
 		}
 		return nil
 	})
-	return err == nil
+	_, changed, rootErr := wk.rootEntry()
+	return err == nil && rootErr == nil && !changed
 }
 
 // openUpper opens the directory in which an overlay keeps the changes;
@@ -138,19 +142,14 @@ func (wk *work) changed(hdr *tar.Header) bool {
 	}
 	defer before.Close()
 	old, err := fileHeader(before)
+	if err == nil {
+		err = readAttributes(before, old)
+	}
 	if err != nil || old.Typeflag != tar.TypeDir {
 		wk.notSeen(err)
 		return true
 	}
-	if err := readAttributes(before, old); err != nil {
-		wk.notSeen(err)
-		return true
-	}
-	maps.DeleteFunc(old.PAXRecords, func(key, _ string) bool {
-		name := strings.TrimPrefix(key, "SCHILY.xattr.")
-		return name == layer.OwnerXattr || strings.Contains(name, ".overlay.")
-	})
-	return old.Mode&0o7777 != hdr.Mode&0o7777 || old.Uid != hdr.Uid || old.Gid != hdr.Gid || len(old.PAXRecords) != len(hdr.PAXRecords)
+	return !layer.SameAttributes(old, hdr)
 }
 
 // hides reports whether what a whiteout is about was there before the changes.
@@ -316,6 +315,12 @@ func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
 	}
 	defer scratch.Close()
 	opt.Scratch, opt.IsFile = scratch, wk.has
+	switch root, changed, err := wk.rootEntry(); {
+	case err != nil:
+		return err
+	case changed:
+		opt.Extra = append(opt.Extra, root)
+	}
 	_, err = layer.Normalize(dst, diff, opt)
 	return err
 }

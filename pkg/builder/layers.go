@@ -132,6 +132,9 @@ type stagedDiffer interface {
 // putStaged lets the store take over what a differ makes. Nothing makes no layer.
 func (r *run) putStaged(to target, d stagedDiffer) (cache.Record, error) {
 	out, err := r.b.store.PrepareStagedLayer(nil, d)
+	if err == nil && !d.empty() && out.RootDirMode == nil {
+		err = inheritRoot(r.b.store, to.parent, out.Target)
+	}
 	if err != nil || d.empty() {
 		if out != nil && out.Target != "" {
 			err = errors.Join(err, r.b.store.CleanupStagedLayer(out))
@@ -183,7 +186,7 @@ func (d *treeDiffer) ApplyDiff(dest string, _ *archive.TarOptions, opt *graphdri
 	}
 	return graphdriver.DriverWithDifferOutput{
 		Differ: d, Size: d.staged.Size, UncompressedDigest: d.staged.DiffID,
-		UIDs: d.staged.UIDs, GIDs: d.staged.GIDs, TarSplit: split,
+		UIDs: d.staged.UIDs, GIDs: d.staged.GIDs, TarSplit: split, RootDirMode: d.staged.RootMode,
 	}, nil
 }
 

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"path"
 	"slices"
 
 	"go.podman.io/storage"
@@ -210,19 +210,11 @@ func (b *Builder) noteLayerOwners(id string) error {
 }
 
 func (b *Builder) diffOwners(id string) (owners []fileOwner, err error) {
-	diff, err := b.readLayer(id)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, diff.Close()) }()
-	for tr := tar.NewReader(diff); ; {
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return owners, nil
+	err = b.eachHeader(id, func(hdr *tar.Header) error {
+		if path.Clean("/"+hdr.Name) != "/" { // see examineLayer
+			owners = appendOwner(owners, hdr, nil)
 		}
-		if err != nil {
-			return nil, err
-		}
-		owners = appendOwner(owners, hdr, nil)
-	}
+		return nil
+	})
+	return owners, err
 }

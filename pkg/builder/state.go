@@ -193,10 +193,13 @@ func (s *state) setenvs(env map[string]string) error {
 	return nil
 }
 
+// historyPrefix begins the history entries of what pdibuild has made.
+const historyPrefix = "pdibuild: "
+
 // record adds the history entry of one step.
 func (s *state) record(text string, epoch time.Time, added bool) {
 	s.image.History = append(s.image.History, v1.History{
-		Created: &epoch, CreatedBy: "pdibuild: " + text, EmptyLayer: !added,
+		Created: &epoch, CreatedBy: historyPrefix + text, EmptyLayer: !added,
 	})
 }
 

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
 	"os"
@@ -54,6 +55,8 @@ type work struct {
 	// where an overlay keeps the changes; nil before they are wanted.
 	files *layerFiles
 	upper *rootfs.Root
+	// firstRoot is the root directory before a command ran.
+	firstRoot *tar.Header
 	// unseen is why something could not be compared with what was there before.
 	unseen error
 	// closed says that whoever could write to the layer is gone.
@@ -181,9 +184,11 @@ func (w *works) create(parent string) (_ *work, err error) {
 		return nil, err
 	}
 	if w.single {
-		return wk, wk.showOwners()
+		if err := wk.showOwners(); err != nil {
+			return wk, err
+		}
 	}
-	return wk, nil
+	return wk, wk.beginRoot()
 }
 
 func (wk *work) mount() error {

@@ -15,11 +15,12 @@
 // links to it.
 //
 // Directories end in "/", nothing begins with "./" or "/", and the root
-// directory has no entry. Headers have no user and group names, no access and
-// change times, whole seconds between 1970 and the epoch as modification
-// times, and the lowest twelve mode bits. Whiteouts are empty files of mode 0
-// that belong to 0:0 and have the epoch as time. A file that is called like a
-// whiteout (.wh.*) is refused: the layer would remove another file.
+// directory has an entry, "./", only where it is not as in the layers below.
+// Headers have no user and group names, no access and change times, whole
+// seconds between 1970 and the epoch as modification times, and the lowest
+// twelve mode bits. Whiteouts are empty files of mode 0 that belong to 0:0 and
+// have the epoch as time. A file that is called like a whiteout (.wh.*) is
+// refused: the layer would remove another file.
 //
 // The format is USTAR for every entry that USTAR can carry, and PAX for the
 // others: long or non-ASCII names, files of 8 GiB and more, ids above 2097151

@@ -84,6 +84,15 @@ func (e *encoder) add(src *tar.Header, content io.Reader, origin Origin) error {
 	return e.write(hdr, content, origin)
 }
 
+// addRoot writes the entry of the root directory, which comes first.
+func (e *encoder) addRoot(src *tar.Header) error {
+	hdr, err := e.attributes(src, place{name: "."})
+	if err != nil {
+		return err
+	}
+	return e.write(hdr, nil, Origin{})
+}
+
 func (e *encoder) hidesNothing(p place) bool {
 	return p.whiteout && path.Base(p.name) != opaqueName && e.opt.Hides != nil && !e.opt.Hides(p.subject)
 }
@@ -100,15 +109,9 @@ func (e *encoder) header(src *tar.Header, p place) (*tar.Header, error) {
 	if e.leaf != "" && p.isBelow(e.leaf) {
 		return nil, fmt.Errorf("layer entry %q: %q is not a directory", src.Name, e.leaf)
 	}
-	hdr, err := canonical(src, p, e.opt.Epoch)
+	hdr, err := e.attributes(src, p)
 	if err != nil {
 		return nil, err
-	}
-	if e.opt.OneTime {
-		hdr.ModTime = clamp(e.opt.Epoch, e.opt.Epoch)
-	}
-	if e.opt.Owner != nil && !p.whiteout {
-		e.opt.Owner(hdr)
 	}
 	if p.whiteout || hdr.Typeflag == tar.TypeDir {
 		return hdr, nil
@@ -120,6 +123,21 @@ func (e *encoder) header(src *tar.Header, p place) (*tar.Header, error) {
 	}
 	if _, ok := e.files[hdr.Linkname]; !ok {
 		return nil, fmt.Errorf("hard link %q: no file %q comes before it in this layer", src.Name, hdr.Linkname)
+	}
+	return hdr, nil
+}
+
+// attributes returns the header with which an entry is written.
+func (e *encoder) attributes(src *tar.Header, p place) (*tar.Header, error) {
+	hdr, err := canonical(src, p, e.opt.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	if e.opt.OneTime {
+		hdr.ModTime = clamp(e.opt.Epoch, e.opt.Epoch)
+	}
+	if e.opt.Owner != nil && !p.whiteout {
+		e.opt.Owner(hdr)
 	}
 	return hdr, nil
 }

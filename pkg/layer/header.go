@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,14 @@ func canonical(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
 const maxID = 1<<32 - 2
 
 func isID(id int) bool { return id >= 0 && id <= maxID }
+
+// SameAttributes reports whether two entries have the same mode, owner and
+// extended attributes in a layer.
+func SameAttributes(a, b *tar.Header) bool {
+	x, err1 := canonical(a, place{name: "x"}, time.Time{})
+	y, err2 := canonical(b, place{name: "x"}, time.Time{})
+	return err1 == nil && err2 == nil && x.Mode == y.Mode && x.Uid == y.Uid && x.Gid == y.Gid && maps.Equal(x.PAXRecords, y.PAXRecords)
+}
 
 func whiteout(src *tar.Header, p place, epoch time.Time) (*tar.Header, error) {
 	if !isRegular(src) || src.Size != 0 {

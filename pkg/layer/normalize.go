@@ -46,6 +46,9 @@ func normalizeSorted(dst io.Writer, src io.Reader, opt Options) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	if err := tree.addMissing(opt.Extra); err != nil {
+		return Stats{}, err
+	}
 	return tree.Encode(dst, opt)
 }
 
@@ -100,4 +103,20 @@ func (o *Options) placeOf(name string) (place, error) {
 		err = &ReservedError{Name: "/" + p.name}
 	}
 	return p, err
+}
+
+// addMissing adds the entries that the tree lacks.
+func (t *Tree) addMissing(entries []Entry) error {
+	for _, e := range entries {
+		p, err := fileAt(e.Header.Name)
+		switch {
+		case err != nil:
+			return err
+		case p.name == "":
+			t.AddRoot(e)
+		case t.nodes[p.name] == nil:
+			t.put(p, e)
+		}
+	}
+	return nil
 }

@@ -63,6 +63,11 @@ type Options struct {
 	// Inspect sees every entry as it is written, and can stop it.
 	Inspect Inspector
 
+	// Extra are entries that the stream may lack, for Normalize with Scratch:
+	// what a storage driver does not see as a change. One for the root
+	// directory, which Normalize leaves out of streams, is among them.
+	Extra []Entry
+
 	// Scratch lets Normalize accept entries in any order: it is filled
 	// with the contents of src before anything is written. A new temporary
 	// *os.File will do; the caller removes it. Without it contents are

@@ -14,6 +14,9 @@ const (
 	opaqueName     = ".wh..wh..opq"
 )
 
+// rootName is that of the root directory's entry, as tar has it.
+const rootName = "./"
+
 // A ReservedError says that a file cannot be in an image: in a layer, its name
 // removes another one.
 type ReservedError struct {

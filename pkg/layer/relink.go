@@ -59,16 +59,51 @@ func copyAttributes(f *rootfs.File, to string) error {
 	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
 		return &fs.PathError{Op: "chmod", Path: to, Err: err}
 	}
-	from, names := f.HostPath(), make([]byte, 64<<10) // the kernel's limits, xattr(7)
+	if err := copyXattrs(f.HostPath(), to, func(name string) bool { return !strings.HasPrefix(name, "security.selinux") }); err != nil {
+		return err
+	}
+	modified := unix.NsecToTimespec(f.Info.ModTime().UnixNano())
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{modified, modified}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "utimensat", Path: to, Err: err}
+	}
+	return nil
+}
+
+// InheritRoot gives the directory that becomes the root of a layer the owner,
+// mode and extended attributes of the layer below. The storage library does it
+// in part: it forgets attributes, the sticky bit, and what the umask masks.
+func InheritRoot(below, root string) error {
+	var old, now unix.Stat_t
+	if err := unix.Lstat(below, &old); err != nil {
+		return &fs.PathError{Op: "lstat", Path: below, Err: err}
+	}
+	if err := unix.Lstat(root, &now); err != nil {
+		return &fs.PathError{Op: "lstat", Path: root, Err: err}
+	}
+	if old.Uid != now.Uid || old.Gid != now.Gid {
+		if err := os.Lchown(root, int(old.Uid), int(old.Gid)); err != nil {
+			return err
+		}
+	}
+	if old.Mode != now.Mode {
+		if err := unix.Chmod(root, old.Mode&0o7777); err != nil {
+			return &fs.PathError{Op: "chmod", Path: root, Err: err}
+		}
+	}
+	return copyXattrs(below, root, func(name string) bool { return name == OwnerXattr || keepXattr(name) })
+}
+
+func copyXattrs(from, to string, keep func(name string) bool) error {
+	names := make([]byte, 64<<10) // the kernel's limits, xattr(7)
 	n, err := unix.Llistxattr(from, names)
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
-		n, err = 0, nil // a file system without attributes has none to copy
+		return nil // a file system without attributes has none to copy
 	}
 	if err != nil {
-		return &fs.PathError{Op: "listxattr", Path: f.Name, Err: err}
+		return &fs.PathError{Op: "listxattr", Path: from, Err: err}
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if name == "" || strings.HasPrefix(name, "security.selinux") {
+		if name == "" || !keep(name) {
 			continue
 		}
 		value := make([]byte, 64<<10)
@@ -77,12 +112,8 @@ func copyAttributes(f *rootfs.File, to string) error {
 			err = unix.Lsetxattr(to, name, value[:n], 0)
 		}
 		if err != nil {
-			return fmt.Errorf("copy the attribute %s of %s: %w", name, f.Name, err)
+			return fmt.Errorf("copy the attribute %s to %s: %w", name, to, err)
 		}
-	}
-	modified := unix.NsecToTimespec(f.Info.ModTime().UnixNano())
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{modified, modified}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &fs.PathError{Op: "utimensat", Path: to, Err: err}
 	}
 	return nil
 }

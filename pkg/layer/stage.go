@@ -61,6 +61,9 @@ type Staged struct {
 	Size   int64
 	// UIDs and GIDs own files of the layer.
 	UIDs, GIDs []uint32
+	// RootMode is the mode of the root directory, if the layer has an entry
+	// for it; else Dir has the attributes that it was made with.
+	RootMode *fs.FileMode
 	// Linked counts the bytes of files that were not copied.
 	Linked int64
 }
@@ -89,9 +92,36 @@ func (t *Tree) Stage(opt StageOptions) (_ *Staged, err error) {
 		return nil, err
 	}
 	return &Staged{
-		Stats: stats, DiffID: diffID, Size: size, Linked: s.bytes,
+		Stats: stats, DiffID: diffID, Size: size, Linked: s.bytes, RootMode: t.rootMode(),
 		UIDs: sortedIDs(s.uids), GIDs: sortedIDs(s.gids),
 	}, nil
+}
+
+// SetRoot gives the directory that is the root of an unpacked layer the
+// attributes of the layer's entry for it; with a single id not its owner.
+func SetRoot(dir string, hdr *tar.Header, singleID bool) error {
+	root, err := canonical(hdr, place{name: "."}, hdr.ModTime)
+	if err != nil {
+		return err
+	}
+	var now unix.Stat_t
+	if err := unix.Lstat(dir, &now); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	owned := singleID || int(now.Uid) == root.Uid && int(now.Gid) == root.Gid
+	if owned && int64(now.Mode&0o7777) == root.Mode && len(root.PAXRecords) == 0 {
+		return nil // perhaps in a store that cannot be written to
+	}
+	s := stager{opt: StageOptions{Dir: dir, SingleID: singleID}}
+	return s.setAttributes(stagedFile{hdr: root})
+}
+
+func (t *Tree) rootMode() *fs.FileMode {
+	if t.root == nil {
+		return nil
+	}
+	mode := t.root.header().FileInfo().Mode()
+	return &mode
 }
 
 func sortedIDs(set map[int]bool) []uint32 {
@@ -148,6 +178,9 @@ func (s *stager) place(hdr *tar.Header, origin Origin) (io.WriteCloser, error) {
 		return nil, nil
 	}
 	s.unfinished = append(s.unfinished, stagedFile{hdr: hdr})
+	if hdr.Name == rootName {
+		return nil, nil // Dir is there
+	}
 	return nil, s.make(hdr.Name, func(p string) error { return makeSpecial(p, hdr) })
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
 )
@@ -107,6 +108,41 @@ func sameFile(t *testing.T, a, b string) bool {
 		t.Fatal(err1, err2)
 	}
 	return os.SameFile(x, y)
+}
+
+// The root directory has an entry where it was added, and nothing else changes.
+func TestStageRoot(t *testing.T) {
+	tree := &Tree{}
+	add(t, tree, Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o644, ModTime: stageTime}},
+		Entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o700}})
+	if _, staged := stageAndCheck(t, tree); staged.Entries != 1 || staged.RootMode != nil || tree.Len() != 1 {
+		t.Errorf("%d entries, %d in the tree, root %v; Add takes no root", staged.Entries, tree.Len(), staged.RootMode)
+	}
+	tree.AddRoot(Entry{Header: tar.Header{Typeflag: tar.TypeDir, Mode: 0o1711, ModTime: stageTime, PAXRecords: map[string]string{"SCHILY.xattr.user.note": "x"}}})
+	opt, staged := stageAndCheck(t, tree)
+	if staged.Entries != 2 || tree.Len() != 2 || *staged.RootMode != os.ModeDir|os.ModeSticky|0o711 {
+		t.Errorf("%d entries, %d in the tree, root %v", staged.Entries, tree.Len(), staged.RootMode)
+	}
+	value := make([]byte, 10)
+	n, err := unix.Lgetxattr(opt.Dir, "user.note", value)
+	if info, statErr := os.Stat(opt.Dir); statErr != nil || err != nil || info.Mode() != *staged.RootMode || string(value[:n]) != "x" {
+		t.Errorf("the directory has mode %v, attribute %q, %v", info.Mode(), value[:max(n, 0)], err)
+	}
+	next := t.TempDir()
+	if err := InheritRoot(opt.Dir, next); err != nil {
+		t.Fatal(err)
+	}
+	n, err = unix.Lgetxattr(next, "user.note", value)
+	if info, statErr := os.Stat(next); statErr != nil || err != nil || info.Mode() != *staged.RootMode || string(value[:n]) != "x" {
+		t.Errorf("the next root has mode %v, attribute %q, %v", info.Mode(), value[:max(n, 0)], err)
+	}
+	var first bytes.Buffer
+	if _, err := tree.Encode(&first, opt.Options); err != nil {
+		t.Fatal(err)
+	}
+	if hdr, err := tar.NewReader(&first).Next(); err != nil || hdr.Name != "./" || hdr.Mode != 0o1711 {
+		t.Errorf("the first entry is %v, %v", hdr, err)
+	}
 }
 
 func TestStageKinds(t *testing.T) {

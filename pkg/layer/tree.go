@@ -41,11 +41,12 @@ func File(name string) func() (io.ReadCloser, error) {
 // empty. It keeps headers in memory, contents stay where they are.
 type Tree struct {
 	nodes map[string]*node // by clean name
+	root  *node
 }
 
 // Add adds a file, directory or link; it replaces one of the same name. A hard
-// link may come before or after its target. A name that would be a whiteout is
-// a *ReservedError.
+// link may come before or after its target. The root directory is left out. A
+// name that would be a whiteout is a *ReservedError.
 func (t *Tree) Add(e Entry) error {
 	p, err := fileAt(e.Header.Name)
 	if err != nil {
@@ -102,6 +103,10 @@ func (t *Tree) Lookup(name string) (kind byte, target string, ok bool) {
 	return n.kind, "", true
 }
 
+// AddRoot adds an entry for the root directory, whose name does not matter. It
+// is for a root that is not as in the layers below: Add takes none.
+func (t *Tree) AddRoot(e Entry) { t.root = newNode(e, place{name: "."}) }
+
 // Remove adds the whiteout of a file of the layers below.
 func (t *Tree) Remove(name string) error {
 	p, err := whiteoutOf(name)
@@ -126,7 +131,7 @@ func (t *Tree) RemoveBelow(dir string) error {
 func (t *Tree) put(p place, e Entry) *node {
 	n := newNode(e, p)
 	if p.name == "" {
-		return n // the root directory has no entry
+		return n // the root directory has no entry here
 	}
 	if t.nodes == nil {
 		t.nodes = map[string]*node{}
@@ -136,7 +141,12 @@ func (t *Tree) put(p place, e Entry) *node {
 }
 
 // Len returns the number of entries.
-func (t *Tree) Len() int { return len(t.nodes) }
+func (t *Tree) Len() int {
+	if t.root != nil {
+		return len(t.nodes) + 1
+	}
+	return len(t.nodes)
+}
 
 // MissingParents returns, in canonical order, the directories above entries
 // for which there is no entry. Stores make such directories with default
@@ -175,6 +185,11 @@ func (t *Tree) encode(enc *encoder) (Stats, error) {
 	if err != nil {
 		return enc.stats, err
 	}
+	if t.root != nil {
+		if err := enc.addRoot(t.root.header()); err != nil {
+			return enc.stats, err
+		}
+	}
 	for _, n := range nodes {
 		hdr, file := links.apply(n)
 		if err := addNode(enc, hdr, file); err != nil {
@@ -190,7 +205,7 @@ func (t *Tree) withoutOpaque(lower func(string) ([]string, error)) (*Tree, error
 	if lower == nil {
 		return t, nil
 	}
-	plain := &Tree{nodes: maps.Clone(t.nodes)}
+	plain := &Tree{nodes: maps.Clone(t.nodes), root: t.root}
 	for name, n := range t.nodes {
 		if path.Base(name) != opaqueName {
 			continue

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"archive/tar"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,6 +102,49 @@ func vfsStore(t *testing.T) string {
 	return dir
 }
 
+// What a command does to the root directory stays in the image, and is said
+// only in the layers that change it.
+func TestRootDirectory(t *testing.T) {
+	p := newSmall(t, `  - name: changed
+    from: small
+    steps:
+      - run: touch /a
+      - run: chmod 711 / && chown 5:6 /
+      - run: test "$(stat -c %a,%u,%g /)" = 711,5,6 && touch /b
+      - {file: /c, content: x}
+      - run: test "$(stat -c %a,%u,%g /)" = 711,5,6 && rm /b
+      - run: chmod 711 / && chown 5:6 /
+  - name: final
+    from: changed
+    steps:
+      - run: test "$(stat -c %a,%u,%g /)" = 711,5,6 && chmod 1777 /
+      - workdir: /w
+      - check: test "$(stat -c %a,%u,%g /)" = 1777,5,6
+`)
+	img := p.exportEverywhere("root")
+	var roots []string
+	for _, l := range img.layers {
+		if e, ok := l["/"]; ok {
+			roots = append(roots, fmt.Sprintf("%s %o %d:%d", e.Name, e.Mode, e.Uid, e.Gid))
+		}
+	}
+	if got := strings.Join(roots, ", "); got != "./ 711 5:6, ./ 1777 5:6" {
+		t.Errorf("entries of the root directory: %s", got)
+	}
+	// Another store gets it from the layers.
+	p.nonce = nonce()
+	dir := filepath.Join(t.TempDir(), "oci")
+	p.build("-o", "type=oci,dest="+dir).ok()
+	p.recipe("version: 1\nstages:\n  - name: s\n    from: 'oci:" + dir + "'\n    steps:\n      - run: test \"$(stat -c %a,%u,%g /)\" = 1777,5,6 && touch /made\n      - run: test \"$(stat -c %a,%u,%g /)\" = 1777,5,6\n")
+	p.freshStore()
+	again, _ := p.export()
+	if _, ok := again.layers[len(again.layers)-1]["/"]; ok {
+		t.Error("a layer that does not change the root directory has it")
+	}
+	p.freshStore()
+	p.build("--storage-driver", "vfs").ok()
+}
+
 // A working directory belongs to the user of the steps that follow, with the
 // directories above it that were missing.
 func TestWorkdirBelongsToTheUser(t *testing.T) {
@@ -190,6 +234,29 @@ stages:
 	ran := p.run("run", "--storage-root", p.store, "-e", "EMPTY=full", o.ImageID, "--", "/bin/busybox", "sh", "-c", "echo $A $EMPTY")
 	if ran.stdout != "new=dup full\n" {
 		t.Errorf("run prints %q\n%s", ran.stdout, ran.stderr)
+	}
+}
+
+// A base image in which a file belongs to an id that is none is refused: the
+// storage library would give the file to another user.
+func TestBaseWithStrangeOwners(t *testing.T) {
+	for name, c := range map[string]struct {
+		uid, gid int
+		wrong    string
+	}{
+		"large": {uid: 1 << 32, wrong: `"etc/f" belongs to 4294967296:0`},
+		"last":  {gid: 1<<32 - 1, wrong: `"etc/f" belongs to 0:4294967295`},
+		"none":  {uid: -1, wrong: `"etc/f" belongs to -1:0`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hdr := file("etc/f", "x")
+			hdr.Uid, hdr.Gid, hdr.Format = c.uid, c.gid, tar.FormatGNU
+			h := newHandmade(t).layer(of(file("a", ""))).layer(of(hdr))
+			p := newProject(t, "version: 1\nstages:\n  - {name: s, from: '"+h.reference()+"', steps: [{file: /NONCE, content: x}]}\n")
+			p.freshStore()
+			p.build().fails(3, c.wrong)
+			p.build().fails(3, c.wrong) // the image is in the store now
+		})
 	}
 }
 
