@@ -98,3 +98,15 @@ func TestJSONReport(t *testing.T) {
 		t.Errorf("an error takes %d lines, not one", n)
 	}
 }
+
+// The hint to fix the step is for commands of the recipe that have failed: where
+// it did not come to that, something else is wrong.
+func TestFixTheStepOnlyWhereACommandFailed(t *testing.T) {
+	for code, want := range map[int]bool{1: true, 127: true, -1: false} {
+		var stderr bytes.Buffer
+		(&app{stderr: &stderr}).report(&builder.StepError{Stage: "s", Step: 2, ExitCode: code, Err: errors.New("cause")})
+		if got := strings.Contains(stderr.String(), "fix the step and run the command again: the steps before it are kept"); got != want {
+			t.Errorf("exit code %d: %s", code, &stderr)
+		}
+	}
+}

@@ -22,6 +22,8 @@ func hintFor(err error) string {
 	switch reserved := (*layer.ReservedError)(nil); {
 	case errors.As(err, &reserved):
 		return "let the step remove the file, or give it another name"
+	case errors.Is(err, errOtherPlatform):
+		return "build for the image's platform with --platform, or start from an image for this one"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "too many open files: raise the limit with 'ulimit -n' and run the command again"
 	case errors.Is(err, syscall.ENOMEM):
