@@ -13,6 +13,9 @@
 //
 //	PDIBUILD_BIN         the program; by default it is built
 //	PDIBUILD_TEST_STORE  the image store, kept between runs
+//	PDIBUILD_TEST_RACE_SECONDS
+//	                     for how long the race for mount points is tried in each
+//	                     isolation; by default 3
 //	PDIBUILD_TEST_IDS    a directory that gets the id of examples/hello-mpi,
 //	                     in a file named after the kind of user
 //	PDIBUILD_TEST_SKIP_SAME  leaves out the tests of sameForEveryUser
