@@ -139,10 +139,10 @@ func (p *planFlags) applyTime(a *app, r *recipe.Recipe) error {
 		return nil
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seconds < 1 {
-		return usagef("give whole seconds since 1970, 1 or more, such as 'git log -1 --format=%ct' prints", "%s=%s is not a time", source, text)
+	if err != nil || seconds < 0 {
+		return usagef("give whole seconds since 1970, such as 'git log -1 --format=%ct' prints", "%s=%s is not a time", source, text)
 	}
-	r.SourceDateEpoch = seconds
+	r.SourceDateEpoch = &seconds
 	return nil
 }
 

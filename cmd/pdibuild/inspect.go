@@ -1,7 +1,9 @@
 package main
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -123,6 +125,9 @@ func (a *app) readImage(ctx context.Context, e engine, name, platform string, op
 		return nil, asUsage(err)
 	}
 	img, err := inspect.Read(ctx, src, opt)
+	if err = asUsage(err); errors.Is(err, tar.ErrHeader) {
+		err = usagef("the image is damaged: make it anew, or take another one", "%w", err)
+	}
 	if closing := src.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("close %s: %w", name, closing)
 	}

@@ -50,15 +50,13 @@ func emptyState(platform string) state {
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// fromFileHint is about an image in a directory or archive that is not there.
-const fromFileHint = "a relative path starts at the directory of the build context"
-
 // fetchBase finds from among the local images or, unless pull forbids it,
 // fetches it. With fetch false it returns errNotLocal instead of fetching.
-func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (state, error) {
+func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (_ state, err error) {
+	defer func() { err = baseError(from, err) }()
 	ref, err := alltransports.ParseImageName(from)
 	if transport, _, _ := strings.Cut(from, ":"); err != nil && transport != "docker" && transports.Get(transport) != nil {
-		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: fromFileHint}
+		return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "write oci:DIR, oci-archive:FILE or docker-archive:FILE, and :NAME behind it for one of several images"}
 	}
 	if err != nil || ref.Transport().Name() == "docker" {
 		return b.namedBase(ctx, strings.TrimPrefix(from, "docker://"), o)
@@ -103,6 +101,9 @@ func (b *Builder) namedBase(ctx context.Context, name string, o baseOptions) (st
 			}
 		}
 	}
+	if id, ok := b.imageID(name); ok {
+		return b.imageState(ctx, id, o.platform)
+	}
 	if o.pull == PullNever {
 		return state{}, &InputError{Subject: "from " + name, Err: errNotLocal, Hint: "allow it to be fetched with --pull=missing"}
 	}
@@ -134,6 +135,9 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 		return state{}, hostError("read the settings of registries", err, hosthelp.RegistriesConf)
 	}
 	resolved, err := shortnames.Resolve(sys, name)
+	if err != nil && idPattern.MatchString(name) {
+		return state{}, &InputError{Subject: "from " + name, Err: errors.New("no image of this store has this id"), Hint: "list the images of this store with 'pdibuild images'; one of a registry has a name, such as docker.io/library/debian:12"}
+	}
 	if err != nil {
 		return state{}, &InputError{Subject: "from " + name, Err: err, Hint: "write the registry's name in front, such as docker.io/library/debian:12"}
 	}
@@ -174,7 +178,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, o baseOptions) (state, error) {
 	sys := b.systemContext(o.platform)
 	fail := func(err error) (state, error) {
-		return state{}, fileBaseError(from, err, fromFileHint)
+		return state{}, fileBaseError(from, err)
 	}
 	id, err := b.fileImageID(ctx, sys, from, ref)
 	if err != nil {
@@ -198,18 +202,24 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
 	m.end()
 	if err != nil {
-		return state{}, fileBaseError(from, err, "the image is damaged, or files in it would be outside of it; 'pdibuild inspect "+from+"' looks into it")
+		return fail(err)
 	}
 	return b.imageState(ctx, id.Encoded(), o.platform)
 }
 
 // fileBaseError is about an image in a directory or archive. An error that knows
 // its own way out keeps it.
-func fileBaseError(from string, err error, hint string) error {
+func fileBaseError(from string, err error) error {
 	var in *InputError
 	if errors.As(err, &in) {
-		hint = in.Hint
-		err = in
+		return &InputError{Subject: "from " + from, Err: in, Hint: in.Hint}
+	}
+	hint := fileImageHint(from, err)
+	switch hint {
+	case missingHint:
+		hint += "; a relative one starts at the directory of the build context"
+	case damagedHint:
+		hint += "; 'pdibuild inspect " + from + "' looks into it"
 	}
 	return &InputError{Subject: "from " + from, Err: err, Hint: hint}
 }
@@ -294,9 +304,6 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 	return manifest.Digest(m)
 }
 
-// errOtherPlatform says that a local image is not for the wanted platform.
-var errOtherPlatform = errors.New("the image is for another platform")
-
 // imageState starts a stage from an image of the store.
 func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state, err error) {
 	ref, err := is.Transport.NewStoreReference(b.store, nil, id)
@@ -313,7 +320,7 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
 	if want := strings.Split(platform, "/"); len(want) >= 2 && (config.OS != want[0] || config.Architecture != want[1]) {
-		return state{}, fmt.Errorf("image %.12s is for %s/%s, not %s: %w", id, config.OS, config.Architecture, platform, errOtherPlatform)
+		return state{}, &platformError{config.Platform, platform}
 	}
 	stored, err := b.store.Image(id)
 	if err != nil {

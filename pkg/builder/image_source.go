@@ -65,12 +65,8 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (_ *Imag
 		return s, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case isInputError(err):
-		return nil, fileBaseError(name, err, "")
-	case transport == "docker":
-		return nil, registryError("read", strings.TrimPrefix(name, "docker://"), err)
 	}
-	return nil, &InputError{Subject: "image " + name, Err: err, Hint: "check the path; 'skopeo inspect " + name + "' reads it, too"}
+	return nil, imageError(name, err)
 }
 
 func (b *Builder) openStored(ctx context.Context, name string) (*ImageSource, error) {
@@ -195,16 +191,26 @@ func (s *ImageSource) Layer(ctx context.Context, n int) (io.ReadCloser, error) {
 		}
 		return r, nil
 	}
+	explain := func(err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err = imageError(s.name, s.src.front.explain(err))
+		if input := (*InputError)(nil); errors.As(err, &input) {
+			input.Subject = "" // its reader names the image
+		}
+		return s.b.hostCause("read image "+s.name, err)
+	}
 	blob, _, err := s.src.GetBlob(ctx, s.blobs[n], none.NoCache)
 	if err != nil {
-		return nil, fmt.Errorf("read layer %d: %w", n+1, s.src.front.explain(err))
+		return nil, explain(err)
 	}
 	verified := &verifiedReader{r: blob, verifier: s.blobs[n].Digest.Verifier(), digest: s.blobs[n].Digest}
 	plain, _, err := compression.AutoDecompress(verified)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("decompress layer %d: %w", n+1, err), blob.Close())
+		return nil, errors.Join(explain(err), blob.Close())
 	}
-	return &layerReader{ReadCloser: plain, blob: blob, verified: verified}, nil
+	return &layerReader{ReadCloser: plain, blob: blob, verified: verified, explain: explain}, nil
 }
 
 // Close releases the image.
@@ -232,6 +238,7 @@ type layerReader struct {
 	io.ReadCloser
 	blob     io.Closer
 	verified io.Reader
+	explain  func(error) error
 }
 
 // Read implements io.Reader.
@@ -242,6 +249,9 @@ func (l *layerReader) Read(p []byte) (int, error) {
 		if _, rest := io.Copy(io.Discard, l.verified); rest != nil {
 			err = rest
 		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = l.explain(err)
 	}
 	return n, err
 }

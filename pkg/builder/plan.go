@@ -80,10 +80,7 @@ func newPlan(r *recipe.Recipe, contextDir string, opt PlanOptions) (*Plan, error
 	if sub.Stage(p.target) == nil {
 		return nil, &InputError{Subject: "target", Err: fmt.Errorf("the recipe has no stage %q", p.target), Hint: "its stages are " + strings.Join(stageNames(sub), ", ")}
 	}
-	p.epoch = sub.SourceDateEpoch
-	if p.epoch == 0 {
-		p.epoch = recipe.DefaultEpoch
-	}
+	p.epoch = sub.Epoch()
 	return p, nil
 }
 

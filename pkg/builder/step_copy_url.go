@@ -26,6 +26,9 @@ func (x *stepRun) copyURL(ctx context.Context, c *copier, step recipe.Copy) erro
 	if err != nil {
 		return &InputError{Subject: source, Err: err}
 	}
+	if c.intoDir && strings.Trim(u.Path, "/") == "" {
+		return &InputError{Subject: source, Err: errors.New("the address does not name a file, and the destination is a directory"), Hint: "name the file in the destination, such as 'to: " + step.To + "/NAME'"}
+	}
 	file, err := x.run.b.download(ctx, source, strings.TrimPrefix(step.Checksum, "sha256:"))
 	if err != nil {
 		return err

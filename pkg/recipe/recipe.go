@@ -27,9 +27,9 @@ type Recipe struct {
 	// tag given to the build, such as HPCAsia2026, is appended to it.
 	Name string `yaml:"name,omitempty"`
 	// SourceDateEpoch bounds every time stored in the image, in seconds
-	// since 1970 UTC. Zero means DefaultEpoch, 2026-01-01. See
+	// since 1970 UTC. Without it that is 2026-01-01, DefaultEpoch. See
 	// https://reproducible-builds.org/specs/source-date-epoch/.
-	SourceDateEpoch int64 `yaml:"source_date_epoch,omitempty"`
+	SourceDateEpoch *int64 `yaml:"source_date_epoch,omitempty"`
 	// Args are the build arguments and their default values. ${NAME} and
 	// ${NAME:-default} are replaced by them in name, from, platform, env,
 	// labels, annotations, ports, users, paths and URLs, and in bootstrap;
@@ -41,6 +41,14 @@ type Recipe struct {
 	Secrets map[string]Secret `yaml:"secrets,omitempty"`
 	// Stages in any order that has no cycle. The last one is the image.
 	Stages []Stage `yaml:"stages"`
+}
+
+// Epoch is SourceDateEpoch or, without it, DefaultEpoch.
+func (r *Recipe) Epoch() int64 {
+	if r.SourceDateEpoch == nil {
+		return DefaultEpoch
+	}
+	return *r.SourceDateEpoch
 }
 
 // A Secret says where the host keeps a secret value. With neither Env nor
@@ -64,8 +72,10 @@ type Stage struct {
 	// Name by which other stages refer to this one; unique in the recipe.
 	Name string `yaml:"name"`
 	// From is where the stage starts: an image name
-	// (docker.io/library/debian:12), an image with its transport (oci:DIR,
-	// oci-archive:FILE, docker-archive:FILE, dir:DIR,
+	// (docker.io/library/debian:12), the id of an image of the store (12
+	// digits or more, and no other host has it), an image with its transport
+	// (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, of several
+	// images oci:DIR:NAME or, counted from 0, oci:DIR:@1,
 	// containers-storage:NAME, docker://NAME), the name of another stage,
 	// "scratch", or a distribution bootstrapped from its mirror
 	// (debootstrap:SUITE, mmdebstrap:SUITE). A base image's configuration

@@ -128,7 +128,7 @@ func (v *validator) recipe() {
 	if r.Name != "" && !v.hasReference(r.Name) && !repository.MatchString(r.Name) {
 		v.fail("name", "%q is not an image name without a tag; it looks like registry.example.org/group/name, in lower case", r.Name)
 	}
-	if r.SourceDateEpoch < 0 || r.SourceDateEpoch > maxEpoch {
+	if e := r.Epoch(); e < 0 || e > maxEpoch {
 		v.fail("source_date_epoch", "must be seconds since 1970, and before the year 10000")
 	}
 	v.args()

@@ -149,6 +149,7 @@ func (v *validator) copyStep(path string, st *Stage, s Copy) {
 			v.fail(p, "a source must not be empty")
 		case v.webSource(p, source):
 			urls++
+			v.webName(p, source, s.To)
 		case s.From == "":
 			v.inContext(p, source)
 		}
@@ -186,6 +187,18 @@ func (v *validator) webSource(path, source string) bool {
 		v.fail(path, "must not have a user or password in the address, which would be stored in the image's history; fetch it in a run step with a secret")
 	}
 	return true
+}
+
+// webName reports an address that gives the file no name where the destination
+// gives it none either.
+func (v *validator) webName(path, source, to string) {
+	u, err := url.Parse(source)
+	if err != nil || v.hasReference(source) || !strings.HasSuffix(to, "/") {
+		return
+	}
+	if strings.Trim(u.Path, "/") == "" {
+		v.fail(path, "%q does not name a file; name it in the destination, such as 'to: %sNAME'", source, to)
+	}
 }
 
 // inContext reports paths that lead out of the build context.
