@@ -10,6 +10,8 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/oci/layout"
+
+	"github.com/pdidev/pdibuild/internal/hosthelp"
 )
 
 // An image that is not what it should be is an error of the input, and says what
@@ -30,7 +32,7 @@ func TestBaseErrors(t *testing.T) {
 			t.Errorf("%v becomes %v with the hint %q, want %q and %q", test.err, err, input.Hint, test.message, test.hint)
 		}
 	}
-	for _, err := range []error{nil, errNotLocal, &HostError{Err: os.ErrNotExist}, &RegistryError{Err: os.ErrNotExist}} {
+	for _, err := range []error{nil, errNotLocal, hostError("look", os.ErrNotExist, hosthelp.Disk), &RegistryError{Err: os.ErrNotExist}} {
 		if got := baseError("x", err); got != err {
 			t.Errorf("%v becomes %v", err, got)
 		}
