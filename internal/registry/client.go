@@ -123,7 +123,7 @@ func (c *Client) ping(ctx context.Context) error {
 	if resp.StatusCode == http.StatusUnauthorized {
 		return nil
 	}
-	return c.problem(resp)
+	return c.problem(ctx, resp)
 }
 
 // Plain says that the registry does not speak TLS.
@@ -136,7 +136,7 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	problem := c.problem(resp)
+	problem := c.problem(req.Context(), resp)
 	var status *StatusError
 	if problem == nil || errors.As(problem, &status) {
 		return resp, nil // it is for who asked
@@ -186,7 +186,7 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 
 // problem says what is wrong with an answer; nil if nothing is. The body stays
 // readable.
-func (c *Client) problem(resp *http.Response) error {
+func (c *Client) problem(ctx context.Context, resp *http.Response) error {
 	if resp.StatusCode < http.StatusMultipleChoices {
 		return c.page(resp)
 	}
@@ -200,10 +200,10 @@ func (c *Client) problem(resp *http.Response) error {
 		return status
 	}
 	err := &errcode.ErrorResponse{Method: resp.Request.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode, Errors: errs}
-	if resp.StatusCode == http.StatusUnauthorized && c.user(resp.Request.Context()) == "" {
+	if resp.StatusCode == http.StatusUnauthorized && c.user(ctx) == "" {
 		return &NoCredentialError{Host: c.endpoint.Host, Err: err}
 	}
-	return c.refused(resp.Request.Context(), resp.StatusCode, reason(message), err)
+	return c.refused(ctx, resp.StatusCode, reason(message), err)
 }
 
 // page says that a good answer is a web page.

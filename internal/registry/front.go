@@ -57,7 +57,7 @@ type frontEndpoint struct {
 }
 
 // NewFront starts a Front for some registries. Close it.
-func NewFront(endpoints ...Endpoint) (*Front, error) {
+func NewFront(ctx context.Context, endpoints ...Endpoint) (*Front, error) {
 	f := &Front{endpoints: map[string]*frontEndpoint{}, outside: map[string]*outsider{}, key: rand.Text()}
 	for _, e := range endpoints {
 		f.endpoints[apiHost(e.Host)] = &frontEndpoint{Endpoint: e}
@@ -78,7 +78,7 @@ func NewFront(endpoints ...Endpoint) (*Front, error) {
 		}
 	}
 	f.address = &url.URL{Scheme: "http", Host: listener.Addr().String(), User: url.UserPassword("pdibuild", f.key)}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(ctx)
 	f.stop = stop
 	f.server = &http.Server{
 		Handler: f, ReadHeaderTimeout: time.Minute, ErrorLog: f.forward.ErrorLog,
@@ -189,7 +189,7 @@ func (f *Front) send(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	req.URL.Scheme, req.URL.Host = client.origin.Scheme, client.origin.Host
-	ctx := withScopes(req, client.origin.Host)
+	ctx := withScopes(req.Context(), req, client.origin.Host)
 	if isPartOfUpload(req) {
 		ctx = Once(ctx)
 	}
@@ -197,7 +197,7 @@ func (f *Front) send(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return resp, f.adapt(client, resp)
+	return resp, f.adapt(ctx, client, resp)
 }
 
 // isPartOfUpload says that a request can't be repeated alone.
@@ -238,8 +238,7 @@ func buffer(req *http.Request) error {
 
 // withScopes says what a token is needed for, so that one is got for all
 // requests about a repository. A registry adds what it wants.
-func withScopes(req *http.Request, host string) context.Context {
-	ctx := req.Context()
+func withScopes(ctx context.Context, req *http.Request, host string) context.Context {
 	name, rest := repositoryOf(req.URL.Path)
 	if name == "" {
 		return ctx
@@ -270,13 +269,14 @@ func repositoryOf(path string) (name, rest string) {
 }
 
 // adapt makes an answer one that the library understands.
-func (f *Front) adapt(from *Client, resp *http.Response) error {
-	err := from.problem(resp)
+func (f *Front) adapt(ctx context.Context, from *Client, resp *http.Response) error {
+	err := from.problem(ctx, resp)
 	var page *WebPageError
 	if errors.As(err, &page) {
 		return errors.Join(err, resp.Body.Close())
 	}
-	if err != nil && !(resp.StatusCode == http.StatusNotFound && resp.Request.Method == http.MethodHead) {
+	notThere := resp.StatusCode == http.StatusNotFound && resp.Request.Method == http.MethodHead
+	if err != nil && !notThere {
 		f.note(err)
 	}
 	resp.Header.Del("Www-Authenticate")

@@ -117,7 +117,7 @@ func (g *guard) readChallenge(resp *http.Response) error {
 func (g *guard) setRealm(base *url.URL, realm string) error {
 	to, err := base.Parse(realm)
 	plainly := g.client.Plain() || g.base.insecure
-	if err != nil || to.Host == "" || to.Scheme != "https" && !(to.Scheme == "http" && plainly) {
+	if err != nil || to.Host == "" || to.Scheme != "https" && (to.Scheme != "http" || !plainly) {
 		return &RealmError{Host: g.client.endpoint.Host, Realm: realm}
 	}
 	g.mu.Lock()

@@ -289,11 +289,11 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 		return "", err
 	}
 	var from, to *registryFront
-	if opt.SourceCtx, from, err = b.throughFront(opt.SourceCtx, src, nil); err != nil {
+	if opt.SourceCtx, from, err = b.throughFront(ctx, opt.SourceCtx, src, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	if opt.DestinationCtx, to, err = b.throughFront(opt.DestinationCtx, dst, nil); err != nil {
+	if opt.DestinationCtx, to, err = b.throughFront(ctx, opt.DestinationCtx, dst, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()

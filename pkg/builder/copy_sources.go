@@ -184,7 +184,7 @@ func (s *selection) hides(m *match) error {
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
-	if linkIgnored && m.name != m.real || ignored && !(m.isDir() && s.ignore.reinclude()) {
+	if linkIgnored && m.name != m.real || ignored && (!m.isDir() || !s.ignore.reinclude()) {
 		return errIgnored
 	}
 	linkExcluded, err := m.excludes(m.name)
@@ -192,7 +192,7 @@ func (s *selection) hides(m *match) error {
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
-	if (linkExcluded || excluded) && !(m.isDir() && m.exclude.reinclude()) {
+	if (linkExcluded || excluded) && (!m.isDir() || !m.exclude.reinclude()) {
 		return errExcluded
 	}
 	return nil

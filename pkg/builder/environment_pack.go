@@ -85,7 +85,7 @@ func (j *environmentJob) packKey(pack []installedPackage) (string, error) {
 	if _, err := above.Encode(sum.Hash(), layer.Options{OneTime: true}); err != nil {
 		return "", err
 	}
-	return keyOf("pack 2", jsonOf(pack), j.in.Variant, fmt.Sprint(j.run.plan.epoch), sum.Digest().String()), nil
+	return keyOf("pack", jsonOf(pack), j.in.Variant, fmt.Sprint(j.run.plan.epoch), sum.Digest().String()), nil
 }
 
 // retake makes a layer once more on top of another one.

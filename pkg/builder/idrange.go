@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -65,11 +64,8 @@ func (i identity) unpackError(err error) *HostError {
 	if m == nil || i.single {
 		return nil
 	}
-	uid, uidErr := strconv.Atoi(m[1])
-	gid, gidErr := strconv.Atoi(m[2])
-	if errors.Join(uidErr, gidErr) != nil {
-		return nil
-	}
+	uid, _ := strconv.Atoi(m[1]) // the expression takes nothing but digits
+	gid, _ := strconv.Atoi(m[2])
 	return i.beyond(ownerOf(m[3], uid, gid), uid, gid)
 }
 

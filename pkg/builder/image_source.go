@@ -145,7 +145,7 @@ type openedSource struct {
 
 // openSource opens an image, wherever it is.
 func (b *Builder) openSource(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (*openedSource, error) {
-	sys, front, err := b.throughFront(sys, ref, nil)
+	sys, front, err := b.throughFront(ctx, sys, ref, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (e *ownError) Error() string { return fmt.Sprint("code ", e.code) }
 
 func TestMaskedErrorsStayFound(t *testing.T) {
 	harmless := fmt.Errorf("x: %w", &StepError{Text: "run true", Err: context.Canceled})
-	if got := maskError(testSecrets(), harmless); got != harmless { //nolint:errorlint // it is to be the same one
+	if got := maskError(testSecrets(), harmless); got != harmless {
 		t.Errorf("an error without a secret became %#v", got)
 	}
 	masked := maskError(testSecrets(), fmt.Errorf("%s: %w", secretValue, errors.Join(context.Canceled, &ownError{7})))
@@ -122,7 +122,7 @@ func TestMaskedErrorsStayFound(t *testing.T) {
 	if !errors.Is(masked, context.Canceled) || !errors.As(masked, &own) || own.code != 7 {
 		t.Errorf("lost what it wraps: %v", masked)
 	}
-	if got := maskError(secret.NewSet(nil, nil), masked); got != masked { //nolint:errorlint // it is to be the same one
+	if got := maskError(secret.NewSet(nil, nil), masked); got != masked {
 		t.Errorf("without secrets it became %v", got)
 	}
 }

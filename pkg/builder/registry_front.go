@@ -31,7 +31,7 @@ type registryFront struct{ *registry.Front }
 // throughFront returns what the library has to know to reach the registry of
 // ref through a front, which has to be closed. Say is told about requests that
 // are repeated; may be nil.
-func (b *Builder) throughFront(sys *types.SystemContext, ref types.ImageReference, say func(string)) (*types.SystemContext, *registryFront, error) {
+func (b *Builder) throughFront(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, say func(string)) (*types.SystemContext, *registryFront, error) {
 	if ref.Transport().Name() != docker.Transport.Name() {
 		return sys, nil, nil
 	}
@@ -39,7 +39,7 @@ func (b *Builder) throughFront(sys *types.SystemContext, ref types.ImageReferenc
 	if err != nil {
 		return nil, nil, err
 	}
-	front, err := registry.NewFront(endpoints...)
+	front, err := registry.NewFront(ctx, endpoints...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -88,7 +88,7 @@ func transfer(t *testing.T, b *Builder, from, to string) error {
 		sys **types.SystemContext
 		ref types.ImageReference
 	}{{&opt.SourceCtx, src}, {&opt.DestinationCtx, dst}} {
-		*side.sys, front[i], err = b.throughFront(b.systemContext("linux/"+hostArchitecture), side.ref, nil)
+		*side.sys, front[i], err = b.throughFront(t.Context(), b.systemContext("linux/"+hostArchitecture), side.ref, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,11 @@ func transfer(t *testing.T, b *Builder, from, to string) error {
 
 func loggedIn(t *testing.T, user, password string) *Builder {
 	insecure := false
-	return &Builder{cacheDir: t.TempDir(), registries: Registries{Username: user, Password: password, TLSVerify: &insecure, LoginFiles: []string{}}}
+	works, err := openWorks(nil, t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Builder{works: works, cacheDir: t.TempDir(), registries: Registries{Username: user, Password: password, TLSVerify: &insecure, LoginFiles: []string{}}}
 }
 
 // The library sends a login wherever an answer of a registry leads: with an
@@ -249,7 +253,7 @@ func TestFrontAnswersNobodyElse(t *testing.T) {
 	addr := registry.Start(t, registry.Options{User: "ann", Password: "s3cret"})
 	b := loggedIn(t, "ann", "s3cret")
 	ref := imageReference(t, "docker://"+addr+"/a/b:1")
-	sys, front, err := b.throughFront(b.systemContext(""), ref, nil)
+	sys, front, err := b.throughFront(t.Context(), b.systemContext(""), ref, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ type installedPackage struct {
 func (p installedPackage) String() string { return p.Name + "@" + p.Version }
 
 // key identifies everything that an environment step takes over.
-func (in *installation) key() string { return keyOf("installation 2", jsonOf(in)) }
+func (in *installation) key() string { return keyOf("installation", jsonOf(in)) }
 
 func parseInstallation(data json.RawMessage) (*installation, error) {
 	var in installation

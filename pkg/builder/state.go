@@ -20,7 +20,7 @@ import (
 
 // keyVersion changes when the same step would give another result than an
 // earlier version of pdibuild gave.
-const keyVersion = "pdibuild-1"
+const keyVersion = "pdibuild-2"
 
 // A state is what a stage has become after some of its steps: its top layer
 // in the store and the image configuration so far. Steps turn one state into

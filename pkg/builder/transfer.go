@@ -176,7 +176,7 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 	if err := b.transferContext(sys); err != nil {
 		return "", err
 	}
-	sys, front, err := b.throughFront(sys, ref, func(text string) { fmt.Fprintln(opt.Report, text) })
+	sys, front, err := b.throughFront(ctx, sys, ref, func(text string) { fmt.Fprintln(opt.Report, text) })
 	if err != nil {
 		return "", err
 	}

@@ -628,7 +628,8 @@ func TestReservedNames(t *testing.T) {
 	for _, name := range []string{".wh.victim", "d/.wh.victim", ".wh..wh..opq", "d/.wh..wh..opq", ".wh..wh.plnk", ".wh.", ".wh..wh.plnk/1", ".wh.d/x", "d/.wh./x"} {
 		for _, h := range []tar.Header{
 			file(name, 0), file(name, 3), dir(name), link(name, "victim"),
-			{Typeflag: tar.TypeSymlink, Name: name, Linkname: "x"}, {Typeflag: tar.TypeFifo, Name: name},
+			{Typeflag: tar.TypeSymlink, Name: name, Linkname: "x"},
+			{Typeflag: tar.TypeFifo, Name: name},
 		} {
 			var tree layer.Tree
 			var reserved *layer.ReservedError

@@ -125,7 +125,7 @@ func (g *generator) pattern() string {
 	if g.chance(30) {
 		p = "!" + p
 	}
-	if strings.ContainsAny(p, " \xff'\\$") {
+	if strings.ContainsAny(p, " '\\$") || strings.Contains(p, "\xff") {
 		return "a*"
 	}
 	return p

