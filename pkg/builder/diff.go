@@ -23,18 +23,14 @@ import (
 var errNoUpper = errors.New("the changes are not spelled out in a directory")
 
 // changes lists what the working layer changes: with overlay, that is a
-// directory. Other drivers find the changes by comparing; see encodeDriverDiff.
-// Both make the same layer of the same changes.
+// directory; with other drivers, what differs from a snapshot. Both make the same
+// layer of the same changes. errNoUpper is for encodeDriverDiff.
 //
 // Store.Diff is of no use here: its stream holds a lock of the store that
 // Store.PutLayer, which reads the stream, waits for.
 func (wk *work) changes() (*layer.Tree, error) {
-	upper, err := wk.openUpper()
-	if err != nil {
-		return nil, err
-	}
 	tree := &layer.Tree{}
-	if err := wk.scanUpper(upper, tree); err != nil {
+	if err := wk.scan(tree); err != nil {
 		return nil, err
 	}
 	root, changed, err := wk.rootEntry()
@@ -42,6 +38,17 @@ func (wk *work) changes() (*layer.Tree, error) {
 		tree.AddRoot(root)
 	}
 	return tree, err
+}
+
+func (wk *work) scan(tree *layer.Tree) error {
+	if wk.first != nil {
+		return wk.scanTouched(tree)
+	}
+	upper, err := wk.openUpper()
+	if err != nil {
+		return err
+	}
+	return wk.scanUpper(upper, tree)
 }
 
 // clean reports whether nothing is left of what a command has done: sockets,
@@ -212,8 +219,11 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 	links := &hardLinks{}
 	return upper.Walk("/", func(f *rootfs.File) error {
 		name := strings.TrimPrefix(f.Name, "/")
-		if name == "" || f.Info.Mode()&fs.ModeSocket != 0 {
+		if name == "" {
 			return nil
+		}
+		if f.Info.Mode()&fs.ModeSocket != 0 {
+			return wk.removeUnderSocket(name, tree)
 		}
 		if wk.isFuseMark(name) {
 			return addFuseMark(name, tree)
@@ -233,6 +243,14 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 		}
 		return tree.Add(e)
 	})
+}
+
+// removeUnderSocket removes what a socket has replaced: a socket is in no layer.
+func (wk *work) removeUnderSocket(name string, tree *layer.Tree) error {
+	if !wk.hides(name) {
+		return nil
+	}
+	return tree.Remove(name)
 }
 
 // isFuseMark reports whether a name in the upper directory is one of

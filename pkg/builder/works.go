@@ -57,6 +57,9 @@ type work struct {
 	upper *rootfs.Root
 	// firstRoot is the root directory before a command ran.
 	firstRoot *tar.Header
+	// first is what all files were then; nil with overlay, which keeps the
+	// changes apart.
+	first snapshot
 	// unseen is why something could not be compared with what was there before.
 	unseen error
 	// closed says that whoever could write to the layer is gone.
@@ -188,7 +191,13 @@ func (w *works) create(parent string) (_ *work, err error) {
 			return wk, err
 		}
 	}
-	return wk, wk.beginRoot()
+	if err := wk.beginRoot(); err != nil || w.store.GraphDriverName() == "overlay" {
+		return wk, err
+	}
+	if wk.first, err = takeSnapshot(wk.root); err != nil {
+		return wk, fmt.Errorf("look at the working layer: %w", err)
+	}
+	return wk, nil
 }
 
 func (wk *work) mount() error {
