@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/internal/registry"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
@@ -88,8 +89,11 @@ func (c *cacheFlags) options(a *app, creds string) (buildcache.Options, error) {
 	}
 	if c.chunkSize != "" {
 		var err error
-		if opt.ChunkSize, err = parseSize(c.chunkSize); err != nil || opt.ChunkSize <= 0 {
-			return opt, usagef("write such as --chunk-size 16MB", "--chunk-size %q is no size of a piece", c.chunkSize)
+		if opt.ChunkSize, err = quantity.Size(c.chunkSize); err != nil {
+			return opt, usagef("write such as --chunk-size 16MB", "--chunk-size: %w", err)
+		}
+		if opt.ChunkSize == 0 {
+			return opt, usagef("write such as --chunk-size 16MB", "--chunk-size %q is not the size of a piece", c.chunkSize)
 		}
 	}
 	if !c.quiet {

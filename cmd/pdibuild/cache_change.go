@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 )
 
@@ -193,9 +193,9 @@ var wholeHash = regexp.MustCompile(`\b[a-z2-7]{32}\b`)
 func (p *pruneFlags) pruneOptions() (buildcache.PruneOptions, error) {
 	opt := buildcache.PruneOptions{DryRun: p.dryRun}
 	if p.olderThan != "" {
-		age, err := parseAge(p.olderThan)
+		age, err := quantity.Age(p.olderThan)
 		if err != nil {
-			return opt, usagef("write it as 90d, 2w or 36h", "--older-than: %w", err)
+			return opt, usagef("'pdibuild cache buildcache prune --help' has examples", "--older-than: %w", err)
 		}
 		opt.Before = time.Now().Add(-age)
 	}
@@ -218,24 +218,6 @@ func (p *pruneFlags) pruneOptions() (buildcache.PruneOptions, error) {
 		opt.Keep = append(opt.Keep, hashes...)
 	}
 	return opt, nil
-}
-
-// parseAge reads Go's durations, and days and weeks.
-func parseAge(text string) (time.Duration, error) {
-	for suffix, unit := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
-		if number, ok := strings.CutSuffix(text, suffix); ok {
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 0 {
-				return 0, fmt.Errorf("%q is no age", text)
-			}
-			return time.Duration(n) * unit, nil
-		}
-	}
-	age, err := time.ParseDuration(text)
-	if err != nil || age < 0 {
-		return 0, fmt.Errorf("%q is no age", text)
-	}
-	return age, nil
 }
 
 func (a *app) printPrune(result *buildcache.PruneResult, flags pruneFlags) error {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -43,7 +44,7 @@ func newCachePrune(a *app) *cobra.Command {
 			opt.CacheLimits = c.limits
 		}
 		if keep != "" {
-			if opt.Keep, err = parseSize(keep); err != nil {
+			if opt.Keep, err = quantity.Size(keep); err != nil {
 				return usagef(seeHelp(cmd), "--keep: %w", err)
 			}
 			if opt.Keep == 0 {
@@ -51,7 +52,7 @@ func newCachePrune(a *app) *cobra.Command {
 			}
 		}
 		if age != "" {
-			if opt.Older, err = parseAge(age); err != nil {
+			if opt.Older, err = quantity.Age(age); err != nil {
 				return usagef(seeHelp(cmd), "--older: %w", err)
 			}
 			if opt.Older == 0 {

@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -75,8 +75,8 @@ func (c *config) read(name string, data []byte) error {
 		r.mapping(doc.Content[0], map[string]func(*yaml.Node){
 			"cache": func(n *yaml.Node) {
 				r.mapping(n, map[string]func(*yaml.Node){
-					"keep":  func(n *yaml.Node) { setting(r, n, &c.limits.Keep, parseSize) },
-					"older": func(n *yaml.Node) { setting(r, n, &c.limits.Older, parseAge) },
+					"keep":  func(n *yaml.Node) { setting(r, n, &c.limits.Keep, quantity.Size) },
+					"older": func(n *yaml.Node) { setting(r, n, &c.limits.Older, quantity.Age) },
 				})
 			},
 		})
@@ -154,19 +154,4 @@ func setting[T any](r *configReader, n *yaml.Node, to *T, parse func(string) (T,
 		return
 	}
 	*to = value
-}
-
-// parseSize reads a number of bytes with a unit, as docker does.
-func parseSize(text string) (int64, error) {
-	number := strings.TrimRight(text, "kKMGTPiB ")
-	unit := strings.ToUpper(strings.TrimSpace(text[len(number):]))
-	factor := map[string]float64{
-		"": 1, "B": 1, "K": 1e3, "KB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9, "T": 1e12, "TB": 1e12, "P": 1e15, "PB": 1e15,
-		"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40, "PIB": 1 << 50,
-	}[unit]
-	value, err := strconv.ParseFloat(number, 64)
-	if err != nil || factor == 0 || !(value >= 0) || value*factor > 1e18 {
-		return 0, fmt.Errorf("%q is no size: write such as 20GB, 500MB or 20GiB", text)
-	}
-	return int64(value * factor), nil
 }

@@ -41,12 +41,13 @@ func TestABuildGetsTheLimitsOfTheConfiguration(t *testing.T) {
 func TestAWrongConfigurationIsToldWithItsPlace(t *testing.T) {
 	for text, want := range map[string][]string{
 		"cache:\n  kepp: 20GB\n":              {"config.yaml:2:3: unknown key \"kepp\"", `did you mean "keep"?`, "| "},
-		"cache:\n  keep: plenty\n":            {"config.yaml:2:9:", `"plenty" is no size`},
+		"cache:\n  keep: plenty\n":            {"config.yaml:2:9:", `"plenty" is not a size`},
+		"cache:\n  keep: 20\n":                {"config.yaml:2:9:", `"20" has no unit: write 20GB`},
 		"cache:\n  older: [1]\n":              {"config.yaml:2:10:", "expected one value"},
 		"cache: 20GB\n":                       {"config.yaml:1:8:", "expected keys: keep, older"},
 		"cache:\n  keep: 1GB\n  keep: 2GB\n":  {"config.yaml:3:3:", "keep is here twice"},
 		"cache: {keep: 1GB\n":                 {"config.yaml:"},
-		"cache:\n  older: -3d\n":              {"config.yaml:2:10:", "is no age"},
+		"cache:\n  older: -3d\n":              {"config.yaml:2:10:", "is not a duration"},
 		"cache:\n  keep: 1GB\n  old: x\nb: 1": {"config.yaml:3:3:", "config.yaml:4:1:"},
 	} {
 		writeRecipe(t, smallRecipe)
@@ -62,27 +63,6 @@ func TestAWrongConfigurationIsToldWithItsPlace(t *testing.T) {
 		}
 		if len(a.opened) > 0 {
 			t.Errorf("%q: the store was opened", text)
-		}
-	}
-}
-
-func TestSizesAndTimes(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "1000": 1000, "20GB": 20e9, "1.5 GB": 15e8, "1GiB": 1 << 30, "3k": 3000, "2tb": -1, "GB": -1, "-1GB": -1, "1XB": -1, "NaN": -1, "": -1} {
-		got, err := parseSize(text)
-		if err != nil {
-			got = -1
-		}
-		if got != want {
-			t.Errorf("parseSize(%q) = %d, want %d", text, got, want)
-		}
-	}
-	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "2w": 336 * time.Hour, "12h": 12 * time.Hour, "30": -1, "d": -1, "-1d": -1} {
-		got, err := parseAge(text)
-		if err != nil {
-			got = -1
-		}
-		if got != want {
-			t.Errorf("parseAge(%q) = %v, want %v", text, got, want)
 		}
 	}
 }
@@ -114,10 +94,16 @@ func TestCachePruneFlags(t *testing.T) {
 	}
 }
 
-func TestCachePruneNeedsASize(t *testing.T) {
-	a := newTestApp(&fakeEngine{})
-	if code := a.main([]string{"cache", "prune", "--keep", "lots"}); code != codeUsage || !strings.Contains(a.err.String(), `"lots" is no size`) {
-		t.Errorf("exit code %d\n%s", code, &a.err)
+// A number alone is refused: 20 would be 20 bytes, so that all would go.
+func TestCachePruneNeedsUnits(t *testing.T) {
+	for args, want := range map[string]string{
+		"--keep lots": `"lots" is not a size`, "--keep 20": `"20" has no unit: write 20GB`, "--older 30": `"30" is not a duration; write 30d, 12h or 4w`,
+	} {
+		e := &fakeEngine{}
+		a := newTestApp(e)
+		if code := a.main(append([]string{"cache", "prune"}, strings.Fields(args)...)); code != codeUsage || !strings.Contains(a.err.String(), want) || len(e.pruned) > 0 {
+			t.Errorf("%s: exit code %d\n%s", args, code, &a.err)
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/pdidev/pdibuild/internal/quantity"
 )
 
 // LimitsFileName is where limits are looked for.
@@ -174,18 +176,13 @@ func (p *limitsParser) word(key, value *yaml.Node, words ...string) string {
 	return value.Value
 }
 
-// size reads 500, 20kB, 1.5 GB or 64MiB.
 func (p *limitsParser) size(key, value *yaml.Node) int64 {
-	text := strings.ToLower(strings.ReplaceAll(value.Value, " ", ""))
-	digits := strings.TrimRight(text, "kmgtib")
-	units := map[string]float64{"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-	unit, known := units[text[len(digits):]]
-	number, err := strconv.ParseFloat(digits, 64)
-	if err != nil || !known || !(number >= 0 && number*unit < 1<<62) {
-		p.fail(value, "%s: %q is not a size such as 20MB, 1.5GB or 64MiB", key.Value, value.Value)
+	n, err := quantity.Size(value.Value)
+	if err != nil {
+		p.fail(value, "%s: %v", key.Value, err)
 		return -1
 	}
-	return int64(number * unit)
+	return n
 }
 
 func (p *limitsParser) patterns(key, value *yaml.Node) []string {
