@@ -138,7 +138,8 @@ type app struct {
 	open func(builder.StoreOptions) (engine, error)
 	// examine is doctor.Examine.
 	examine func(context.Context, doctor.Options) []doctor.Finding
-	// terminal returns the size of the terminal behind stderr, if it is one.
+	// terminal returns the size of the terminal behind stderr, if it is one; that
+	// may be unknown, 0.
 	terminal func() (width, height int, ok bool)
 	// console is what a command in a container is connected with.
 	console func() console
@@ -256,7 +257,7 @@ func openStore(opt builder.StoreOptions) (engine, error) {
 
 func stderrTerminal() (width, height int, ok bool) {
 	width, height, err := term.GetSize(int(os.Stderr.Fd()))
-	return width, height, err == nil && width > 0
+	return width, height, err == nil
 }
 
 func askPassword(prompt string) (string, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -83,7 +84,7 @@ func printEntries(w io.Writer, entries []builder.CacheEntry) error {
 		if e.Useless != "" {
 			keeps = "nothing: " + e.Useless
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Kind, shortID(e), size(e.Size), e.LastUse.Local().Format("2006-01-02 15:04"), keeps, firstLine(e.Text))
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Kind, shortID(e), size(e.Size), e.LastUse.Local().Format("2006-01-02 15:04"), keeps, termtext.Line(firstLine(e.Text)))
 	}
 	return tab.Flush()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pdidev/pdibuild/internal/quantity"
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -84,7 +85,7 @@ func (a *app) printPruned(res *builder.PruneResult, opt builder.PruneOptions, fo
 	}
 	for i := range res.Removed {
 		e := &res.Removed[i]
-		if _, err := fmt.Fprintf(a.stdout, "%s %s %s %s\n", e.Kind, shortID(e), size(e.Size), firstLine(e.Text)); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s %s %s %s\n", e.Kind, shortID(e), size(e.Size), termtext.Line(firstLine(e.Text))); err != nil {
 			return err
 		}
 	}

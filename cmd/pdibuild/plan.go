@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -102,7 +103,7 @@ func printPlan(w io.Writer, plan *builder.Plan, format string) error {
 			if key == "" {
 				key = "-"
 			}
-			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], firstLine(step.Text))
+			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], termtext.Line(firstLine(step.Text)))
 		}
 	}
 	if err := tab.Flush(); err != nil {

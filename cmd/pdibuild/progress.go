@@ -11,6 +11,7 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -53,13 +54,14 @@ func (a *app) unmaskedPrinter(p progressFlags) printer {
 		return newTTYPrinter(a.stderr, a.terminal, ttyStyle{verbose: p.verbose, colors: a.env("NO_COLOR") == ""})
 	}
 	a.outputShown = true
-	return &plainPrinter{w: a.stderr, verbose: p.verbose}
+	_, _, terminal := a.terminal()
+	return &plainPrinter{w: a.stderr, verbose: p.verbose, terminal: terminal}
 }
 
 func (a *app) isLive() bool {
-	_, _, terminal := a.terminal()
+	width, _, terminal := a.terminal()
 	dumb := a.env("TERM") == "dumb" || a.env("TERM") == ""
-	return terminal && !dumb && a.env("CI") == ""
+	return terminal && width > 0 && !dumb && a.env("CI") == ""
 }
 
 // eventLine is an event as text, or "" when it is not shown. It is one line,
@@ -204,7 +206,7 @@ func summary(w io.Writer, r *builder.Result, longest stopwatch, width int) {
 		if width > 0 {
 			room = max(min(room, width-1-runewidth.StringWidth(line)), 1)
 		}
-		fmt.Fprintf(w, "%s%s\n", line, runewidth.Truncate(clean(firstLine(e.Text)), room, "…"))
+		fmt.Fprintf(w, "%s%s\n", line, runewidth.Truncate(termtext.Line(firstLine(e.Text)), room, "…"))
 	}
 	if r.LogDir != "" && r.Executed > 0 {
 		fmt.Fprintf(w, "  logs   %s\n", r.LogDir)

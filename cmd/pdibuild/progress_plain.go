@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -18,6 +19,8 @@ type plainPrinter struct {
 	w io.Writer
 	// verbose shows events that explain choices, quiet only warnings.
 	verbose, quiet bool
+	// terminal: what steps print must not steer it. In a log it stays as it is.
+	terminal bool
 
 	mu       sync.Mutex
 	transfer time.Time // of the last line about one
@@ -30,7 +33,7 @@ func (p *plainPrinter) Event(e builder.Event) {
 	if p.quiet && e.Kind != builder.EventWarning {
 		return
 	}
-	line := cleanLines(eventLine(e, p.verbose))
+	line := termtext.Lines(eventLine(e, p.verbose))
 	p.longest.note(e)
 	switch {
 	case e.Kind != builder.EventTransfer:
@@ -38,7 +41,7 @@ func (p *plainPrinter) Event(e builder.Event) {
 		p.transfer = e.Time // a short one is not worth a line
 	case e.Time.Sub(p.transfer) >= transferInterval:
 		p.transfer = e.Time
-		line = where(e) + clean(firstLine(e.Text)) + " " + transferText(e)
+		line = where(e) + termtext.Line(firstLine(e.Text)) + " " + transferText(e)
 	}
 	if line != "" {
 		fmt.Fprintln(p.w, line)
@@ -48,6 +51,9 @@ func (p *plainPrinter) Event(e builder.Event) {
 func (p *plainPrinter) Output(stage string, _ int, line []byte) {
 	if p.quiet {
 		return
+	}
+	if p.terminal {
+		line = []byte(termtext.Line(string(line)))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -176,21 +176,18 @@ func TestFinishedStepsScrollUp(t *testing.T) {
 	}
 }
 
-func TestCleanRemovesControl(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain":                        "plain",
-		"\x1b[1;31mred\x1b[0m":         "red",
-		"a\tb":                         "a b",
-		"bell\x07":                     "bell",
-		"\x1b]0;title\x07text":         "text",
-		"\x1b]8;;http://x\x1b\\link":   "link",
-		"up\x1b[2Aup":                  "upup",
-		"\x1b":                         "",
-		"umlaut ä\x00":                 "umlaut ä",
-		"not \xff utf-8 \x01 but \x02": "not \uFFFD utf-8  but ",
-	} {
-		if got := clean(in); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+// What a step prints must not steer the terminal; a log or a pipe gets it as it
+// is, colours included.
+func TestPlainOutputOnTerminals(t *testing.T) {
+	const printed = "\x1b]0;owned\x07\x1b[31mred\x1b[0m 10%\r100%"
+	for terminal, want := range map[bool]string{true: "build | 100%\n", false: "build | " + printed + "\n"} {
+		a := newTestApp(&fakeEngine{})
+		a.terminal = func() (int, int, bool) { return 0, 0, terminal } // of unknown size
+		p := a.newPrinter(progressFlags{mode: "plain"})
+		p.Output("build", 1, []byte(printed))
+		p.Close()
+		if got := a.err.String(); got != want {
+			t.Errorf("terminal %v: %q, want %q", terminal, got, want)
 		}
 	}
 }

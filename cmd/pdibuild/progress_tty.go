@@ -8,11 +8,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -202,11 +201,11 @@ func (p *ttyPrinter) scrolled(e builder.Event) string {
 // fit shortens the first line of text so that all three are one row.
 func (p *ttyPrinter) fit(before, text, after string) string {
 	room := p.width() - 1 - runewidth.StringWidth(before) - runewidth.StringWidth(after)
-	return before + runewidth.Truncate(clean(firstLine(text)), max(room, 1), "…") + after
+	return before + runewidth.Truncate(termtext.Line(firstLine(text)), max(room, 1), "…") + after
 }
 
 // wrap breaks lines between words, which a terminal does not.
-func (p *ttyPrinter) wrap(text string) string { return wrapWords(cleanLines(text), p.width()-1) }
+func (p *ttyPrinter) wrap(text string) string { return wrapWords(termtext.Lines(text), p.width()-1) }
 
 func (p *ttyPrinter) Output(stage string, step int, line []byte) {
 	p.mu.Lock()
@@ -215,11 +214,11 @@ func (p *ttyPrinter) Output(stage string, step int, line []byte) {
 		return
 	}
 	r := p.row(builder.Event{Stage: stage})
-	if text := strings.TrimSpace(clean(string(line))); text != "" {
+	if text := strings.TrimSpace(termtext.Line(string(line))); text != "" {
 		r.last = text
 	}
 	if p.verbose {
-		p.draw(fmt.Sprintf("%s | %s", stage, clean(string(line))))
+		p.draw(fmt.Sprintf("%s | %s", stage, termtext.Line(string(line))))
 	}
 }
 
@@ -262,14 +261,14 @@ func (p *ttyPrinter) draw(scroll string) {
 	if scroll != "" {
 		for _, line := range strings.Split(scroll, "\n") {
 			b.WriteString(line + eraseRight + "\n")
-			above = append(above, runewidth.StringWidth(clean(line)))
+			above = append(above, runewidth.StringWidth(termtext.Line(line)))
 		}
 	}
 	p.drawn = nil
 	if p.background == nil || !p.background() {
 		for _, line := range p.lines() {
 			b.WriteString(line + eraseRight + "\n")
-			p.drawn = append(p.drawn, runewidth.StringWidth(clean(line)))
+			p.drawn = append(p.drawn, runewidth.StringWidth(termtext.Line(line)))
 		}
 	}
 	if rest := old - above.height(width) - p.drawn.height(width); rest > 0 {
@@ -342,7 +341,7 @@ func (r *row) line(spin string, now time.Time, width int) string {
 	if left := r.end.Sub(now); left >= time.Second {
 		elapsed += ", about " + roughly(left) + " left"
 	}
-	text := spin + " " + r.prefix + clean(r.text)
+	text := spin + " " + r.prefix + termtext.Line(r.text)
 	room := max(width-1-runewidth.StringWidth(elapsed), 1)
 	if r.last == "" {
 		return runewidth.Truncate(text, room, "…") + elapsed
@@ -396,63 +395,4 @@ func lastBreak(line string, room int) int {
 		best = i
 	}
 	return best
-}
-
-// cleanLines cleans each line.
-func cleanLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = clean(lines[i])
-	}
-	return strings.Join(lines, "\n")
-}
-
-// clean removes what would move the cursor or change colours: escape
-// sequences and control characters. A tab becomes a space.
-func clean(s string) string {
-	if !strings.ContainsFunc(s, unicode.IsControl) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if n := escapeLength(s[i:]); n > 0 {
-			i += n
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		i += n
-		switch {
-		case r == '\t':
-			b.WriteByte(' ')
-		case !unicode.IsControl(r):
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// escapeLength is the length of the escape sequence that s begins with: CSI
-// and OSC sequences and two-character ones.
-func escapeLength(s string) int {
-	if s[0] != 0x1b {
-		return 0
-	}
-	if len(s) == 1 {
-		return 1
-	}
-	end := func(from int, last func(c byte) bool) int {
-		for i := from; i < len(s); i++ {
-			if last(s[i]) {
-				return i + 1
-			}
-		}
-		return len(s)
-	}
-	switch s[1] {
-	case '[':
-		return end(2, func(c byte) bool { return c >= 0x40 && c <= 0x7e })
-	case ']':
-		return end(2, func(c byte) bool { return c == 0x07 || c == '\\' })
-	}
-	return 2
 }

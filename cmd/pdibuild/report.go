@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/inspect"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -93,14 +94,14 @@ func (a *app) reportJSON(f *failure) {
 // reportText shows no control characters: names in recipes and images may have
 // any.
 func (a *app) reportText(f *failure) {
-	a.note("error: %s", cleanLines(f.Message))
+	a.note("error: %s", termtext.Lines(f.Message))
 	if f.snippet != "" {
-		fmt.Fprintln(a.stderr, cleanLines(f.snippet))
+		fmt.Fprintln(a.stderr, termtext.Lines(f.snippet))
 	}
 	if len(f.Tail) > 0 && !a.outputShown {
 		a.note("the last lines of its output:")
 		for _, line := range f.Tail {
-			fmt.Fprintf(a.stderr, "  | %s\n", line)
+			fmt.Fprintf(a.stderr, "  | %s\n", termtext.Line(line))
 		}
 	}
 	if f.LogFile != "" {
@@ -113,7 +114,7 @@ func (a *app) reportText(f *failure) {
 		a.note("look inside: not possible, %s", f.NotKept)
 	}
 	if f.Hint != "" {
-		a.note("hint: %s", cleanLines(f.Hint))
+		a.note("hint: %s", termtext.Lines(f.Hint))
 	}
 	if f.Resume != "" {
 		a.note("go on with: %s", f.Resume)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/termtext"
 )
 
 // An EventKind is what an Event says.
@@ -131,7 +133,7 @@ func (o *Output) Close() error {
 func (o *Output) Failures() []Failure { return o.failures }
 
 func (o *Output) endLine() {
-	line := plain(o.line)
+	line := strings.TrimRight(termtext.Strip(string(o.line)), " \t")
 	o.line = o.line[:0]
 	if strings.TrimSpace(line) == "" {
 		o.text.blank()
@@ -149,26 +151,6 @@ func (o *Output) endLine() {
 	default:
 		o.other(line)
 	}
-}
-
-// plain is a line without colours and invisible characters.
-func plain(line []byte) string {
-	var b strings.Builder
-	s := strings.ToValidUTF8(string(line), "�")
-	for i := 0; i < len(s); i++ {
-		if s[i] != 0x1b {
-			if s[i] >= ' ' || s[i] == '\t' {
-				b.WriteByte(s[i])
-			}
-			continue
-		}
-		if i++; i < len(s) && s[i] == '[' { // up to the letter of the command
-			for i++; i < len(s) && (s[i] < '@' || s[i] > '~'); {
-				i++
-			}
-		}
-	}
-	return strings.TrimRight(b.String(), " \t")
 }
 
 func (o *Output) emit(e Event) {
