@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -172,6 +173,9 @@ func (c *cacheFlags) openCache(ctx context.Context, a *app, address, creds strin
 	opt, err := c.options(a, creds)
 	if err != nil {
 		return nil, err
+	}
+	if dir, err := filepath.Abs(strings.TrimPrefix(address, "file://")); err == nil {
+		opt.Confined = strings.HasSuffix(dir, "/"+builder.LocalBuildcache)
 	}
 	cache, err := buildcache.Open(ctx, address, opt)
 	if err == nil {

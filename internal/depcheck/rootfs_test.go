@@ -15,11 +15,20 @@ import (
 // program's own or the user's, no name in it comes from an image, and nothing
 // that they find is opened.
 var walksOfOwnFiles = map[string]string{
-	"pkg/builder/cache_files.go":        "sizes and times of what is kept beside the layers",
-	"pkg/builder/cache_prune.go":        "what is removed of it",
-	"pkg/builder/spack_inputs.go":       "the Spack that the user names",
-	"pkg/cache/buildcache/directory.go": "a binary cache in a directory",
-	"pkg/cache/buildcache/files.go":     "a binary cache in a directory",
+	"pkg/builder/spack_inputs.go": "the Spack that the user names",
+}
+
+// sharedCaches handle directories that commands write to, of which they know
+// nothing. They name no file there by its path on the host.
+var sharedCaches = []string{
+	"pkg/builder/cache_packages.go", "pkg/builder/cache_sources.go", "pkg/builder/step_run_caches.go",
+	"pkg/cache/buildcache/directory.go", "pkg/cache/buildcache/files.go",
+}
+
+// byPath are the functions that would.
+var byPath = []string{
+	"os.Open", "os.OpenFile", "os.Create", "os.ReadFile", "os.WriteFile", "os.ReadDir", "os.Stat", "os.Lstat",
+	"os.Remove", "os.RemoveAll", "os.Rename", "os.Chmod", "os.DirFS",
 }
 
 // hostPaths may hand the path of a root to something else.
@@ -46,6 +55,8 @@ func violations(name string, file *ast.File) (found []violation) {
 				report("filepath.Glob: the directory's path is part of the pattern; use rootfs.Root.Glob, or fs.Glob in os.DirFS for the program's own files")
 			case (callee == "filepath.Walk" || callee == "filepath.WalkDir") && walksOfOwnFiles[name] == "":
 				report(callee + ": use rootfs.Root.Walk")
+			case slices.Contains(byPath, callee) && slices.Contains(sharedCaches, name):
+				report(callee + ": commands may have put a link there; use an os.Root")
 			case strings.HasPrefix(callee, "securejoin."):
 				report(callee + ": what it returns may be a link when it is used; use rootfs.Root")
 			case joins(callee) && slices.ContainsFunc(n.Args, isRootPath):
@@ -128,6 +139,11 @@ func TestRootsAreEnteredByDescriptor(t *testing.T) {
 	if len(used) < 100 {
 		t.Errorf("only %d files were read", len(used))
 	}
+	for _, name := range sharedCaches {
+		if !used[name] {
+			t.Errorf("%s is not there any more: take it off the list", name)
+		}
+	}
 	for _, list := range []map[string]string{hostPaths, walksOfOwnFiles} {
 		for name := range list {
 			if !used[name] {
@@ -169,5 +185,12 @@ func TestViolationsAreFound(t *testing.T) {
 		if found := violations("pkg/builder/x.go", file); len(found) != want {
 			t.Errorf("%s: %v, want %d", text, found, want)
 		}
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\nfunc f() { os.Remove(e.path); root.Remove(name) }", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := violations(sharedCaches[0], file); len(found) != 1 {
+		t.Errorf("in a shared cache: %v", found)
 	}
 }

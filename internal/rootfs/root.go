@@ -128,7 +128,7 @@ func (r *Root) ReadFile(name string) ([]byte, error) {
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = ErrNotRegular
 	}
 	if err != nil {
 		return nil, pathError("read", name, err)
@@ -208,10 +208,11 @@ func (r *Root) open(name string, flags uint64) (*os.File, error) {
 	case unix.S_IFLNK: // and exact
 		return nil, pathError("open", name, unix.ENOTDIR)
 	}
-	return nil, pathError("open", name, errNotRegular)
+	return nil, pathError("open", name, ErrNotRegular)
 }
 
-var errNotRegular = errors.New("not a regular file")
+// ErrNotRegular says that a file is none with content, but a pipe or a device.
+var ErrNotRegular = errors.New("not a regular file")
 
 // reopen opens what an O_PATH descriptor is about.
 func reopen(at *os.File, name string, flags int) (*os.File, error) {

@@ -217,7 +217,7 @@ func TestOnlyFilesAreOpened(t *testing.T) {
 	for how, err := range map[string]error{
 		"Open": errOf(r.Open("link")), "ReadFile": errOf(r.ReadFile("link")), "OpenAppend": errOf(r.OpenAppend("link")),
 	} {
-		if !errors.Is(err, errNotRegular) {
+		if !errors.Is(err, ErrNotRegular) {
 			t.Errorf("%s: %v", how, err)
 		}
 	}

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -98,12 +99,37 @@ func (r *Root) makeAll(name string) (*os.File, error) {
 	return f, err
 }
 
+// OpenRegular opens a regular file for reading by an os.Root, or by whatever
+// else opens names. In a root it follows no link at the end and none out of it;
+// anything but a regular file is an error, and is not touched.
+func OpenRegular(in interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+}, name string,
+) (*os.File, error) {
+	at, err := in.OpenFile(name, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return reopenRegular(at, name, unix.O_RDONLY)
+}
+
+// ReadRegular reads a file that OpenRegular opens.
+func ReadRegular(in *os.Root, name string) ([]byte, error) {
+	f, err := OpenRegular(in, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
 // reopenRegular opens what an O_PATH descriptor is about, if that is a regular
 // file: to open a device can be enough to do harm.
 func reopenRegular(at *os.File, name string, flags int) (*os.File, error) {
 	info, err := at.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = ErrNotRegular
 	}
 	if err != nil {
 		return nil, pathError("open", name, err)

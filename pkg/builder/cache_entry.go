@@ -66,7 +66,10 @@ type CacheEntry struct {
 	layers []string
 	// path is a file or directory, key a step's.
 	path, key string
-	record    cache.Record
+	// shared is the directory that path is in, if commands write to it: what
+	// is there may be links to anything.
+	shared string
+	record cache.Record
 }
 
 // kept adds what keeps the entry.

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -122,30 +125,70 @@ func isRest(name string) bool {
 	return false
 }
 
-// allFiles lists the regular files below dir. When Spack reads one, the file
-// system says so, if it notes that at all.
+// allFiles lists the regular files below dir, which commands write to. When Spack
+// reads one, the file system says so, if it notes that at all.
 func allFiles(dir string, kind CacheKind) ([]*CacheEntry, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	var entries []*CacheEntry
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	err = eachBelow(root, "", func(_ *os.Root, name string, info fs.FileInfo) {
+		if !info.Mode().IsRegular() {
+			return
 		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
+		used := info.ModTime()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			if read := time.Unix(st.Atim.Unix()); read.After(used) {
+				used = read
+			}
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil //nolint:nilerr // another process has just removed it
-		}
-		used := time.Unix(st.Mtim.Unix())
-		if read := time.Unix(st.Atim.Unix()); read.After(used) {
-			used = read
-		}
-		id, err := filepath.Rel(dir, path)
-		entries = append(entries, &CacheEntry{Kind: kind, ID: id, Size: st.Size, LastUse: used, path: path})
-		return err
+		entries = append(entries, &CacheEntry{Kind: kind, ID: name, Size: info.Size(), LastUse: used, path: name, shared: dir})
 	})
 	return entries, err
+}
+
+// eachBelow calls do for what is below a directory that commands write to, by
+// name in it and with the directory that has it, directories first. It follows no
+// link out of it. What is gone meanwhile, or a command alone may read, is left
+// out.
+func eachBelow(in *os.Root, name string, do func(in *os.Root, name string, info fs.FileInfo)) error {
+	dir, err := in.Open(".")
+	if err != nil {
+		return passable(err)
+	}
+	entries, err := dir.ReadDir(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return passable(err)
+	}
+	for _, e := range entries {
+		info, err := in.Lstat(e.Name())
+		if err == nil {
+			do(in, path.Join(name, e.Name()), info)
+		}
+		if err == nil && info.IsDir() {
+			var below *os.Root
+			if below, err = in.OpenRoot(e.Name()); err == nil {
+				err = errors.Join(eachBelow(below, path.Join(name, e.Name()), do), below.Close())
+			}
+		}
+		if err = passable(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passable is nil for what a command may have done to a file meanwhile.
+func passable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	return err
 }
 
 // measure finds the size of the file or of all files below the directory, and
@@ -160,18 +203,42 @@ func (e *CacheEntry) measure() error {
 		return nil
 	}
 	e.Size = 0
-	return filepath.WalkDir(e.path, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil // a command may have made directories that it alone reads
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if info, err := d.Info(); err == nil {
+	root, err := os.OpenRoot(e.path)
+	if err != nil {
+		return passable(err)
+	}
+	defer root.Close()
+	return eachBelow(root, "", func(_ *os.Root, _ string, info fs.FileInfo) {
+		if !info.IsDir() {
 			e.Size += info.Size()
 		}
-		return nil
 	})
+}
+
+// open opens the entry's file.
+func (e *CacheEntry) open() (*os.File, error) {
+	if e.shared == "" {
+		return os.Open(e.path)
+	}
+	root, err := os.OpenRoot(e.shared)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return rootfs.OpenRegular(root, e.path)
+}
+
+// remove removes the entry's file or directory.
+func (e *CacheEntry) remove() error {
+	if e.shared == "" {
+		return removeTree(e.path)
+	}
+	root, err := os.OpenRoot(e.shared)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.RemoveAll(e.path)
 }
 
 // mountName ends the name of the file beside a cache mount that has the mount's

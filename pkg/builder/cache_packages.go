@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -17,25 +20,43 @@ import (
 // manifestSuffix ends the names of packages' manifests in a binary cache.
 const manifestSuffix = ".spec.manifest.json"
 
+// LocalBuildcache is where, below the directory of images, the local binary
+// cache is. Builds write to it.
+const LocalBuildcache = "pdibuild/cache/spack/buildcache"
+
+// packageFiles opens the local binary cache. Packages are built with it at hand,
+// so that what is in it may be links to anything.
+func (b *Builder) packageFiles() (*os.Root, error) {
+	return os.OpenRoot(filepath.Join(b.cacheDir, "spack/buildcache"))
+}
+
 // packageManifests are the files that name packages in the local binary cache,
 // by the packages' hashes. Their times are when the packages were last used.
-func (b *Builder) packageManifests() map[string]string {
-	files, _ := fs.Glob(os.DirFS(b.cacheDir), "spack/buildcache/v3/manifests/spec/*/*"+manifestSuffix) // the pattern is right
+func packageManifests(root *os.Root) map[string]string {
+	files, _ := fs.Glob(root.FS(), "v3/manifests/spec/*/*"+manifestSuffix) // the pattern is right
 	manifests := map[string]string{}
 	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), manifestSuffix)
-		manifests[name[strings.LastIndexByte(name, '-')+1:]] = filepath.Join(b.cacheDir, file)
+		name := strings.TrimSuffix(path.Base(file), manifestSuffix)
+		manifests[name[strings.LastIndexByte(name, '-')+1:]] = file
 	}
 	return manifests
 }
 
 // packageEntries lists the local Spack binary cache.
 func (b *Builder) packageEntries(ctx context.Context, sweep *cache.Sweep) ([]*CacheEntry, error) {
-	manifests := b.packageManifests()
+	root, err := b.packageFiles()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	manifests := packageManifests(root)
 	if len(manifests) == 0 {
 		return nil, nil
 	}
-	local, err := b.localPackages(ctx)
+	local, err := b.localBuildcache(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +66,7 @@ func (b *Builder) packageEntries(ctx context.Context, sweep *cache.Sweep) ([]*Ca
 	}
 	var entries []*CacheEntry
 	for _, p := range packages {
-		info, err := os.Stat(manifests[p.Hash])
+		info, err := root.Stat(manifests[p.Hash])
 		if err != nil {
 			continue
 		}
@@ -58,8 +79,9 @@ func (b *Builder) packageEntries(ctx context.Context, sweep *cache.Sweep) ([]*Ca
 	return entries, nil
 }
 
-func (b *Builder) localPackages(ctx context.Context) (*buildcache.Cache, error) {
-	return buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{})
+// localBuildcache opens the local binary cache as one.
+func (b *Builder) localBuildcache(ctx context.Context) (*buildcache.Cache, error) {
+	return buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{Confined: true})
 }
 
 // removePackages removes packages from the local binary cache.
@@ -67,16 +89,21 @@ func (b *Builder) removePackages(ctx context.Context, going map[string]bool, alo
 	if len(going) == 0 {
 		return nil
 	}
-	local, err := b.localPackages(ctx)
+	local, err := b.localBuildcache(ctx)
 	if err != nil {
 		return err
 	}
+	root, err := b.packageFiles()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	// The manifests go first: without one, Spack does not ask for the rest.
-	for hash, file := range b.packageManifests() {
+	for hash, file := range packageManifests(root) {
 		if !going[hash] {
 			continue
 		}
-		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := root.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove package /%.7s: %w", hash, err)
 		}
 	}
@@ -96,18 +123,26 @@ func (b *Builder) removePackages(ctx context.Context, going map[string]bool, alo
 // cache has, drops those that are not what their digests say, and marks the
 // others as used. It returns what it has dropped.
 func (b *Builder) soundPackages(ctx context.Context, hashes []string) (dropped []string, err error) {
-	manifests := b.packageManifests()
+	root, err := b.packageFiles()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	manifests, now := packageManifests(root), time.Now()
 	var filters []buildcache.Filter
 	for _, h := range hashes {
 		if file, ok := manifests[h]; ok {
-			markUsed(file)
+			_ = root.Chtimes(file, now, now)
 			filters = append(filters, buildcache.Filter{Hash: h})
 		}
 	}
 	if len(filters) == 0 {
 		return nil, nil
 	}
-	local, err := b.localPackages(ctx)
+	local, err := b.localBuildcache(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +162,8 @@ func (b *Builder) soundPackages(ctx context.Context, hashes []string) (dropped [
 		if file == "" {
 			continue
 		}
-		b.removeBlobs(file)
-		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		removeBlobs(root, file)
+		if err := root.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return dropped, err
 		}
 		b.notices.add(fmt.Sprintf("package %s in the local binary cache is damaged (%s); it was dropped, and is fetched or built again", f.Package, f.Problem))
@@ -138,8 +173,8 @@ func (b *Builder) soundPackages(ctx context.Context, hashes []string) (dropped [
 
 // removeBlobs removes what a manifest names: what is there under its name would
 // not be written again.
-func (b *Builder) removeBlobs(manifest string) {
-	data, err := os.ReadFile(manifest)
+func removeBlobs(root *os.Root, manifest string) {
+	data, err := rootfs.ReadRegular(root, manifest)
 	if err != nil {
 		return
 	}
@@ -148,6 +183,6 @@ func (b *Builder) removeBlobs(manifest string) {
 		return
 	}
 	for _, blob := range m.Blobs {
-		_ = os.Remove(filepath.Join(b.spackCache("buildcache"), filepath.FromSlash(blob.Path())))
+		_ = root.Remove(blob.Path())
 	}
 }

@@ -25,6 +25,16 @@ func withPackages(t *testing.T) *Builder {
 	return b
 }
 
+func manifestsOf(t *testing.T, b *Builder) map[string]string {
+	t.Helper()
+	root, err := b.packageFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	return packageManifests(root)
+}
+
 func keysOf(m map[string]string) []string {
 	var keys []string
 	for k := range m {
@@ -36,7 +46,7 @@ func keysOf(m map[string]string) []string {
 // The test data have no archives: what a killed copy or a bad disk leaves.
 func TestDamagedPackagesAreDroppedAndSaidOnce(t *testing.T) {
 	b := withPackages(t)
-	manifests := b.packageManifests()
+	manifests := manifestsOf(t, b)
 	if len(manifests) < 4 {
 		t.Fatalf("the test data have %d packages", len(manifests))
 	}
@@ -47,7 +57,7 @@ func TestDamagedPackagesAreDroppedAndSaidOnce(t *testing.T) {
 	if said := strings.Join(b.notices.texts, "\n"); !strings.Contains(said, "hello-lib@1.2") || !strings.Contains(said, "it was dropped") {
 		t.Errorf("said: %s", said)
 	}
-	if left := b.packageManifests(); len(left) > 0 {
+	if left := manifestsOf(t, b); len(left) > 0 {
 		t.Errorf("still named: %v", left)
 	}
 	if dropped, err := b.soundPackages(t.Context(), keysOf(manifests)); err != nil || len(dropped) > 0 {
@@ -85,19 +95,19 @@ func TestDamagedSourcesAreDroppedAndSaidOnce(t *testing.T) {
 func TestPackagesOfARunningBuildAreKept(t *testing.T) {
 	b := withPackages(t)
 	past := time.Now().Add(-48 * time.Hour)
-	for _, file := range b.packageManifests() {
-		if err := os.Chtimes(file, past, past); err != nil {
+	for _, file := range manifestsOf(t, b) {
+		if err := os.Chtimes(filepath.Join(b.spackCache("buildcache"), file), past, past); err != nil {
 			t.Fatal(err)
 		}
 	}
 	began := time.Now().Add(-time.Hour)
 	var used string
-	for hash, file := range b.packageManifests() {
+	for hash, file := range manifestsOf(t, b) {
 		if strings.Contains(file, "hello-lib") {
 			used = hash
 		}
 	}
-	markUsed(b.packageManifests()[used])
+	markUsed(filepath.Join(b.spackCache("buildcache"), manifestsOf(t, b)[used]))
 	entries, err := b.packageEntries(t.Context(), &cache.Sweep{Others: 1, Since: began})
 	if err != nil || len(entries) < 4 {
 		t.Fatalf("%v, %v", entries, err)
@@ -112,7 +122,7 @@ func TestPackagesOfARunningBuildAreKept(t *testing.T) {
 	if err := b.removePackages(t.Context(), going, true); err != nil {
 		t.Fatal(err)
 	}
-	if left := b.packageManifests(); len(left) != 1 || left[used] == "" {
+	if left := manifestsOf(t, b); len(left) != 1 || left[used] == "" {
 		t.Errorf("left: %v", left)
 	}
 }

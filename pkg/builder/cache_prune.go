@@ -244,7 +244,7 @@ func (b *Builder) removeEntry(e *CacheEntry, since time.Time) error {
 			return err
 		}
 	}
-	return removeTree(e.path)
+	return e.remove()
 }
 
 // removeUnnamed removes an image, unless it was given a name meanwhile, but
@@ -287,11 +287,16 @@ func removeTree(path string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
+	_ = os.Chmod(path, 0o700) // what stays closed is what RemoveAll fails at
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_ = eachBelow(root, "", func(in *os.Root, name string, info fs.FileInfo) {
+		if info.IsDir() {
+			_ = in.Chmod(filepath.Base(name), 0o700)
 		}
-		return nil
 	})
 	return os.RemoveAll(path)
 }
@@ -304,7 +309,7 @@ func (b *Builder) pruneLogs() {
 	}
 	for _, e := range logs {
 		if e.Useless != "" {
-			_ = removeTree(e.path)
+			_ = e.remove()
 		}
 	}
 }

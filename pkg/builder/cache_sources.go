@@ -2,7 +2,6 @@ package builder
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
@@ -24,19 +23,20 @@ func (b *Builder) soundSources() {
 		if !ok {
 			continue
 		}
-		if got, err := knownSHA256(known, e.path); err != nil || got == want {
+		if got, err := e.knownSHA256(known); err != nil || got == want {
 			continue
 		}
-		if err := os.Remove(e.path); err == nil {
+		if err := e.remove(); err == nil {
 			b.notices.add(fmt.Sprintf("source archive %s is damaged; it was dropped, and is fetched again", filepath.Base(e.path)))
 		}
 	}
 	_ = known.Save() // then they are read again
 }
 
-// knownSHA256 is the digest of a file, from memory if nobody has touched it.
-func knownSHA256(known *cache.Contents, name string) (string, error) {
-	f, err := os.Open(name)
+// knownSHA256 is the digest of the entry's file, from memory if nobody has
+// touched it.
+func (e *CacheEntry) knownSHA256(known *cache.Contents) (string, error) {
+	f, err := e.open()
 	if err != nil {
 		return "", err
 	}

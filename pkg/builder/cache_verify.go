@@ -2,9 +2,9 @@ package builder
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -70,10 +70,10 @@ func (b *Builder) verifyEntry(e *CacheEntry) (known bool, wrong error) {
 		}
 		return true, nil
 	case CacheDownload:
-		return true, sameDigest(e.path, e.ID)
+		return true, e.sameDigest(e.ID)
 	case CacheSource:
 		if want, ok := sourceDigest(e.path); ok {
-			return true, sameDigest(e.path, want)
+			return true, e.sameDigest(want)
 		}
 	}
 	return false, nil
@@ -85,9 +85,14 @@ func sourceDigest(file string) (sum string, ok bool) {
 	return sum, sha256Name.MatchString(sum)
 }
 
-func sameDigest(file, want string) error {
-	got, err := fileSHA256(file)
-	if err == nil && got != want {
+func (e *CacheEntry) sameDigest(want string) error {
+	f, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, err := readSHA256(f)
+	if err == nil && hex.EncodeToString(sum[:]) != want {
 		err = errors.New("its content has another digest")
 	}
 	return err
@@ -115,7 +120,7 @@ func (b *Builder) verifyLayer(id string) (err error) {
 // happens now.
 func (b *Builder) drop(e *CacheEntry) string {
 	if e.Kind != CacheStep {
-		if err := os.Remove(e.path); err != nil {
+		if err := e.remove(); err != nil {
 			return err.Error()
 		}
 		return "it was dropped, and is fetched again"

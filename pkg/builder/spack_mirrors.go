@@ -124,10 +124,6 @@ func needed(lock *spack.Lock, have map[string]bool) []*spack.Spec {
 	return list
 }
 
-func (b *Builder) localBuildcache(ctx context.Context) (*buildcache.Cache, error) {
-	return buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{})
-}
-
 // fetchFrom copies what is needed, this mirror has and the local cache lacks.
 func (j *spackJob) fetchFrom(ctx context.Context, from, local *offer) error {
 	var hashes []string

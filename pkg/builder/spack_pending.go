@@ -116,7 +116,7 @@ func (b *Builder) PushPending(ctx context.Context, opt PendingPushOptions) (sent
 	if err != nil {
 		return 0, err
 	}
-	local, err := buildcache.Open(ctx, b.spackCache("buildcache"), buildcache.Options{})
+	local, err := b.localBuildcache(ctx)
 	if err != nil {
 		return 0, err
 	}

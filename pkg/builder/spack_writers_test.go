@@ -10,7 +10,7 @@ import (
 // one, but not while somebody else writes: half a package of theirs is on its way.
 func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	b := withPackages(t)
-	packages := len(b.packageManifests())
+	packages := len(manifestsOf(t, b))
 	half := filepath.Join(b.spackCache("buildcache"), "blobs/sha256/aa/half")
 	begin := func() func(bool) {
 		t.Helper()
@@ -82,7 +82,7 @@ func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	if left := writers(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if got := len(b.packageManifests()); got != packages {
+	if got := len(manifestsOf(t, b)); got != packages {
 		t.Errorf("%d packages are there, want %d", got, packages)
 	}
 }

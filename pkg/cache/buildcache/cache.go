@@ -45,6 +45,10 @@ type Options struct {
 	// Report is told about repetitions and other things a human may want to
 	// know. It is called from several goroutines.
 	Report func(text string)
+	// Confined is for a directory that builds can write to: what is behind
+	// its symbolic links, wherever a build has made them lead, is neither
+	// read nor changed.
+	Confined bool
 	// Slow is told, instead of Report, about servers that answer that they
 	// are asked too much (429, 503, Retry-After).
 	Slow func(text string)
@@ -119,7 +123,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	}
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
-		return c, c.openDirectory(address)
+		return c, c.openDirectory(address, opt.Confined)
 	}
 	t, err := opt.transport(rest)
 	if err != nil {
@@ -128,7 +132,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	switch scheme {
 	case "file":
 		if rest, err = url.PathUnescape(rest); err == nil {
-			err = c.openDirectory(rest)
+			err = c.openDirectory(rest, opt.Confined)
 		}
 	case "oci", "oci+https", "oci+http":
 		var r *repository
@@ -150,7 +154,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 // String returns the address of the cache.
 func (c *Cache) String() string { return c.address }
 
-func (c *Cache) openDirectory(root string) error {
+func (c *Cache) openDirectory(root string, confined bool) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return err
@@ -158,15 +162,16 @@ func (c *Cache) openDirectory(root string) error {
 	if st, err := os.Stat(root); err == nil && !st.IsDir() {
 		return fmt.Errorf("open cache %s: it is not a directory", root)
 	}
+	local := localFiles{root, confined}
 	has := func(name string) bool {
-		_, err := os.Stat(filepath.Join(root, name))
+		_, err := local.stat(context.Background(), name)
 		return err == nil
 	}
-	if has(v2Root) && !has("v3") {
-		c.reader = &layout2{localFiles{root}}
+	if !confined && has(v2Root) && !has("v3") { // builds write layout 3
+		c.reader = &layout2{local}
 		return nil
 	}
-	d := newDirectory(root)
+	d := newDirectory(local)
 	c.reader, c.writer = d, d
 	return nil
 }

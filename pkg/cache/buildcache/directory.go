@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,23 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/atomicfile"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // A directory is a cache of layout 3 on this host, which can be written to.
 type directory struct {
 	layout3
-	root string
+	local localFiles
 }
 
-func newDirectory(root string) *directory {
-	return &directory{layout3{localFiles{root}}, root}
+func newDirectory(local localFiles) *directory {
+	return &directory{layout3{local}, local}
 }
 
 // unfinished starts the names of files that are being written. Their writers
 // hold a lock on them, so that what others left behind can be told apart.
 const unfinished = atomicfile.Prefix
-
-func (d *directory) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
 func (d *directory) put(_ context.Context, b Blob, from content) error {
 	name := v3Path(b.Digest)
@@ -67,7 +67,7 @@ func (d *directory) putIndex(ctx context.Context, b Blob, from content) error {
 	if err := d.write(v3Index, time.Time{}, write); err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.path(v3Layout)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := d.local.stat(ctx, v3Layout); !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	return d.write(v3Layout, time.Time{}, func(w io.Writer) error {
@@ -78,10 +78,11 @@ func (d *directory) putIndex(ctx context.Context, b Blob, from content) error {
 
 // write makes a file appear with all its content, or not at all.
 func (d *directory) write(name string, date time.Time, fill func(io.Writer) error) (err error) {
-	f, err := createIn(d.path(name))
+	dir, f, err := d.create(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", filepath.Join(d.local.root, name), err)
 	}
+	defer dir.Close() // later than the file, whose name begins with it
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := fill(f); err != nil {
 		return err
@@ -90,27 +91,54 @@ func (d *directory) write(name string, date time.Time, fill func(io.Writer) erro
 		return err
 	}
 	if !date.IsZero() {
-		if err := os.Chtimes(f.Name(), date, date); err != nil {
+		if err := os.Chtimes(descriptorPath(f.File), date, date); err != nil {
 			return err
 		}
 	}
 	return f.Commit()
 }
 
-// createIn begins a file, and makes its directory. One that is empty may be
-// removed by remove at any time.
-func createIn(target string) (*atomicfile.File, error) {
-	dir := filepath.Dir(target)
+// create begins a file, in a directory that it makes and opens. One that is
+// empty may be removed by remove at any time.
+func (d *directory) create(name string) (dir *os.File, f *atomicfile.File, err error) {
+	if err := os.MkdirAll(d.local.root, 0o777); err != nil {
+		return nil, nil, err
+	}
+	t, err := d.local.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer t.Close()
 	for attempt := 0; ; attempt++ {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return nil, err
+		if dir, err = d.openDir(t, path.Dir(name)); err == nil {
+			here := descriptorPath(dir)
+			if f, err = atomicfile.CreateNamed(here, here+"/"+path.Base(name), 0o666); err == nil { // the umask decides
+				return dir, f, nil
+			}
+			_ = dir.Close() // nothing was written
 		}
-		f, err := atomicfile.CreateNamed(dir, target, 0o666) // the umask decides
-		if err == nil || attempt == 2 || !errors.Is(err, fs.ErrNotExist) {
-			return f, err
+		if attempt == 2 || !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
 		}
 	}
 }
+
+// openDir makes a directory and opens it. In a confined cache it takes the place
+// of a link.
+func (d *directory) openDir(t place, name string) (*os.File, error) {
+	if link := linkIn(t, name); link != "" && d.local.confined {
+		if err := t.Remove(link); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.MkdirAll(name, 0o777); err != nil {
+		return nil, err
+	}
+	return t.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// descriptorPath names an open file, whatever has its name by now.
+func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 // lockless says that the file system knows no locks.
 func lockless(err error) bool {
@@ -119,15 +147,33 @@ func lockless(err error) bool {
 
 // touch marks a blob as used, so that a sweep that is under way leaves it.
 func (d *directory) touch(b Blob) {
+	t, err := d.local.enter()
+	if err != nil {
+		return
+	}
+	defer t.Close()
 	now := time.Now()
-	_ = os.Chtimes(d.path(v3Path(b.Digest)), now, now) // another user's file is not swept either
+	_ = t.Chtimes(v3Path(b.Digest), now, now) // another user's file is not swept either
 }
 
 func (d *directory) remove(_ context.Context, r ref) error {
-	if err := os.Remove(d.path(r.key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.unlink(r.key); err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Dir(d.path(r.key))) // if it is empty
+	_ = d.unlink(path.Dir(r.key)) // if it is empty
+	return nil
+}
+
+// unlink removes a file, a link or an empty directory, which may be gone.
+func (d *directory) unlink(name string) error {
+	t, err := d.local.enter()
+	if err == nil {
+		defer t.Close()
+		err = t.Remove(name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
@@ -145,7 +191,7 @@ func (d *directory) sweep(ctx context.Context, gone []ref, before time.Time, dry
 		if dryRun {
 			return nil
 		}
-		return os.Remove(d.path(name))
+		return d.unlink(name)
 	})
 	if err != nil || dryRun {
 		return blobs, bytes, err
@@ -165,8 +211,8 @@ func (d *directory) used(ctx context.Context, gone ...ref) (map[string]bool, err
 		if slices.ContainsFunc(gone, func(r ref) bool { return r.key == name }) {
 			continue
 		}
-		raw, err := os.ReadFile(d.path(name))
-		if errors.Is(err, fs.ErrNotExist) {
+		raw, err := d.read(ctx, name)
+		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
@@ -192,8 +238,8 @@ func (d *directory) removeCutOff(ctx context.Context) error {
 		return err
 	}
 	for _, name := range append(names, v3Layout) {
-		raw, err := os.ReadFile(d.path(name))
-		if errors.Is(err, fs.ErrNotExist) {
+		raw, err := d.read(ctx, name)
+		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
@@ -202,11 +248,11 @@ func (d *directory) removeCutOff(ctx context.Context) error {
 		if !cutOff(raw) {
 			continue
 		}
-		if err := os.Remove(d.path(name)); err != nil {
+		if err := d.unlink(name); err != nil {
 			return err
 		}
 		if name != v3Layout {
-			_ = os.Remove(filepath.Dir(d.path(name))) // if it is empty
+			_ = d.unlink(path.Dir(name)) // if it is empty
 		}
 	}
 	return nil
@@ -220,12 +266,14 @@ func cutOff(raw []byte) bool {
 	return !json.Valid(raw)
 }
 
-// clean removes what writers that were killed left behind.
+// clean removes what writers that were killed left behind and, of a confined
+// cache, what no writer makes: links, pipes, devices.
 func (d *directory) clean() error {
 	for _, dir := range []string{"blobs", "v3"} {
 		err := d.eachFile(dir, func(name string, info fs.FileInfo) error {
-			if strings.HasPrefix(path.Base(name), unfinished) && d.abandoned(name, info) {
-				return os.Remove(d.path(name))
+			foreign := d.local.confined && !info.Mode().IsRegular()
+			if foreign || strings.HasPrefix(path.Base(name), unfinished) && d.abandoned(name, info) {
+				return d.unlink(name)
 			}
 			return nil
 		})
@@ -237,7 +285,12 @@ func (d *directory) clean() error {
 }
 
 func (d *directory) abandoned(name string, info fs.FileInfo) bool {
-	f, err := os.Open(d.path(name))
+	t, err := d.local.enter()
+	if err != nil {
+		return false
+	}
+	defer t.Close()
+	f, err := rootfs.OpenRegular(t, name)
 	if err != nil {
 		return false
 	}
@@ -260,24 +313,34 @@ func (d *directory) unused(used map[string]bool, do func(name string, info fs.Fi
 }
 
 func (d *directory) eachFile(dir string, do func(name string, info fs.FileInfo) error) error {
-	return filepath.WalkDir(d.path(dir), func(file string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	t, err := d.local.enter()
+	if err != nil {
+		return passedOver(err)
+	}
+	defer t.Close()
+	if info, err := t.Lstat(dir); err == nil && !info.IsDir() && d.local.confined {
+		return do(dir, info)
+	}
+	return fs.WalkDir(t.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return passedOver(err)
 		}
-		if err != nil || entry.IsDir() {
-			return err
+		if entry.IsDir() {
+			return nil
 		}
 		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		if err != nil {
-			return err
+			return passedOver(err)
 		}
-		rel, err := filepath.Rel(d.root, file)
-		if err != nil {
-			return err
-		}
-		return do(filepath.ToSlash(rel), info)
+		return do(name, info)
 	})
+}
+
+// read reads a small file.
+func (d *directory) read(ctx context.Context, name string) ([]byte, error) {
+	body, _, err := d.local.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return limited(body, maxManifest)
 }

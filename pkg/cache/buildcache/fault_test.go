@@ -319,7 +319,7 @@ func TestLargeFilesAreInterrupted(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "blobs/x")
 	writeFile(t, name, make([]byte, 1<<20))
 	ctx, stop := context.WithCancel(t.Context())
-	body, _, err := localFiles{filepath.Dir(name)}.open(ctx, "x")
+	body, _, err := localFiles{root: filepath.Dir(name)}.open(ctx, "x")
 	must(t, err)
 	defer body.Close()
 	if _, err := io.ReadFull(body, make([]byte, 1000)); err != nil {

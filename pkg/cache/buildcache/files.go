@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pdidev/pdibuild/internal/registry"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // A fileInfo is what is known about a file.
@@ -31,22 +31,26 @@ type files interface {
 	walk(ctx context.Context, dir string, suffixes ...string) ([]string, error)
 }
 
-// localFiles are files of this host.
-type localFiles struct{ root string }
-
-func (l localFiles) path(name string) string { return filepath.Join(l.root, filepath.FromSlash(name)) }
+// localFiles are files of this host, below a directory.
+type localFiles struct {
+	root string
+	// confined: see Options.Confined.
+	confined bool
+}
 
 func (l localFiles) open(ctx context.Context, name string) (io.ReadCloser, fileInfo, error) {
-	f, err := os.Open(l.path(name))
+	t, err := l.enter()
 	if err != nil {
 		return nil, fileInfo{}, notFound(err)
+	}
+	defer t.Close()
+	f, err := rootfs.OpenRegular(t, name)
+	if err != nil {
+		return nil, fileInfo{}, l.explain(t, name, err)
 	}
 	st, err := f.Stat()
 	if err != nil {
 		return nil, fileInfo{}, errors.Join(err, f.Close())
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fileInfo{}, errors.Join(fmt.Errorf("%s is not a file", f.Name()), f.Close())
 	}
 	return &localFile{f, ctx}, fileInfo{st.Size(), st.ModTime().UTC()}, nil
 }
@@ -71,33 +75,48 @@ func (f *localFile) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (l localFiles) stat(_ context.Context, name string) (fileInfo, error) {
-	st, err := os.Stat(l.path(name))
+	t, err := l.enter()
 	if err != nil {
 		return fileInfo{}, notFound(err)
+	}
+	defer t.Close()
+	st, err := t.Stat(name)
+	if err != nil {
+		return fileInfo{}, l.explain(t, name, err)
 	}
 	return fileInfo{st.Size(), st.ModTime().UTC()}, nil
 }
 
 func (l localFiles) walk(ctx context.Context, dir string, suffixes ...string) ([]string, error) {
-	if _, err := os.Stat(l.path(dir)); err != nil {
+	t, err := l.enter()
+	if err != nil {
 		return nil, notFound(err)
 	}
+	defer t.Close()
+	if _, err := t.Stat(dir); err != nil {
+		return nil, l.explain(t, dir, err)
+	}
 	var found []string
-	err := filepath.WalkDir(l.path(dir), func(path string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(t.FS(), dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // gone meanwhile
-			}
-			return err
+			return passedOver(err)
 		}
-		if d.IsDir() || !hasSuffix(d.Name(), suffixes) || strings.HasPrefix(d.Name(), ".") {
+		if d.IsDir() || !hasSuffix(d.Name(), suffixes) || strings.HasPrefix(d.Name(), ".") || l.confined && !d.Type().IsRegular() {
 			return ctx.Err()
 		}
-		rel, err := filepath.Rel(l.root, path)
-		found = append(found, filepath.ToSlash(rel))
-		return err
+		found = append(found, path)
+		return nil
 	})
 	return found, err
+}
+
+// passedOver is nil for a file that is gone meanwhile, and for one with a name
+// that is not UTF-8, which no writer of a cache gives.
+func passedOver(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return nil
+	}
+	return err
 }
 
 func hasSuffix(name string, suffixes []string) bool {

@@ -57,7 +57,7 @@ func (c *Cache) SaveIndex(ctx context.Context, dir string) error {
 	for hash := range x.cached {
 		g.refs[hash] = ref{hash: hash}
 	}
-	dst := &Cache{address: dir, writer: newDirectory(dir)}
+	dst := &Cache{address: dir, writer: newDirectory(localFiles{root: dir})}
 	if _, err := dst.writeIndex(ctx, g); err != nil {
 		return fmt.Errorf("index of %s: %w", c, err)
 	}

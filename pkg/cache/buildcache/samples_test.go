@@ -54,7 +54,7 @@ func TestIndexOfSampleIsSpacks(t *testing.T) {
 
 func indexRecords(t *testing.T, root string) map[string]any {
 	t.Helper()
-	l := &layout3{localFiles{root}}
+	l := &layout3{localFiles{root: root}}
 	blob, err := l.indexBlob(t.Context())
 	must(t, err)
 	data, err := os.ReadFile(filepath.Join(root, v3Path(blob.Digest)))

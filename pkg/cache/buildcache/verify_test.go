@@ -58,13 +58,13 @@ func TestVerifyFindsDamage(t *testing.T) {
 			must(t, os.RemoveAll(filepath.Join(root, "v3/manifests/index")))
 		}, false, []string{"no-index", "unused"}, true},
 		{"index's blob gone", func(t *testing.T, root string) {
-			l := &layout3{localFiles{root}}
+			l := &layout3{localFiles{root: root}}
 			blob, err := l.indexBlob(t.Context())
 			must(t, err)
 			must(t, os.Remove(filepath.Join(root, v3Path(blob.Digest))))
 		}, false, []string{"bad-index"}, false},
 		{"index changed", func(t *testing.T, root string) {
-			l := &layout3{localFiles{root}}
+			l := &layout3{localFiles{root: root}}
 			blob, err := l.indexBlob(t.Context())
 			must(t, err)
 			name := filepath.Join(root, v3Path(blob.Digest))
