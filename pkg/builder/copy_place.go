@@ -20,7 +20,7 @@ type place struct {
 	kind byte
 	// link is the target of a symbolic link.
 	link string
-	// inImage tells what the image has from what the step has added.
+	// inImage tells what the image has, too, from what the step alone has added.
 	inImage bool
 }
 
@@ -221,11 +221,11 @@ func (c *copier) look(dir place, name string) (place, error) {
 	if at.path == "/" {
 		return rootPlace, nil
 	}
-	if kind, link, ok := c.tree.Lookup(at.path); ok {
+	kind, link, added := c.tree.Lookup(at.path)
+	if added {
 		at.kind, at.link = kind, link
-		return at, nil
 	}
-	if !dir.inImage {
+	if !dir.inImage || added && kind != tar.TypeDir {
 		return at, nil
 	}
 	info, err := c.image.LstatExact(at.path)
@@ -234,6 +234,10 @@ func (c *copier) look(dir place, name string) (place, error) {
 	}
 	if err != nil {
 		return at, err
+	}
+	if added {
+		at.inImage = info.IsDir() // and what the image has in it is still there
+		return at, nil
 	}
 	at.inImage = true
 	switch info.Mode().Type() {

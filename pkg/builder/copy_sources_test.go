@@ -264,10 +264,12 @@ func TestPlaces(t *testing.T) {
 		"tree/bin/foo.sh", "etcfile/etc", "dd/s/t", "file", "lftree/lf", "dangtree/dang", "lfdir/lf/n", "dangdir/dang/n", "loopdir/loop/n",
 		"outdir/out/n", "binlink/bin -> other", "a1/x", "b1/x/y", "a2/x -> y", "b2/x", "b3/x/z", "fdir/f/n", "etclink/etc -> usr",
 		"chain1/bin/a", "chain2/bin -> usr/lib", "chain3/bin/b", "up/up2/u", "h/1", "h/2 = h/1", "h/3 = h/1", "over/1",
+		"l1/l -> y", "l2/keep", "l3/lk/n",
 	)
 	image := plant(t,
 		"usr/bin/sh", "usr/lib/", "bin -> usr/bin", "etc/passwd", "lf -> etc/passwd", "dang -> /no/where", "loop -> loop", "f",
 		"out -> ../../../../../outside", "up -> usr/bin/..", "opt/link -> /bin", "fifth -> f/../etc",
+		"m/l -> x", "m/keep/k", "m/lk -> keep",
 	)
 	for _, c := range []struct{ copy, to, want string }{
 		{"tree", "/", "usr/ usr/bin/ usr/bin/foo.sh"},
@@ -310,6 +312,8 @@ func TestPlaces(t *testing.T) {
 		{"a2 b3", "/z", "z/ z/x->y z/y/ z/y/z"},
 		{"b3 a2", "/z", "/z/x is a directory that another source makes; a2/x would take its place"},
 		{"chain1 chain2 chain3", "/", "bin->usr/lib usr/ usr/bin/ usr/bin/a usr/lib/ usr/lib/b"},
+		{"l1 l2", "/m", "/m/keep is a directory; l2/keep would take its place"},
+		{"l1 l3", "/m", "m/ m/keep/ m/keep/n m/l->y"},
 		{"h", "/z", "z/ z/1 z/2=z/1 z/3=z/1"},
 		{"h over", "/z", "z/ z/1 z/2 z/3=z/2"},
 		{"h over h", "/z", "z/ z/1 z/2 z/3=z/2"},
@@ -334,7 +338,7 @@ func TestPlaces(t *testing.T) {
 // The destination itself keeps its attributes in the image; directories that
 // are copied have theirs.
 func TestDestinationKeepsAttributes(t *testing.T) {
-	context, image := plant(t, "d/sub/f", "d/f"), plant(t, "tmp/sub/")
+	context, image := plant(t, "d/sub/f", "d/f", "link/l -> f"), plant(t, "tmp/sub/", "tmp/l -> x")
 	for _, dir := range []string{filepath.Join(context, "d"), filepath.Join(context, "d/sub")} {
 		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -343,17 +347,21 @@ func TestDestinationKeepsAttributes(t *testing.T) {
 	if err := os.Chmod(filepath.Join(image, "tmp"), 0o777|fs.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	for to, want := range map[string]string{"/tmp": "tmp/ 1777, tmp/f 644, tmp/sub/ 700, tmp/sub/f 644", "/new": "new/ 700, new/f 644, new/sub/ 700, new/sub/f 644"} {
+	for _, c := range []struct{ sources, to, want string }{
+		{"d", "/tmp", "tmp/ 1777, tmp/f 644, tmp/sub/ 700, tmp/sub/f 644"},
+		{"d", "/new", "new/ 700, new/f 644, new/sub/ 700, new/sub/f 644"},
+		{"link d", "/tmp", "tmp/ 1777, tmp/f 644, tmp/l 777, tmp/sub/ 700, tmp/sub/f 644"}, // a link of the image is replaced
+	} {
 		tree := &layer.Tree{}
-		if err := copyInto(t, context, image, tree, recipe.Copy{Sources: []string{"d"}, To: to}); err != nil {
+		if err := copyInto(t, context, image, tree, recipe.Copy{Sources: strings.Fields(c.sources), To: c.to}); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
 		for _, hdr := range headers(t, tree) {
 			got = append(got, fmt.Sprintf("%s %o", hdr.Name, hdr.Mode))
 		}
-		if strings.Join(got, ", ") != want {
-			t.Errorf("copy d to %s: %s\nwant %s", to, strings.Join(got, ", "), want)
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("copy %s to %s: %s\nwant %s", c.sources, c.to, strings.Join(got, ", "), c.want)
 		}
 	}
 }

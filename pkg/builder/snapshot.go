@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -52,7 +50,7 @@ func takeSnapshot(root *rootfs.Root) (snapshot, error) {
 // directories in which that is.
 func (wk *work) scanTouched(tree *layer.Tree) error {
 	gone := maps.Clone(wk.first)
-	t := &touched{root: wk.root, tree: tree, links: &hardLinks{}, added: map[string]bool{"/": true}}
+	links := &hardLinks{}
 	err := wk.root.Walk("/", func(f *rootfs.File) error {
 		if f.Info.Mode()&fs.ModeSocket != 0 {
 			return nil
@@ -62,69 +60,52 @@ func (wk *work) scanTouched(tree *layer.Tree) error {
 		if existed && (before == stateOf(f.Info) || wk.lostName(f, before)) {
 			return nil
 		}
-		return t.add(f)
+		e, err := fileEntry(f, f.Name, links)
+		if err != nil {
+			return err
+		}
+		return tree.Add(e)
 	})
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(gone)) {
-		if err := t.remove(name, gone); err != nil {
+	for name := range gone {
+		if err := wk.removeGone(name, gone, tree); err != nil {
+			return err
+		}
+	}
+	for _, dir := range tree.MissingParents() {
+		if err := wk.addDirectory(dir, tree); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// touched makes the entries of files that a command has touched.
-type touched struct {
-	root  *rootfs.Root
-	tree  *layer.Tree
-	links *hardLinks
-	added map[string]bool
-}
-
-func (t *touched) add(f *rootfs.File) error {
-	if t.added[f.Name] {
-		return nil
-	}
-	if err := t.addParents(f.Name); err != nil {
-		return err
-	}
-	e, err := fileEntry(f, f.Name, t.links)
-	if err != nil {
-		return err
-	}
-	t.added[f.Name] = true
-	return t.tree.Add(e)
-}
-
-func (t *touched) addParents(name string) error {
-	dir := path.Dir(name)
-	if t.added[dir] {
-		return nil
-	}
-	f, err := t.root.FileExact(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return t.add(f)
-}
-
-// remove adds the whiteout of a file that is gone, unless its directory is gone
-// as well.
-func (t *touched) remove(name string, gone snapshot) error {
+// removeGone adds the whiteout of a file that is gone, unless its directory is
+// gone as well.
+func (wk *work) removeGone(name string, gone snapshot, tree *layer.Tree) error {
 	dir := path.Dir(name)
 	if _, ok := gone[dir]; ok {
 		return nil
 	}
-	if info, err := t.root.LstatExact(dir); err != nil || !info.IsDir() {
+	if info, err := wk.root.LstatExact(dir); err != nil || !info.IsDir() {
 		return err
 	}
-	if err := t.addParents(name); err != nil {
+	return tree.Remove(name)
+}
+
+func (wk *work) addDirectory(name string, tree *layer.Tree) error {
+	f, err := wk.root.FileExact(name)
+	if err != nil {
 		return err
 	}
-	return t.tree.Remove(strings.TrimPrefix(name, "/"))
+	defer f.Close()
+	e, err := unlinkedEntry(f, name)
+	if err != nil {
+		return err
+	}
+	return tree.Add(e)
 }
 
 // lostName reports whether all that has happened to a file is that another of
