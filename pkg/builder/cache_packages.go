@@ -86,11 +86,11 @@ func (b *Builder) localBuildcache(ctx context.Context) (*buildcache.Cache, error
 
 // removePackages removes packages from the local binary cache.
 func (b *Builder) removePackages(ctx context.Context, going map[string]bool, alone bool) error {
-	if len(going) == 0 {
-		return nil
-	}
 	local, err := b.localBuildcache(ctx)
 	if err != nil {
+		return err
+	}
+	if err := local.Clean(); err != nil || len(going) == 0 {
 		return err
 	}
 	root, err := b.packageFiles()

@@ -63,6 +63,13 @@ func TestPlantedManifestsAreLeftAlone(t *testing.T) {
 			for _, h := range hashes {
 				going[h] = true
 			}
+			if err := b.removePackages(t.Context(), nil, true); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(local); err == nil {
+				t.Error("the link is still there after a prune that removes no package")
+			}
+			mustAll(t, os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(filepath.Join(host, name), local))
 			if err := b.removePackages(t.Context(), going, true); err != nil {
 				t.Log(err) // there may be no cache left
 			}

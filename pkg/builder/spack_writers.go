@@ -36,6 +36,9 @@ func (b *Builder) writePackages(ctx context.Context) (done func(finished bool), 
 	}
 	defer leave()
 	b.removeHalves(ctx, dir)
+	if local, err := b.localBuildcache(ctx); err == nil {
+		_ = local.Clean() // through a link, Spack would write to the container's files: what it builds would be lost
+	}
 	f, err := lockfile.New(filepath.Join(dir, stringid.GenerateRandomID()))
 	if err != nil {
 		return nil, fmt.Errorf("begin to write to the local binary cache: %w", err)

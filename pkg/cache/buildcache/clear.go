@@ -6,6 +6,20 @@ import (
 	"time"
 )
 
+// Clean removes from a directory files that killed writers have not finished and,
+// if it is Confined, what no writer makes: links, pipes, devices. Others may write
+// to the cache meanwhile.
+func (c *Cache) Clean() error {
+	d, ok := c.writer.(*directory)
+	if !ok {
+		return fmt.Errorf("clean %s: %w", c, ErrReadOnly)
+	}
+	if err := d.clean(); err != nil {
+		return fmt.Errorf("clean %s: %w", c, err)
+	}
+	return nil
+}
+
 // Clear removes from a directory what writers left that were killed, Spack
 // included: manifests of packages that break off, what no manifest names, and
 // files that are not finished. Unlike Prune, it leaves nothing alone for being

@@ -77,6 +77,16 @@ func confinedCache(t *testing.T, root string) *Cache {
 	return c
 }
 
+func noLinks(t *testing.T, root string) {
+	t.Helper()
+	must(t, filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			t.Errorf("%s is still a link", name)
+		}
+		return err
+	}))
+}
+
 // links are what a build can plant in the local cache.
 func links(t *testing.T, root string) []string {
 	zlib := world()["zlib"]
@@ -121,12 +131,11 @@ func TestConfinedCacheStaysInItsDirectory(t *testing.T) {
 		},
 		"clear": func(ctx context.Context, c *Cache) {
 			must(t, c.Clear(ctx))
-			must(t, filepath.WalkDir(c.address, func(name string, d fs.DirEntry, err error) error {
-				if err == nil && d.Type()&fs.ModeSymlink != 0 {
-					t.Errorf("%s is still a link", name)
-				}
-				return err
-			}))
+			noLinks(t, c.address)
+		},
+		"clean": func(_ context.Context, c *Cache) {
+			must(t, c.Clean())
+			noLinks(t, c.address)
 		},
 	}
 	for _, name := range links(t, full) {
