@@ -91,9 +91,11 @@ func (n *node) differences(o *node) map[string][2]string {
 	check("owner", fmt.Sprint(n.uid, ":", n.gid), fmt.Sprint(o.uid, ":", o.gid))
 	check("link", n.link, o.link)
 	check("content", fmt.Sprint(n.size, " ", n.sum), fmt.Sprint(o.size, " ", o.sum))
-	check("xattrs", fmt.Sprintf("%q", n.xattrs), fmt.Sprintf("%q", o.xattrs))
+	check("xattrs", attributesText(n.xattrs), attributesText(o.xattrs))
 	return all
 }
+
+func attributesText(m map[string]string) string { return fmt.Sprintf("%q", m) }
 
 // missing is a file that is not in the image.
 const missing = "missing"

@@ -4,13 +4,15 @@ package differential
 
 import (
 	"archive/tar"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// An intended difference is one that stays, for a reason; docs/containerfile.md
-// has the same table.
+// An intended difference is one that stays, for a reason. Its name is the first
+// cell of a row of the table in docs/containerfile.md; see table_test.go.
 type intended struct {
 	name string
 	// is reports whether d is one. The scenario and the outcomes say why.
@@ -18,72 +20,70 @@ type intended struct {
 }
 
 var intendedDifferences = []intended{
-	{"mount points", func(_ *scenario, d difference, _, _ *outcome) bool {
+	{"`/dev`, `/proc` and `/sys` are in no image", func(_ *scenario, d difference, _, _ *outcome) bool {
 		return d.field == "existence" && d.ours == missing && slices.Contains([]string{"dev", "proc", "sys"}, d.path)
 	}},
-	{"set-id and sticky bits are kept", func(s *scenario, d difference, ours, theirs *outcome) bool {
+	{"set-id and sticky bits stay, those of the context and those of `mode:`", func(s *scenario, d difference, ours, theirs *outcome) bool {
 		return d.field == "mode" && theirs.mode(d)&0o7000 == 0 && theirs.mode(d) == ours.mode(d)&0o777 && s.hasSpecialBits()
 	}},
-	{"directories can be entered where they can be read", func(s *scenario, d difference, ours, theirs *outcome) bool {
+	{"such bits and extended attributes go together", func(s *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "error setting extended attributes on") && s.hasSpecialBits() && s.hasAttributes()
+	}},
+	{"with `mode: 0644`, directories can be entered (0755)", func(s *scenario, d difference, ours, theirs *outcome) bool {
 		return d.field == "mode" && ours.isDir(d) && theirs.mode(d)|(theirs.mode(d)&0o444)>>2 == ours.mode(d) && s.any(func(step step) bool {
 			return step.mode != "" && strings.TrimRight(step.mode, "0246") == ""
 		})
 	}},
-	{"a new directory has the mode and the attributes of the source", func(s *scenario, d difference, ours, theirs *outcome) bool {
-		return (d.field == "mode" && theirs.mode(d) == 0o755 || d.field == "xattrs" && d.theirs == "map[]") && ours.isDir(d) && s.any(func(step step) bool { return step.verb == "copy" })
+	{"a directory that a copy makes has the mode and the attributes of the one that is copied, as docker has it", func(s *scenario, d difference, ours, theirs *outcome) bool {
+		return ours.isDir(d) && s.any(func(step step) bool { return step.verb == "copy" }) &&
+			(d.field == "mode" && theirs.mode(d) == 0o755 && s.hasMode(ours.mode(d)) || d.field == "xattrs" && d.theirs == none && d.ours == directoryAttributes)
 	}},
-	{"every pattern matches something", func(s *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "refused" && (strings.Contains(d.ours, "nothing in the stage matches") || strings.Contains(d.ours, "no file matches"))
+	{"each pattern of a copy matches something, else the build ends", func(_ *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.theirs == "built" && (strings.Contains(d.ours, "nothing in the stage matches") || strings.Contains(d.ours, "no file matches"))
 	}},
-	{"a file never takes the place of a directory, nor a directory that of a file", func(_ *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "refused" && (strings.Contains(d.ours, " is a directory; ") || strings.Contains(d.ours, "is not a directory"))
-	}},
-	{"a file step names the file", func(_ *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "refused" && strings.Contains(d.ours, "hint: name the file in it")
-	}},
-	{"a directory follows the link that the image has in its place", func(_ *scenario, _ difference, _, theirs *outcome) bool {
-		return len(theirs.lost) > 0
-	}},
-	{"Buildah cannot copy attributes with a mode that has set-id or sticky bits", func(s *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "refused" && strings.Contains(d.theirs, "error during bulk transfer") && s.hasSpecialBits()
-	}},
-	{"Buildah finds no name that is not UTF-8", func(s *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "copier: get: ") && strings.Contains(d.theirs, "no such file or directory")
-	}},
-	{"a directory has the attributes of the last source alone", func(_ *scenario, d difference, ours, _ *outcome) bool {
-		return d.field == "xattrs" && ours.isDir(d) && d.ours == "map[]"
-	}},
-	{"vfs does not separate the names of a file", func(_ *scenario, d difference, ours, theirs *outcome) bool {
-		return theirs.way.driver == "vfs" && d.path != "" && (ours.names(d) != "" || theirs.names(d) != "")
-	}},
-	{"a pattern with several matches makes a directory", func(s *scenario, d difference, _, _ *outcome) bool {
+	{"a pattern with several matches makes a directory of its destination", func(s *scenario, d difference, _, _ *outcome) bool {
 		return slices.Contains([]string{"existence", "type", "refused"}, d.field) && s.any(func(step step) bool {
 			return len(step.sources) == 1 && strings.ContainsAny(step.sources[0], `*?[\\`) && !strings.HasSuffix(step.to, "/") &&
 				(d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "expected to only rename 1") || strings.HasPrefix("/"+d.path+"/", step.to+"/"))
 		})
 	}},
-	{"one id cannot keep users apart", func(s *scenario, d difference, ours, theirs *outcome) bool {
+	{"a file does not take the place of a directory, nor a directory that of a file: the build ends", func(_ *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.theirs == "built" && otherKind.MatchString(d.ours)
+	}},
+	{"a directory of the sources follows a link that the image has in its place (`/bin`)", func(_ *scenario, _ difference, _, theirs *outcome) bool {
+		return len(theirs.lost) > 0
+	}},
+	{"of several directories that go to one, the last gives the extended attributes", func(s *scenario, d difference, ours, _ *outcome) bool {
+		return d.field == "xattrs" && ours.isDir(d) && d.ours == none && d.theirs == directoryAttributes && s.sourcesAbove(d.path) > 1
+	}},
+	{"names that are not UTF-8 are found by patterns", func(s *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "copier: get: ") && strings.Contains(d.theirs, "no such file or directory") && s.hasOddNames()
+	}},
+	{"a `file` step on a directory ends the build", func(_ *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.theirs == "built" && strings.Contains(d.ours, "hint: name the file in it")
+	}},
+}
+
+// Between users and drivers, docs/containerfile.md has these below its table.
+var intendedBetweenWays = []intended{
+	{"vfs does not separate the names of a file", func(_ *scenario, d difference, ours, theirs *outcome) bool {
+		return theirs.way.driver == "vfs" && d.path != "" && (ours.names(d) != "" || theirs.names(d) != "")
+	}},
+	{"one id cannot keep users apart", func(s *scenario, _ difference, _, theirs *outcome) bool {
 		return theirs.way.user == single && s.any(func(step step) bool {
 			return step.verb == "user" && strings.HasPrefix(step.text, "1001")
 		})
 	}},
 }
 
-// toMend are differences that are known and not intended.
-var toMend = []intended{
-	{"TO MEND: owner without a group", func(s *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "owner" && s.any(func(step step) bool { return step.owner == "1001" })
-	}},
-	{"TO MEND: owner of new directories", func(s *scenario, d difference, ours, _ *outcome) bool {
-		return d.field == "owner" && ours.isDir(d) && s.any(func(step step) bool { return step.owner != "" })
-	}},
-	{"TO MEND: exclude", func(s *scenario, d difference, _, _ *outcome) bool {
-		return (d.field == "existence" || d.field == "refused") && s.any(func(step step) bool { return len(step.exclude) > 0 })
-	}},
-	{"TO MEND: vfs compares no contents", func(_ *scenario, d difference, _, theirs *outcome) bool {
-		return theirs.way.driver == "vfs" && d.field == "content"
-	}},
-}
+// otherKind is what a copy says where a file and a directory meet.
+var otherKind = regexp.MustCompile(` is a directory(; | that another source makes; ).* would take its place| is not a directory; .* would go to /`)
+
+// The extended attributes of a file, as a difference has them.
+var (
+	none                = attributesText(nil)
+	directoryAttributes = attributesText(map[string]string{"user.differential": "value of directory"})
+)
 
 func (s *scenario) any(is func(step) bool) bool {
 	return slices.ContainsFunc(s.stages, func(st stage) bool { return slices.ContainsFunc(st.steps, is) })
@@ -98,6 +98,44 @@ func (s *scenario) hasSpecialBits() bool {
 	})
 }
 
+// hasMode reports whether something in the scenario gets that mode.
+func (s *scenario) hasMode(mode int64) bool {
+	text := strconv.FormatInt(mode, 8)
+	return slices.ContainsFunc(s.context, func(f file) bool { return int64(f.mode) == mode }) || s.any(func(step step) bool {
+		given, err := strconv.ParseInt(step.mode, 8, 32)
+		return err == nil && (given == mode || given|(given&0o444)>>2 == mode) || strings.Contains(strings.Join(step.lines, "\n"), text)
+	})
+}
+
+func (s *scenario) hasAttributes() bool {
+	return slices.ContainsFunc(s.context, func(f file) bool { return f.xattr || f.cap })
+}
+
+// hasOddNames reports whether a name is not UTF-8; see quote.
+func (s *scenario) hasOddNames() bool {
+	return slices.ContainsFunc(s.context, func(f file) bool { return !utf8.ValidString(f.path) }) ||
+		s.any(func(step step) bool { return strings.Contains(strings.Join(step.lines, "\n"), `\377`) })
+}
+
+// sourcesAbove counts the sources that may have put a directory of the context
+// there. A pattern may be several, and so is a stage.
+func (s *scenario) sourcesAbove(name string) int {
+	n := 0
+	s.any(func(step step) bool {
+		if step.verb != "copy" || step.from == "" && !strings.HasPrefix("/"+name+"/", strings.TrimSuffix(step.to, "/")+"/") {
+			return false
+		}
+		for _, source := range step.sources {
+			n++
+			if step.from != "" || strings.ContainsAny(source, `*?[\\`) {
+				n++
+			}
+		}
+		return false
+	})
+	return n
+}
+
 func (o *outcome) mode(d difference) int64 { return o.image.files[d.path].mode }
 
 // names are those of the file, where it has several.
@@ -109,7 +147,11 @@ func (o *outcome) isDir(d difference) bool { return o.image.files[d.path].kind =
 func unintended(s *scenario, all []difference, ours, theirs *outcome) (rest []difference) {
 	for _, d := range all {
 		found := false
-		for _, entry := range slices.Concat(intendedDifferences, toMend) {
+		table := intendedDifferences
+		if theirs.way != (way{}) {
+			table = intendedBetweenWays
+		}
+		for _, entry := range table {
 			if entry.is(s, d, ours, theirs) {
 				found = true
 				used.add(entry.name)
