@@ -29,6 +29,7 @@ func TestLoginsStayAtTheirRegistry(t *testing.T) {
 		return c
 	}
 	pieces := func(o *Options) { o.ChunkSize = 100_000 }
+	oneAtATime := func(o *Options) { o.Jobs = 1 }
 	checkNothing := func(t *testing.T, request string) {
 		t.Helper()
 		asked, logins := elsewhere.Seen()
@@ -62,7 +63,7 @@ func TestLoginsStayAtTheirRegistry(t *testing.T) {
 				elsewhere.Uploads(resp)
 			}
 		})
-		dst := opened("fallback", nil)
+		dst := opened("fallback", oneAtATime) // else another upload, in one piece, may end the copy before
 		dst.reader.(*repository).fallback = 100_000
 		_, _ = Copy(t.Context(), src, dst, CopyOptions{}) // what was on its way in one piece is refused
 		front.Refuse(nil)
