@@ -1,12 +1,15 @@
 package ownership
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 func TestChownFailsWithoutSupervision(t *testing.T) {
@@ -212,8 +215,24 @@ func TestKnown(t *testing.T) {
 	if out := shell(t, second, dir, `stat -c %u:%g l p; chown -h 0:0 l`); out != "3:4\n5:6\n" {
 		t.Errorf("printed %q", out)
 	}
-	if others := second.Others(); len(others) != 1 || others[0].Path != filepath.Join(dir, "p") {
-		t.Errorf("Others() = %+v, want p alone", others)
+	others := second.Others()
+	if len(others) != 2 || others[0].Path != filepath.Join(dir, "l") || others[0].UID != 0 || others[1].Path != filepath.Join(dir, "p") || others[1].UID != 5 {
+		t.Errorf("Others() = %+v, want l of root and p", others)
+	}
+	root, err := rootfs.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	third := start(t, Options{Root: root, Known: []Entry{{Path: "/p", UID: 5, GID: 6}, {Path: "/l", UID: 3}, {Path: "/none/p", UID: 9}, {Path: "/l/x", UID: 1}, {Path: "/", UID: 1}}})
+	shell(t, third, dir, `mkdir -p d e; mv p d/q; mv d e/d; rm l; ln -s x l; mkfifo r; chown 7:8 r; mv r "e/n
+é"`)
+	var got []string
+	for _, e := range third.Others() {
+		got = append(got, fmt.Sprintf("%q %d:%d", e.Path, e.UID, e.GID))
+	}
+	if want := `["" 3:0 "/e/d/q" 5:6 "/e/n\né" 7:8]`; fmt.Sprint(got) != want {
+		t.Errorf("Others() = %v, want %s", got, want)
 	}
 	if _, err := Start(Options{Known: []Entry{{Path: dir, UID: -5}}}); err == nil {
 		t.Error("an impossible owner is accepted")

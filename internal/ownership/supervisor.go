@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // Options of a [Supervisor]. The zero value is right for a build.
@@ -32,10 +34,12 @@ type Options struct {
 	// NoNewPrivs sets no_new_privs on commands, which makes supervision
 	// possible without CAP_SYS_ADMIN and set-user-ID programs ineffective.
 	NoNewPrivs bool
+	// Root is the directory in which files are named. Nil is the root of this
+	// process. It stays open as long as the supervisor.
+	Root *rootfs.Root
 	// Known are owners that an earlier supervisor has reported as
-	// [Supervisor.Others]. The files are found by Path, so that a caller that
-	// has moved or mounted them elsewhere can change it; one that does not
-	// exist is left out.
+	// [Supervisor.Others]. A file that does not exist, or can carry the
+	// attribute, is left out.
 	Known []Entry
 }
 
@@ -78,14 +82,12 @@ func Start(options Options) (*Supervisor, error) {
 		handlers: handlers(!options.NoStat),
 		helpers:  make(map[*helper]struct{}),
 	}
-	for _, entry := range options.Known {
-		if err := s.others.add(entry); err != nil {
-			return nil, err
-		}
+	if err := s.others.begin(options.Root, options.Known); err != nil {
+		return nil, err
 	}
 	s.stopped, s.stop, err = os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start the ownership supervisor: %w", err)
+		return nil, fmt.Errorf("start the ownership supervisor: %w", errors.Join(err, s.others.close()))
 	}
 	s.stoppedFd = int(s.stopped.Fd())
 	return s, nil
@@ -219,7 +221,7 @@ func (s *Supervisor) Wait() error {
 
 // Close stops the supervision and frees what it uses. Kill processes that are
 // still running before: their chown and stat calls fail with ENOSYS from now
-// on. What was recorded can still be asked for.
+// on.
 func (s *Supervisor) Close() error {
 	s.mu.Lock()
 	stop := s.stop
@@ -235,12 +237,14 @@ func (s *Supervisor) Close() error {
 	}
 	err := stop.Close()
 	s.serving.Wait()
-	return errors.Join(err, s.stopped.Close())
+	return errors.Join(err, s.stopped.Close(), s.others.close())
 }
 
 // Others lists the owners of files that can't carry [XattrName]: symbolic
 // links, devices, pipes and sockets, and everything on a file system without
-// user extended attributes. Files that were removed since may be among them.
+// user extended attributes. Files that were removed since may be among them. Of
+// those that were known at the beginning all are listed, also one that belongs to
+// root now. Ask before [Supervisor.Close].
 func (s *Supervisor) Others() []Entry { return s.others.entries() }
 
 // Owner is like the function [Owner] and knows the files of

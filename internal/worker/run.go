@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/ownership"
+	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
 // Name is the argv[0] by which a copy of the program knows that it is a worker
@@ -137,12 +138,18 @@ type Options struct {
 	Session *Session
 	// Supervise emulates ownership for a single-id host.
 	Supervise bool
+	// Files are those of Request.Root, or where a program of the host makes a
+	// root; Report.Owners names files in it. Owners are those that are known
+	// already. Both are for Supervise.
+	Files  *rootfs.Root
+	Owners []ownership.Entry
 }
 
 // A Report is what is known of a command that has ended.
 type Report struct {
 	ExitCode int
-	// Owners of files that cannot carry an extended attribute.
+	// Owners of files that cannot carry an extended attribute: Options.Owners
+	// as they are now, and those of the command.
 	Owners []ownership.Entry
 	// Refused are changes of user that a single-id host cannot do.
 	Refused []string
@@ -179,7 +186,7 @@ func Run(ctx context.Context, req *Request, opt Options) (Report, error) {
 	}
 	var sup *ownership.Supervisor
 	if opt.Supervise {
-		var owners ownership.Options
+		owners := ownership.Options{Root: opt.Files, Known: opt.Owners}
 		if req.Root != "" {
 			owners.Groups = append([]uint32{}, req.Groups...) // not nil
 		}

@@ -329,11 +329,6 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 	if err := b.examineBase(stored.TopLayer, config.History); err != nil {
 		return state{}, err
 	}
-	if b.ids.single {
-		if err := b.noteImageOwners(stored.TopLayer); err != nil {
-			return state{}, err
-		}
-	}
 	if err := b.checkConfig(config.Config.ImageConfig); err != nil {
 		return state{}, err
 	}

@@ -114,11 +114,10 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 	for _, name := range slices.Sorted(maps.Keys(x.run.opt.Env)) {
 		req.Env = append(req.Env, name+"="+x.run.opt.Env[name])
 	}
-	report, err := x.runLogged(ctx, req)
-	if err != nil {
+	if err := x.runLogged(ctx, wk, req); err != nil {
 		return cache.Record{}, err
 	}
-	opt, err := x.diffOptions(wk, report, req)
+	opt, err := x.diffOptions(wk, req)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -132,24 +131,29 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 }
 
 // runLogged runs a program of the host with its output in the step's log.
-func (x *stepRun) runLogged(ctx context.Context, req *worker.Request) (worker.Report, error) {
+func (x *stepRun) runLogged(ctx context.Context, wk *work, req *worker.Request) error {
 	log, err := x.logFile()
 	if err != nil {
-		return worker.Report{}, err
+		return err
 	}
 	out := newOutput(x.run.mask, log, withoutChatter(x.lines()))
-	report, err := runWorker(ctx, req, worker.Options{Stdout: out, Stderr: out, Supervise: x.run.b.ids.single})
+	opt, err := wk.supervised(worker.Options{Stdout: out, Stderr: out})
+	var report worker.Report
+	if err == nil {
+		report, err = runWorker(ctx, req, opt)
+		wk.recordLinks(report)
+	}
 	if err = errors.Join(err, out.Close()); err != nil {
-		return report, err
+		return err
 	}
 	if report.ExitCode != 0 {
-		return report, &StepError{
+		return &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode, Tail: out.Tail(), LogFile: log.Name(),
 			Hint: cmp.Or(x.run.b.ids.commandHint(out.Tail()), "check that the mirror can be reached and has that suite and these packages"),
 			Err:  bootstrapFailure(out.Tail(), report.ExitCode),
 		}
 	}
-	return report, nil
+	return nil
 }
 
 // mmdebstrapOptions work the same for root, with subordinate ids and with a

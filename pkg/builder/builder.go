@@ -90,6 +90,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.works, err = openWorks(b.store, worksIn(b.store.GraphRoot()), b.ids.single); err != nil {
 		return storeError(dir, err)
 	}
+	b.works.noteOwners = b.noteImageOwners
 	b.works.recorded, b.works.clear = b.steps.Layers, b.clear
 	if b.failed, err = openFailedSteps(b.works, filepath.Join(dir, "failed")); err != nil {
 		return storeError(dir, err)

@@ -281,7 +281,10 @@ func (c *Container) Run(ctx context.Context, streams Streams) (exitCode int, err
 		return 0, err
 	}
 	req := *c.req
-	run := worker.Options{Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Session: session, Supervise: c.b.ids.single}
+	run := worker.Options{Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Session: session}
+	if run, err = c.wk.supervised(run); err != nil {
+		return 0, err
+	}
 	if streams.Terminal {
 		req.Terminal, run.Stdin = session.Size(), nil
 		if !hasVariable(req.Env, "TERM") {
@@ -289,6 +292,7 @@ func (c *Container) Run(ctx context.Context, streams Streams) (exitCode int, err
 		}
 	}
 	report, err := runWorker(ctx, &req, run)
+	c.wk.recordLinks(report)
 	return report.ExitCode, err
 }
 

@@ -231,6 +231,7 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 		if isWhiteout(f.Info) {
 			return tree.Remove(name)
 		}
+		wk.links.noteUpper(f)
 		if err := scanOverlayAttributes(f, tree); err != nil {
 			return err
 		}

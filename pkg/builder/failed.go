@@ -46,6 +46,8 @@ type failedStep struct {
 	NoNet   bool
 	Mounts  []failedMount
 	Secrets bool
+	// Links are the owners of symbolic links and the like; see savedLinks.
+	Links []byte `json:",omitempty"`
 	// NotKept is why there is no container; then Layer is "", and the rest is
 	// not known.
 	NotKept string
@@ -233,7 +235,7 @@ func (b *Builder) FailedContainer(ctx context.Context, source string, opt Contai
 		return nil, fmt.Errorf("open the container of the failed step: %w", err)
 	}
 	c := &Container{b: b, wk: wk, failed: s}
-	if err := c.addFailedMounts(opt); err != nil {
+	if err := errors.Join(wk.restoreLinks(s.Links), c.addFailedMounts(opt)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	opt.NoNetwork = opt.NoNetwork || s.NoNet
@@ -312,6 +314,10 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 	record := failedStep{
 		Source: x.run.plan.source, Layer: f.wk.id, Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, Time: time.Now().UTC(),
 		Args: f.req.Args, Env: f.req.publicEnv, User: f.req.user, Cwd: f.req.Cwd, NoNet: f.req.NoNetwork, Secrets: len(f.req.Secrets) > 0,
+	}
+	var err error
+	if record.Links, err = f.wk.savedLinks(); err != nil {
+		return errors.Join(step, err)
 	}
 	for _, m := range f.req.Mounts {
 		record.Mounts = append(record.Mounts, failedMount{m, f.req.layers[m.Within]})

@@ -145,7 +145,7 @@ func TestNothingOfTheHost(t *testing.T) {
 			})
 		},
 		"owners": func() any {
-			return setOwners(root, []fileOwner{{"abs/secret", 7, 7}, {"dots/bin", 7, 7}, {"../host/secret", 7, 7}, {"etc", 7, 7}})
+			return setOwners(root, []fileOwner{{"abs/secret", 7, 7, false}, {"dots/bin", 7, 7, false}, {"../host/secret", 7, 7, false}, {"etc", 7, 7, false}})
 		},
 		"given":   func() any { return (&Container{wk: wk, req: &worker.Request{UID: 4711}}).giveTree(hostNames) },
 		"account": func() any { return (&Container{wk: wk, req: &worker.Request{UID: 4711}}).addAccount() },

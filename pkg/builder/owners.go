@@ -3,7 +3,7 @@ package builder
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,26 +23,32 @@ import (
 // tar headers that the store keeps beside a layer say whose the file really
 // is, but a command in a working layer sees the files. So the owner is noted
 // at the file, too, where internal/ownership finds it, and beside the layer
-// for drivers that copy files without their attributes (vfs).
+// for drivers that copy files without their attributes (vfs). What cannot have
+// attributes, such as a symbolic link, has its owner beside the layer alone:
+// internal/ownership is told of it before a command runs; see link_owners.go.
 
-// ownersKey is under which a layer's owners are kept in the store.
-const ownersKey = "pdibuild-owners"
+// ownersKey is under which a layer's owners are kept in the store, as a gob:
+// names need not be UTF-8. ("pdibuild-owners" had none of links.)
+const ownersKey = "pdibuild-file-owners"
 
 // A fileOwner is a file that does not belong to root, or no longer does.
 type fileOwner struct {
 	Name string
 	UID  int
 	GID  int
+	// Bare is set for a file that cannot have attributes.
+	Bare bool
 }
 
 // appendOwner notes the owner of an entry. Below are the files that others
 // own in the layers below.
 func appendOwner(owners []fileOwner, hdr *tar.Header, below map[string]bool) []fileOwner {
 	root := hdr.Uid == 0 && hdr.Gid == 0
-	if (root && !below[hdr.Name]) || (hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir) {
+	if root && !below[hdr.Name] || hdr.Typeflag == tar.TypeLink { // the first name will do
 		return owners
 	}
-	return append(owners, fileOwner{hdr.Name, hdr.Uid, hdr.Gid})
+	bare := hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir
+	return append(owners, fileOwner{hdr.Name, hdr.Uid, hdr.Gid, bare})
 }
 
 // noteOwners notes the owners in a layer that has just been kept. It passes
@@ -55,11 +61,11 @@ func (r *run) noteOwners(rec cache.Record, in *inspector, err error) (cache.Reco
 }
 
 func noteOwners(store storage.Store, id string, owners []fileOwner) error {
-	data, err := json.Marshal(owners)
-	if err != nil {
+	var data bytes.Buffer
+	if err := gob.NewEncoder(&data).Encode(owners); err != nil {
 		return fmt.Errorf("note owners: %w", err)
 	}
-	if err := store.SetLayerBigData(id, ownersKey, bytes.NewReader(data)); err != nil {
+	if err := store.SetLayerBigData(id, ownersKey, &data); err != nil {
 		return fmt.Errorf("note owners: %w", err)
 	}
 	dir, err := layerDir(store, id)
@@ -121,6 +127,9 @@ func setOwners(root *rootfs.Root, owners []fileOwner) error {
 	var c rootfs.Cursor
 	defer func() { _ = c.Close() }() // it was only looked at
 	for _, o := range owners {
+		if o.Bare {
+			continue
+		}
 		f, err := c.FileExact(root, o.Name)
 		if err == nil {
 			err = ownership.Set(f.HostPath(), o.UID, o.GID)
@@ -162,7 +171,7 @@ func layerOwners(store storage.Store, l *storage.Layer) (owners []fileOwner, err
 		return nil, fmt.Errorf("read owners: %w", err)
 	}
 	defer func() { err = errors.Join(err, data.Close()) }()
-	if err := json.NewDecoder(data).Decode(&owners); err != nil {
+	if err := gob.NewDecoder(data).Decode(&owners); err != nil {
 		return nil, fmt.Errorf("read owners: %w", err)
 	}
 	return owners, nil
@@ -181,8 +190,8 @@ func (wk *work) showOwners() error {
 	return setOwners(wk.root, owners)
 }
 
-// noteImageOwners notes the owners in all layers of an image that came from
-// elsewhere, once.
+// noteImageOwners notes the owners in all layers of a chain that came from
+// elsewhere, or that an earlier version has made, each once.
 func (b *Builder) noteImageOwners(top string) error {
 	layers, err := b.layers(top)
 	if err != nil {

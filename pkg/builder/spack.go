@@ -66,9 +66,7 @@ type spackJob struct {
 	thereAlready map[string]string
 	// packages follows the installation.
 	packages *packageWatch
-	// report and request are those of the last command; the report has the
-	// owners that all have left.
-	report  worker.Report
+	// request is that of the last command.
 	request *stepRequest
 }
 
@@ -113,7 +111,7 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	if err := j.wk.root.WriteFile(path.Join(j.dir, activateScript), []byte(activationScript(in.Activation))); err != nil {
 		return cache.Record{}, err
 	}
-	opt, err := j.diffOptions(j.wk, j.report, &j.request.Request)
+	opt, err := j.diffOptions(j.wk, &j.request.Request)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -380,9 +378,8 @@ func (b *Builder) spackCache(name string) string {
 
 // exec runs a command in the working layer.
 func (j *spackJob) exec(ctx context.Context, cmd command) error {
-	report, request, err := j.runCommand(ctx, j.s, j.wk, cmd)
-	report.Owners = append(j.report.Owners, report.Owners...)
-	j.report, j.request = report, request
+	_, request, err := j.runCommand(ctx, j.s, j.wk, cmd)
+	j.request = request
 	return err
 }
 

@@ -3,7 +3,6 @@ package builder
 import (
 	"archive/tar"
 
-	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
@@ -11,13 +10,9 @@ import (
 // diffOptions say who owns what a command has made. Where there is more than
 // one id, the file system knows. With a single id it is what the command
 // asked for (internal/ownership has recorded it), else whom it ran as.
-func (x *stepRun) diffOptions(wk *work, report worker.Report, req *worker.Request) (_ layer.Options, err error) {
+func (x *stepRun) diffOptions(wk *work, req *worker.Request) (_ layer.Options, err error) {
 	if !x.run.b.ids.single {
 		return layer.Options{}, nil
-	}
-	owners := map[inode]ownership.Entry{}
-	for _, e := range report.Owners {
-		owners[inode{dev: e.Dev, ino: e.Ino}] = e
 	}
 	var below *rootView
 	if req.UID != 0 || req.GID != 0 {
@@ -26,11 +21,9 @@ func (x *stepRun) diffOptions(wk *work, report worker.Report, req *worker.Reques
 		}
 	}
 	owner := func(hdr *tar.Header) {
-		if info, err := wk.root.LstatExact(hdr.Name); err == nil {
-			if e, ok := owners[inodeOf(info)]; ok {
-				hdr.Uid, hdr.Gid = e.UID, e.GID
-				return
-			}
+		if o, ok := wk.linkOwner(hdr); ok {
+			hdr.Uid, hdr.Gid = o.uid, o.gid
+			return
 		}
 		if below == nil || hdr.Uid != 0 || hdr.Gid != 0 {
 			return

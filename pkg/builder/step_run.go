@@ -50,14 +50,14 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 		noNet: step.Network == "none", mounts: step.Mounts, secrets: step.Secrets,
 	}
-	report, req, err := x.runCommand(ctx, s, wk, cmd)
+	_, req, err := x.runCommand(ctx, s, wk, cmd)
 	if err != nil {
 		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
 	}
 	if err := errors.Join(x.checkMounts(step), req.clear()); err != nil {
 		return cache.Record{}, err
 	}
-	opt, err := x.diffOptions(wk, report, &req.Request)
+	opt, err := x.diffOptions(wk, &req.Request)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -88,7 +88,12 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 		return worker.Report{}, nil, errors.Join(err, release())
 	}
 	out := newOutput(x.run.mask, log, watched(x.lines(), cmd.watch))
-	report, err := runWorker(ctx, &req.Request, worker.Options{Stdout: out, Stderr: out, Supervise: x.run.b.ids.single})
+	opt, err := wk.supervised(worker.Options{Stdout: out, Stderr: out})
+	var report worker.Report
+	if err == nil {
+		report, err = runWorker(ctx, &req.Request, opt)
+		wk.recordLinks(report)
+	}
 	err = errors.Join(err, out.Close(), release())
 	if leak := x.searchCaches(req); leak != nil {
 		return report, req, leak

@@ -255,13 +255,7 @@ func (b *Builder) putFetched(to target, stream io.Reader, want digest.Digest) er
 	if l.UncompressedDigest != want {
 		return fmt.Errorf("layer %s is refused: its files have another digest", want)
 	}
-	if err := b.examineLayer(l, true); err != nil {
-		return err
-	}
-	if b.ids.single {
-		return b.noteLayerOwners(l.ID)
-	}
-	return nil
+	return b.examineLayer(l, true)
 }
 
 // bringStages fetches what stages consist of before a step takes something

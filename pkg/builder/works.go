@@ -31,6 +31,8 @@ type works struct {
 	// what else killed builds leave.
 	kept, recorded func() map[string]bool
 	clear          func()
+	// noteOwners notes the owners of files in all layers of a chain.
+	noteOwners func(top string) error
 
 	mu sync.Mutex // guards what follows
 	// process stands for this process; see begin. It stays when untidy.
@@ -60,6 +62,9 @@ type work struct {
 	// first is what all files were then; nil with overlay, which keeps the
 	// changes apart.
 	first snapshot
+	// links are the owners of symbolic links and the like; nil before they
+	// are wanted.
+	links *linkOwners
 	// unseen is why something could not be compared with what was there before.
 	unseen error
 	// closed says that whoever could write to the layer is gone.
@@ -93,7 +98,7 @@ func openWorks(store *imagestore.Store, dir string, single bool) (*works, error)
 		return nil, err
 	}
 	none := func() map[string]bool { return nil }
-	return &works{store: store, dir: dir, single: single, kept: none, recorded: none, clear: func() {}}, nil
+	return &works{store: store, dir: dir, single: single, kept: none, recorded: none, clear: func() {}, noteOwners: func(string) error { return nil }}, nil
 }
 
 // begin is called before anything in the store is changed, and returns a
@@ -172,6 +177,12 @@ func (w *works) create(parent string) (_ *work, err error) {
 		return nil, fmt.Errorf("make a working layer: %w", err)
 	}
 	wk.parent = parent
+	if w.single {
+		// A driver may copy the layer below, attributes included.
+		if err := w.noteOwners(parent); err != nil {
+			return nil, errors.Join(err, wk.release())
+		}
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, wk.release())

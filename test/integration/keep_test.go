@@ -337,3 +337,61 @@ func TestAccountsOfTheImage(t *testing.T) {
 		}
 	}
 }
+
+// Symbolic links and pipes keep their owners through later steps, whatever is
+// done to them, also where they can be given to nobody: with a single id, and
+// there is the same image for every user and driver.
+func TestOwnersOfLinks(t *testing.T) {
+	p := newSmall(t, `  - name: made
+    from: small
+    steps:
+      - run: |
+          set -e
+          mkdir -p /opt/app/lib; cd /opt/app
+          ln -s lib lib64; mkfifo pipe; for l in moved given back gone again copied plain; do ln -s x $l; done
+          ln -s odd "$(printf 'odd\nname\377')"
+          chown -R 1000:1000 /opt/app; chown -h 1000:1001 lib64 moved given back gone again copied odd*
+  - name: final
+    from: made
+    steps:
+      - run: mv /opt/app /opt/app-2.0
+      - run: |
+          set -e
+          cd /opt/app-2.0; test "$(stat -c %u:%g lib64 pipe moved odd* | tr '\n' ' ')" = "1000:1001 1000:1000 1000:1001 1000:1001 "
+          mv moved /opt/elsewhere; mv pipe lib/pipe2; rm gone again; ln -s x again
+          cp -a copied /opt/copied; tar cf /tmp/t plain lib; mkdir /opt/tar; tar xf /tmp/t -C /opt/tar; rm /tmp/t
+      - run: chown -h 0:0 /opt/app-2.0/back
+      - run: chown -h 7:8 /opt/app-2.0/given
+      - run: ln -s new /opt/app-2.0/new && mv /opt/app-2.0/lib64 /opt/app-2.0/lib65
+        user: "1000:1000"
+      - run: |
+          cd /opt; test "$(stat -c %u:%g app-2.0/back app-2.0/given app-2.0/new app-2.0/lib65 copied tar/plain | tr '\n' ' ')" = "0:0 7:8 1000:1000 1000:1001 1000:1001 1000:1000 "
+          rm -r tar; mkdir tar; ln -s y tar/plain
+      - check: test "$(stat -c %u:%g /opt/tar/plain /opt/elsewhere | tr '\n' ' ')" = "0:0 1000:1001 "
+`)
+	img := p.exportEverywhere("links")
+	for name, owner := range map[string]string{
+		"/opt/app-2.0/lib65": "1000:1001", "/opt/app-2.0/lib/pipe2": "1000:1000", "/opt/elsewhere": "1000:1001", "/opt/app-2.0/again": "0:0",
+		"/opt/app-2.0/back": "0:0", "/opt/app-2.0/given": "7:8", "/opt/app-2.0/new": "1000:1000", "/opt/copied": "1000:1001",
+		"/opt/app-2.0/plain": "1000:1000", "/opt/tar/plain": "0:0", "/opt/app-2.0/odd\nname\xff": "1000:1001",
+	} {
+		if e := img.file(name); fmt.Sprintf("%d:%d", e.Uid, e.Gid) != owner {
+			t.Errorf("%q belongs to %d:%d, want %s", name, e.Uid, e.Gid, owner)
+		}
+	}
+	// A base image brings them along, and a container shows them.
+	p.nonce = nonce()
+	dir := filepath.Join(t.TempDir(), "oci")
+	p.build("-o", "type=oci,dest="+dir).ok()
+	p.recipe("version: 1\nstages:\n  - name: s\n    from: 'oci:" + dir + "'\n    steps:\n      - run: mv /opt/elsewhere /opt/there && cp -a /opt/copied /opt/copied2\n")
+	p.freshStore()
+	again, o := p.export()
+	for _, name := range []string{"/opt/there", "/opt/copied2"} {
+		if e := again.file(name); e.Uid != 1000 || e.Gid != 1001 {
+			t.Errorf("%s belongs to %d:%d, want 1000:1001", name, e.Uid, e.Gid)
+		}
+	}
+	if ran := p.run("run", "--storage-root", p.store, o.ImageID, "--", "stat", "-c", "%u:%g", "/opt/there"); ran.stdout != "1000:1001\n" {
+		t.Errorf("stat prints %q\n%s", ran.stdout, ran.stderr)
+	}
+}
