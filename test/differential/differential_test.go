@@ -44,10 +44,13 @@ func TestDifferential(t *testing.T) {
 	done := 0
 	for ; done < *count && found.number() < *failures; done++ {
 		numbers <- *seed + uint64(done)
+		if done > 0 && done%100 == 0 {
+			t.Logf("%d scenarios in %.0f s, %d differ", done, time.Since(start).Seconds(), found.number())
+		}
 	}
 	close(numbers)
 	wg.Wait()
-	t.Logf("%d scenarios from seed %d in %.0f s, %s", done, *seed, time.Since(start).Seconds(), &used)
+	t.Logf("%d scenarios from seed %d in %.0f s, %d differ, %s", done, *seed, time.Since(start).Seconds(), found.number(), &used)
 }
 
 // findings are the scenarios with a difference.

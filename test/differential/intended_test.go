@@ -136,12 +136,20 @@ func (s *scenario) sourcesAbove(name string) int {
 	return n
 }
 
-func (o *outcome) mode(d difference) int64 { return o.image.files[d.path].mode }
+func (o *outcome) mode(d difference) int64 { return o.file(d).mode }
+
+// file is the one that differs; an empty one where it is missing, or no image is.
+func (o *outcome) file(d difference) *node {
+	if o.image == nil || o.image.files[d.path] == nil {
+		return &node{}
+	}
+	return o.image.files[d.path]
+}
 
 // names are those of the file, where it has several.
 func (o *outcome) names(d difference) string { return o.image.groups()[d.path] }
 
-func (o *outcome) isDir(d difference) bool { return o.image.files[d.path].kind == tar.TypeDir }
+func (o *outcome) isDir(d difference) bool { return o.file(d).kind == tar.TypeDir }
 
 // unintended are the differences that are in no entry of the table.
 func unintended(s *scenario, all []difference, ours, theirs *outcome) (rest []difference) {

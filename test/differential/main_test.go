@@ -20,7 +20,7 @@ var (
 	seed     = flag.Uint64("seed", 1, "the first scenario has this `number`")
 	count    = flag.Int("count", 200, "how many scenarios are built")
 	jobs     = flag.Int("jobs", 2, "how many are built side by side")
-	every    = flag.Int("every", 4, "each `n`-th scenario is also built as other users, with other drivers, and from the Containerfile that the program prints; 0 for none")
+	every    = flag.Int("every", 10, "each `n`-th scenario is also built as other users, with other drivers, and from the Containerfile that the program prints; 0 for none")
 	judged   = flag.Bool("judge", true, "compare with Buildah")
 	tries    = flag.Int("tries", 80, "how many builds make a scenario with a difference smaller")
 	verbose  = flag.Bool("verbose", false, "print why both refused")
