@@ -4,27 +4,21 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
 	"syscall"
 
-	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 
-	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
-// errNoUpper says that the changes are no directory that could be read.
-var errNoUpper = errors.New("the changes are not spelled out in a directory")
-
 // changes lists what the working layer changes: with overlay, that is a
 // directory; with other drivers, what differs from a snapshot. Both make the same
-// layer of the same changes. errNoUpper is for encodeDriverDiff.
+// layer of the same changes.
 //
 // Store.Diff is of no use here: its stream holds a lock of the store that
 // Store.PutLayer, which reads the stream, waits for.
@@ -68,8 +62,11 @@ func (wk *work) clean() bool {
 	return err == nil && rootErr == nil && !changed
 }
 
-// openUpper opens the directory in which an overlay keeps the changes;
-// errNoUpper where there is none. It is closed with the working layer.
+// errNoUpper says that the storage driver does not keep the changes apart.
+var errNoUpper = errors.New("this storage driver has no directory of changes")
+
+// openUpper opens the directory in which an overlay keeps the changes. It is
+// closed with the working layer.
 func (wk *work) openUpper() (*rootfs.Root, error) {
 	if wk.upper != nil {
 		return wk.upper, nil
@@ -232,8 +229,11 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 			return tree.Remove(name)
 		}
 		wk.links.noteUpper(f)
-		if err := scanOverlayAttributes(f, tree); err != nil {
+		switch elsewhere, err := scanOverlayAttributes(f, tree); {
+		case err != nil:
 			return err
+		case elsewhere:
+			return wk.addSeen(f, tree, links)
 		}
 		e, err := fileEntry(f, name, links)
 		if err != nil {
@@ -282,64 +282,56 @@ func isWhiteout(info fs.FileInfo) bool {
 	return ok && info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0
 }
 
-// scanOverlayAttributes adds the opaque marker of a directory. Directories
-// that are somewhere else (redirect) and files without content (metacopy) are
-// errNoUpper.
-func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) error {
+// scanOverlayAttributes adds the opaque marker of a directory. Elsewhere is what
+// is not in the upper directory: the files of a directory that was renamed
+// (redirect), and the content of a file of which only attributes were changed
+// (metacopy). Kernels and storage.conf can switch both on.
+func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) (elsewhere bool, err error) {
 	if !f.Info.IsDir() && !f.Info.Mode().IsRegular() {
-		return nil
+		return false, nil
 	}
 	names, err := attributeNames(f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, n := range names {
 		_, ours, _ := strings.Cut(n, ".overlay.")
 		switch ours {
 		case "redirect", "metacopy":
-			return errNoUpper
+			return true, nil
 		case "opaque":
 			value, err := attribute(f, n)
 			if err != nil || value != "y" {
-				return err
+				return false, err
 			}
 			if err := tree.RemoveBelow(f.Name); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// encodeDriverDiff lets the driver find the changes. Contents pass through a
-// file without a name, of which nothing can stay behind.
-func (wk *work) encodeDriverDiff(dst io.Writer, opt layer.Options) (err error) {
-	driver, err := wk.owner.store.GraphDriver()
-	if err != nil {
-		return fmt.Errorf("read the changes: %w", err)
+// addSeen adds a file or directory of the upper directory as a process in the
+// root sees it, and of a directory all that is in it.
+func (wk *work) addSeen(f *rootfs.File, tree *layer.Tree, links *hardLinks) error {
+	if f.Info.IsDir() {
+		if err := tree.RemoveBelow(f.Name); err != nil {
+			return err
+		}
 	}
-	none := &idtools.IDMappings{}
-	diff, err := driver.Diff(wk.id, none, wk.parent, none, "")
-	if err != nil {
-		return fmt.Errorf("read the changes: %w", err)
+	err := wk.root.Walk(f.Name, func(f *rootfs.File) error {
+		if f.Info.Mode()&fs.ModeSocket != 0 {
+			return nil
+		}
+		e, err := fileEntry(f, f.Name, links)
+		if err != nil {
+			return err
+		}
+		return tree.Add(e)
+	})
+	if err == nil && f.Info.IsDir() {
+		return fs.SkipDir
 	}
-	defer func() { err = errors.Join(err, diff.Close()) }()
-	temporary, err := wk.owner.begin()
-	if err != nil {
-		return err
-	}
-	scratch, err := atomicfile.Temporary(temporary)
-	if err != nil {
-		return fmt.Errorf("read the changes: %w", err)
-	}
-	defer scratch.Close()
-	opt.Scratch, opt.IsFile = scratch, wk.has
-	switch root, changed, err := wk.rootEntry(); {
-	case err != nil:
-		return err
-	case changed:
-		opt.Extra = append(opt.Extra, root)
-	}
-	_, err = layer.Normalize(dst, diff, opt)
 	return err
 }

@@ -128,7 +128,7 @@ func (j *environmentJob) keepOnTarget(to target, tree *layer.Tree) (cache.Record
 	if err := j.target.addParents(tree); err != nil {
 		return cache.Record{}, err
 	}
-	return j.keep(to, tree, nil, layer.Options{OneTime: true})
+	return j.keep(to, tree, layer.Options{OneTime: true})
 }
 
 // packs distributes the packages over layers, by what the layers will have of

@@ -396,9 +396,6 @@ func (x *stepRun) searchChanges(f failure) error {
 	}
 	opt := f.wk.differences(layer.Options{Epoch: x.run.plan.time(), Inspect: in})
 	tree, err := f.wk.changes()
-	if errors.Is(err, errNoUpper) {
-		return f.wk.encodeDriverDiff(io.Discard, opt)
-	}
 	if err != nil {
 		return err
 	}

@@ -27,29 +27,28 @@ import (
 
 // keepTree makes a layer of a tree.
 func (x *stepRun) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	return x.keep(target{parent: parent}, tree, nil, opt)
+	return x.keep(target{parent: parent}, tree, opt)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
 func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
 	opt = wk.differences(opt)
 	tree, err := wk.changes()
-	if err != nil && !errors.Is(err, errNoUpper) {
+	if err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := x.keep(target{parent: parent}, tree, wk, opt)
+	rec, err := x.keep(target{parent: parent}, tree, opt)
 	if err == nil {
 		err = wk.unseen
 	}
 	return rec, err
 }
 
-// keep stores a layer: the tree or, where that is nil, what the storage driver
-// finds changed in wk. No changes make no layer: then the record names the
+// keep stores a layer. No changes make no layer: then the record names the
 // parent. The layer is announced until the step is recorded.
-func (x *stepRun) keep(to target, tree *layer.Tree, wk *work, opt layer.Options) (cache.Record, error) {
+func (x *stepRun) keep(to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
 	r := x.run
-	if tree != nil && tree.Len() == 0 {
+	if tree.Len() == 0 {
 		return cache.Record{Layer: to.parent}, nil
 	}
 	in, err := r.inspector(to.parent)
@@ -61,12 +60,9 @@ func (x *stepRun) keep(to target, tree *layer.Tree, wk *work, opt layer.Options)
 		return cache.Record{}, err
 	}
 	var rec cache.Record
-	switch {
-	case tree == nil:
-		rec, err = r.putStream(to, func(dst io.Writer) error { return wk.encodeDriverDiff(dst, opt) })
-	case r.b.stages:
+	if r.b.stages {
 		rec, err = r.stageTree(to, tree, opt)
-	default:
+	} else {
 		rec, err = r.putStream(to, func(dst io.Writer) error {
 			_, err := tree.Encode(dst, opt)
 			return err

@@ -2,7 +2,11 @@
 
 package integration
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 // All that a command does to files of layers below is in the image, the same one
 // with every driver, also where size, time, mode and owner are as before.
@@ -48,4 +52,32 @@ func TestDirectoriesThatChangePlaces(t *testing.T) {
       - run: test "$(cat /w/d/f /w/e/f)" = "$(printf '2\n1')"
 `)
 	p.exportEverywhere("places")
+}
+
+// Where an overlay keeps renamed directories and files with other attributes as
+// references to layers below, as the storage.conf of some distributions has it,
+// the image is the same.
+func TestOverlayWithReferences(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: the kernel has overlays with metacopy for root alone")
+	}
+	p := newSmall(t, `  - name: final
+    from: small
+    steps:
+      - run: mkdir -p /w/d/g /w/e /w/p/q; cd /w; echo 1 >d/f; echo 2 >e/f; echo 5 >d/g/h; echo 6 >p/q/r; echo m >m; ln m n
+      - run: cd /w; mv d z; mv e d; mv z e; chown 5:6 m
+      - run: cd /w; mv p p2; echo 7 >p2/q/s; rm p2/q/r; mkdir p; echo n >p/n; chmod 700 p2
+      - check: test "$(cat /w/d/f /w/e/f /w/e/g/h /w/p2/q/s /w/p/n /w/m)" = "$(printf '2\n1\n5\n7\nn\nm')" && test ! -e /w/p2/q/r && test ! -e /w/p/q
+`)
+	p.nonce = "references"
+	want := p.build().ok()
+	p.freshStore()
+	conf := filepath.Join(t.TempDir(), "storage.conf")
+	if err := os.WriteFile(conf, []byte("[storage]\ndriver = \"overlay\"\n[storage.options.overlay]\nmountopt = \"nodev,metacopy=on\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.env = append(p.env, "CONTAINERS_STORAGE_CONF="+conf)
+	if got := p.build().ok(); got.ImageID != want.ImageID {
+		t.Errorf("with references it is image %s, want %s", got.ImageID, want.ImageID)
+	}
 }
