@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -136,7 +137,23 @@ func writeFile(st *recipe.Stage, step recipe.File) []string {
 		uidGID = withGroup(owner(st, step.Owner))
 	}
 	file := quote(step.Path)
-	return []string{"mkdir -p " + quote(path.Dir(step.Path)), printLines(step.Content) + " > " + file, "chown " + quote(uidGID) + " " + file, "chmod " + mode + " " + file}
+	return []string{makeParents(step.Path, uidGID), printLines(step.Content) + " > " + file, "chown " + quote(uidGID) + " " + file, "chmod " + mode + " " + file}
+}
+
+// makeParents makes the directories above a file that are missing, for the
+// file's owner. Those that every distribution has are none of them.
+func makeParents(file, uidGID string) string {
+	var dirs []string
+	for dir := path.Dir(path.Clean(file)); path.Dir(dir) != dir; dir = path.Dir(dir) {
+		if path.Dir(dir) != "/" || !slices.Contains([]string{"/bin", "/etc", "/home", "/lib", "/opt", "/root", "/sbin", "/srv", "/tmp", "/usr", "/var"}, dir) {
+			dirs = append(dirs, quote(dir))
+		}
+	}
+	if uidGID == "0:0" || len(dirs) == 0 {
+		return "mkdir -p " + quote(path.Dir(file))
+	}
+	slices.Reverse(dirs)
+	return "for d in " + strings.Join(dirs, " ") + `; do [ -d "$d" ] || { mkdir "$d" && chown ` + quote(uidGID) + ` "$d"; } || exit; done`
 }
 
 // withGroup names the group that a copy takes where only the user is named: of

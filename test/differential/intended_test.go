@@ -4,6 +4,7 @@ package differential
 
 import (
 	"archive/tar"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -59,6 +60,18 @@ var intendedDifferences = []intended{
 	{"names that are not UTF-8 are found by patterns", func(s *scenario, d difference, _, _ *outcome) bool {
 		return d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "copier: get: ") && strings.Contains(d.theirs, "no such file or directory") && s.hasOddNames()
 	}},
+	{"a file is copied to a name that is not ASCII", func(s *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "archive/tar: cannot encode header") && s.any(func(step step) bool { return !isASCII(step.to) })
+	}},
+	{"a destination is a name, whatever characters it has", func(s *scenario, d difference, _, _ *outcome) bool {
+		return slices.Contains([]string{"existence", "type", "refused"}, d.field) && s.any(func(step step) bool {
+			return strings.ContainsAny(step.to, `*?[\`) && (d.field == "refused" && d.ours == "built" || strings.HasPrefix("/"+d.path+"/", strings.TrimSuffix(step.to, "/")+"/"))
+		})
+	}},
+	{"`!` brings back also what is in directories that a pattern finds", func(s *scenario, d difference, _, _ *outcome) bool {
+		return (d.field == "existence" && d.theirs == missing || d.field == "refused" && d.ours == "built" && strings.Contains(d.theirs, "filtered out")) &&
+			(slices.ContainsFunc(s.ignore, findsDirectories) || s.any(func(step step) bool { return slices.ContainsFunc(step.exclude, findsDirectories) }))
+	}},
 	{"a `file` step on a directory ends the build", func(_ *scenario, d difference, _, _ *outcome) bool {
 		return d.field == "refused" && d.theirs == "built" && strings.Contains(d.ours, "hint: name the file in it")
 	}},
@@ -84,6 +97,16 @@ var (
 	none                = attributesText(nil)
 	directoryAttributes = attributesText(map[string]string{"user.differential": "value of directory"})
 )
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// findsDirectories reports whether a pattern that brings files back finds them in
+// directories by special characters.
+func findsDirectories(pattern string) bool {
+	return strings.HasPrefix(pattern, "!") && strings.ContainsAny(path.Dir(pattern), `*?[`)
+}
 
 func (s *scenario) any(is func(step) bool) bool {
 	return slices.ContainsFunc(s.stages, func(st stage) bool { return slices.ContainsFunc(st.steps, is) })
