@@ -176,7 +176,8 @@ func (d *dockerStage) step(step recipe.Step) error {
 		if creates(step.User) {
 			d.asRoot(func() { d.chain(nil, addUser(step.User)...) })
 		}
-		d.setUser(step.User.Name)
+		d.line("USER %s", step.User.Name) // also where it is root: the base image may have another user
+		d.user = step.User.Name
 	case recipe.Spack:
 		return d.spack(step.Spack)
 	case recipe.Environment:
