@@ -97,8 +97,9 @@ stages:
 	if strings.Contains(o.stderr, "[slow 2/2] failed") {
 		t.Errorf("the other stage has failed, too:\n%s", o.stderr)
 	}
-	p.recipe(strings.ReplaceAll(recipe, "WAIT", "echo READY; sleep "+seconds))
+	p.recipe(strings.ReplaceAll(recipe, "WAIT", "echo READY again; sleep "+seconds)) // the same step would run once
 	s := p.start("--jobs", "4")
+	eventually(t, 60*time.Second, "both steps run", func() bool { return sleeping(seconds) == 2 })
 	s.signal(syscall.SIGINT, false)
 	s.end(10 * time.Second)
 	out := s.stderr.String()
