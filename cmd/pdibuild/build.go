@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -40,6 +41,12 @@ type buildVerb struct {
 // files it takes a quarter off a build's memory, and adds a fifth to its time on
 // the processor at most.
 const buildGCPercent = 25
+
+// smallHeap is added to what is in memory when the garbage collector works out
+// how much garbage there may be: a small heap would be collected for every layer
+// that is unpacked, which has buffers of some megabytes. It was half of the time
+// on the processor with hundreds of layers.
+const smallHeap = 32 << 20
 
 const buildLong = `Build an image as the recipe says and print its id.
 
@@ -261,6 +268,8 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 		// The names of all files are in memory, and there may be a million:
 		// better some more work for the garbage collector than much garbage.
 		debug.SetGCPercent(buildGCPercent)
+		unused := make([]byte, smallHeap) // never written to, so it takes no memory
+		defer runtime.KeepAlive(unused)
 	}
 	result, err := e.Build(ctx, plan, builder.BuildOptions{
 		Tags:      req.names,

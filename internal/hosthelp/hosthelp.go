@@ -38,6 +38,7 @@ const (
 	VFSKept                 Topic = "vfs-kept"
 	PodmanDriver            Topic = "podman-driver"
 	Fuse                    Topic = "fuse-overlayfs"
+	ManyLayers              Topic = "many-layers"
 	NetworkFileSystem       Topic = "network-file-system"
 	MemoryFileSystem        Topic = "memory-file-system"
 	Attributes              Topic = "extended-attributes"
@@ -244,6 +245,10 @@ var table = map[Topic]Help{
 		Means: "file access in steps is slower than with the kernel's overlay",
 		Admin: "install Linux 5.13 or newer",
 		User:  "nothing has to be done",
+	},
+	ManyLayers: {
+		Means: "no step can run in such an image",
+		User:  "take a base image with fewer layers, or another store in which every layer is a full copy: --storage-driver vfs --storage-root DIR",
 	},
 	NetworkFileSystem: {
 		Means: "a network file system cannot hold what an overlay needs, and is slow for many small files",

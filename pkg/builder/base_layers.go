@@ -20,24 +20,49 @@ import (
 const examinedKey = "pdibuild-examined"
 
 // examineBase looks at the layers of an image that were not made in this store,
-// each once.
+// each once. The mark of one stands for those below it: every mark makes the
+// library write its list of all layers.
 func (b *Builder) examineBase(top string, history []v1.History) error {
 	layers, err := b.layers(top)
 	if err != nil {
 		return err
 	}
 	made := ofPdibuild(history)
-	for i, l := range layers {
-		if own, _ := l.Flags[ownFlag].(bool); own || slices.Contains(l.BigDataNames, examinedKey) {
+	var dirs []string // as long as nothing is to be examined, of no layer
+	last := ""
+	for i := markedLayers(layers, examinedKey); i < len(layers); i++ {
+		if own, _ := layers[i].Flags[ownFlag].(bool); own {
 			continue
 		}
-		if err := b.examineLayer(l, len(made) == len(layers) && made[i]); err != nil {
+		if dirs == nil {
+			if dirs, err = chainDirs(b.store, layers); err != nil {
+				return err
+			}
+		}
+		below := ""
+		if i > 0 {
+			below = dirs[i-1]
+		}
+		if err := b.examineLayer(layers[i], len(made) == len(layers) && made[i], dirs[i], below); err != nil {
 			return err
 		}
-		// In a store that cannot be written to it is looked at again.
-		_ = b.store.SetLayerBigData(l.ID, examinedKey, strings.NewReader("1"))
+		last = layers[i].ID
+	}
+	if last != "" {
+		// In a store that cannot be written to they are looked at again.
+		_ = b.store.SetLayerBigData(last, examinedKey, strings.NewReader("1"))
 	}
 	return nil
+}
+
+// markedLayers counts the layers, from the lowest, that a mark stands for.
+func markedLayers(layers []*storage.Layer, mark string) int {
+	for i, l := range slices.Backward(layers) {
+		if slices.Contains(l.BigDataNames, mark) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // ofPdibuild tells of each layer that a history speaks of whether pdibuild has
@@ -57,7 +82,7 @@ func ofPdibuild(history []v1.History) []bool {
 // it is with every driver: as a step of pdibuild has left it. What other tools
 // write of it is the directory in which they worked, often one that only its
 // owner may enter: podman, docker and containerd leave that out, too.
-func (b *Builder) examineLayer(l *storage.Layer, made bool) error {
+func (b *Builder) examineLayer(l *storage.Layer, made bool, dir, below string) error {
 	var root *tar.Header
 	err := b.eachHeader(l.ID, func(hdr *tar.Header) error {
 		if made && hdr.Typeflag == tar.TypeDir && path.Clean("/"+hdr.Name) == "/" {
@@ -75,7 +100,7 @@ func (b *Builder) examineLayer(l *storage.Layer, made bool) error {
 	if err != nil {
 		return err
 	}
-	return b.setRoot(l, root)
+	return b.setRoot(l, root, dir, below)
 }
 
 // eachHeader calls do for each entry of a layer's stream. Where the store has a

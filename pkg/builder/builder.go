@@ -39,9 +39,11 @@ type Builder struct {
 	// users are those who build in this store; leave is nil until we do.
 	users   *cache.Users
 	notices notices
-	mu      sync.Mutex
-	leave   func()
-	closed  bool
+	// manyLayers are the images whose number of layers was spoken of.
+	manyLayers sync.Map
+	mu         sync.Mutex
+	leave      func()
+	closed     bool
 }
 
 // Open opens the image store. A *HostError says why this host has none.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/pkg/cache"
@@ -113,16 +114,15 @@ func (p *pruning) run(ctx context.Context, entries []*CacheEntry) error {
 		return cmp.Or(x.effective.Compare(y.effective), cmp.Compare(depth[y], depth[x]))
 	})
 	for _, chosen := range []func(*CacheEntry) bool{p.useless, p.old, p.tooMuch} {
-		for _, e := range entries {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
-			}
-			if len(e.KeptBy) > 0 || p.gone[e] || !chosen(e) || p.carries(e) {
-				continue
-			}
-			if err := p.remove(e); err != nil {
-				return err
-			}
+		// Without room the storage library can remove nothing: what is not in its
+		// hands goes first then.
+		full, err := p.removeAll(ctx, entries, chosen)
+		for removed := -1; full != nil && err == nil && removed != len(p.gone); {
+			removed = len(p.gone)
+			full, err = p.removeAll(ctx, entries, chosen)
+		}
+		if err := cmp.Or(err, full); err != nil {
+			return err
 		}
 	}
 	if p.opt.DryRun {
@@ -134,6 +134,27 @@ func (p *pruning) run(ctx context.Context, entries []*CacheEntry) error {
 		}
 	}
 	return p.b.removePackages(ctx, p.packages, p.sweep.Others == 0)
+}
+
+// removeAll removes those of the entries that are chosen. Full says that there
+// was no room to remove some of them.
+func (p *pruning) removeAll(ctx context.Context, entries []*CacheEntry, chosen func(*CacheEntry) bool) (full, err error) {
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if len(e.KeptBy) > 0 || p.gone[e] || !chosen(e) || p.carries(e) {
+			continue
+		}
+		err := p.remove(e)
+		switch {
+		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+			full = err
+		case err != nil:
+			return nil, err
+		}
+	}
+	return full, nil
 }
 
 // depths counts how many entries each one stands on.

@@ -47,6 +47,7 @@ func (r *run) commit(s state) (*Result, error) {
 	if err := r.b.createImage(id, s.layer, config, manifest, storage.ImageOptions{CreationDate: epoch}); err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}
+	r.b.warnLayers(id, len(layers), r.emit)
 	if key := imageKey(s); key != "" {
 		if err := r.b.steps.Put(key, cache.Record{ImageID: id, Layer: s.layer, Text: "image of stage " + r.plan.target}); err != nil {
 			return nil, err

@@ -189,6 +189,9 @@ func (b *Builder) export(ctx context.Context, image string, opt PushOptions) err
 	}
 	switch d.transport {
 	case "docker-archive":
+		if layers, err := b.layers(img.TopLayer); err == nil { // else sending it says why
+			b.warnLayers(img.ID, len(layers), opt.Events)
+		}
 		return b.exportDocker(ctx, img, d, opt)
 	case "oci-archive":
 		return b.exportOCI(ctx, img, d, opt)

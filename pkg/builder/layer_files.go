@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
+
+	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
@@ -43,18 +46,24 @@ func newLayerFiles(store *imagestore.Store, top string) (*layerFiles, error) {
 	if !store.CanStage() {
 		return l, nil
 	}
+	var chain []*storage.Layer
 	for id := top; id != ""; {
 		stored, err := store.Layer(id)
 		if err != nil {
 			return nil, fmt.Errorf("find layer %.12s: %w", id, err)
 		}
-		dir, err := layerDir(store, id)
-		if err != nil {
-			return nil, err
-		}
-		l.dirs = append(l.dirs, dir)
-		l.having["/"] = append(l.having["/"], len(l.dirs)-1)
+		chain = append(chain, stored)
 		id = stored.Parent
+	}
+	slices.Reverse(chain)
+	dirs, err := chainDirs(store, chain)
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(dirs)
+	l.dirs = dirs
+	for i := range dirs {
+		l.having["/"] = append(l.having["/"], i)
 	}
 	return l, nil
 }

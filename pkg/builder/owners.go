@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
@@ -112,6 +113,39 @@ func layerDir(store storage.Store, id string) (string, error) {
 	return meta["UpperDir"], nil
 }
 
+// chainDirs is layerDir for a chain of layers, the lowest first. Asked for one
+// layer, the driver lists all that are below it.
+func chainDirs(store storage.Store, layers []*storage.Layer) ([]string, error) {
+	if len(layers) == 0 {
+		return nil, nil
+	}
+	driver, err := store.GraphDriver()
+	if err != nil {
+		return nil, fmt.Errorf("find the layers' files: %w", err)
+	}
+	meta, err := driver.Metadata(layers[len(layers)-1].ID)
+	if err != nil {
+		return nil, fmt.Errorf("find the layers' files: %w", err)
+	}
+	dirs := []string{meta["UpperDir"]}
+	if meta["LowerDir"] != "" {
+		dirs = append(dirs, strings.Split(meta["LowerDir"], ":")...)
+	}
+	if len(dirs) == len(layers) {
+		slices.Reverse(dirs)
+		return dirs, nil
+	}
+	dirs = dirs[:0]
+	for _, l := range layers {
+		dir, err := layerDir(store, l.ID)
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs, nil
+}
+
 func setOwnersIn(dir string, owners []fileOwner) error {
 	root, err := rootfs.Open(dir)
 	if err != nil {
@@ -190,32 +224,48 @@ func (wk *work) showOwners() error {
 	return setOwners(wk.root, owners)
 }
 
+// ownersBelowKey marks a layer at which, and below which, all owners are noted: a
+// layer without any then needs no note of its own, of which each makes the library
+// write its list of all layers.
+const ownersBelowKey = "pdibuild-file-owners-below"
+
 // noteImageOwners notes the owners in all layers of a chain that came from
 // elsewhere, or that an earlier version has made, each once.
 func (b *Builder) noteImageOwners(top string) error {
 	layers, err := b.layers(top)
+	if err != nil || len(layers) == 0 {
+		return err
+	}
+	dir, err := layerDir(b.store, top)
 	if err != nil {
 		return err
 	}
-	for _, l := range layers {
-		if slices.Contains(l.BigDataNames, ownersKey) {
+	unmarked := false
+	for i := markedLayers(layers, ownersBelowKey); i < len(layers); i++ {
+		if slices.Contains(layers[i].BigDataNames, ownersKey) {
 			continue
 		}
-		if err := b.noteLayerOwners(l.ID); err != nil {
+		// The layer is read to its end before anything is noted: the store is
+		// locked for as long as a diff is open.
+		owners, err := b.diffOwners(layers[i].ID)
+		if err != nil {
+			return err
+		}
+		if len(owners) == 0 && dir != "" { // a full copy has the owners of the layers below
+			unmarked = true
+			continue
+		}
+		if err := noteOwners(b.store, layers[i].ID, owners); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// noteLayerOwners reads the layer to its end before it notes anything: the
-// store is locked for as long as a diff is open.
-func (b *Builder) noteLayerOwners(id string) error {
-	owners, err := b.diffOwners(id)
-	if err != nil {
+	if !unmarked {
+		return nil
+	}
+	if err := b.store.SetLayerBigData(top, ownersBelowKey, strings.NewReader("1")); err != nil {
 		return fmt.Errorf("note owners: %w", err)
 	}
-	return noteOwners(b.store, id, owners)
+	return nil
 }
 
 func (b *Builder) diffOwners(id string) (owners []fileOwner, err error) {
@@ -225,5 +275,8 @@ func (b *Builder) diffOwners(id string) (owners []fileOwner, err error) {
 		}
 		return nil
 	})
-	return owners, err
+	if err != nil {
+		return nil, fmt.Errorf("note owners: %w", err)
+	}
+	return owners, nil
 }

@@ -72,18 +72,18 @@ func inheritRoot(store storage.Store, parent, to string) error {
 
 // setRoot makes the root directory of a layer that the storage library has
 // unpacked as hdr, the layer's entry for it, or without one as that of the layer
-// below.
-func (b *Builder) setRoot(l *storage.Layer, hdr *tar.Header) (err error) {
+// below. Dir and below are where the driver keeps the two, as layerDir has it.
+func (b *Builder) setRoot(l *storage.Layer, hdr *tar.Header, dir, below string) (err error) {
 	driver, err := b.store.GraphDriver()
 	if err != nil {
 		return fmt.Errorf("make the root directory: %w", err)
 	}
-	dirs := map[string]string{"": ""}
+	dirs := map[string]string{l.ID: dir, l.Parent: below}
 	for _, id := range []string{l.ID, l.Parent} {
 		if id == "" {
 			continue
 		}
-		if dirs[id], err = layerDir(b.store, id); err == nil && dirs[id] == "" {
+		if dirs[id] == "" {
 			dirs[id], err = driver.Get(id, graphdriver.MountOpts{})
 			defer func() { err = errors.Join(err, driver.Put(id)) }()
 		}

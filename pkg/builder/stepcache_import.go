@@ -255,7 +255,15 @@ func (b *Builder) putFetched(to target, stream io.Reader, want digest.Digest) er
 	if l.UncompressedDigest != want {
 		return fmt.Errorf("layer %s is refused: its files have another digest", want)
 	}
-	return b.examineLayer(l, true)
+	dir, err := layerDir(b.store, l.ID)
+	below := ""
+	if err == nil && l.Parent != "" {
+		below, err = layerDir(b.store, l.Parent)
+	}
+	if err != nil {
+		return err
+	}
+	return b.examineLayer(l, true, dir, below)
 }
 
 // bringStages fetches what stages consist of before a step takes something

@@ -237,6 +237,9 @@ func (wk *work) leaveRoot() {
 // all of the overlay's, of which each has a name of 64 digits.
 func mountError(err error) error {
 	const op = "mount the working layer"
+	if strings.Contains(err.Error(), "max depth exceeded") {
+		return hostError(op, errors.New("the image has more than 500 layers, and overlay cannot mount so many"), hosthelp.ManyLayers)
+	}
 	before, rest, _ := strings.Cut(err.Error(), ", mount_data=")
 	_, after, ok := strings.Cut(rest, `": `)
 	if !ok {

@@ -16,7 +16,7 @@ func TestMountErrorIsShort(t *testing.T) {
 	if !errors.Is(short, unix.EIO) || short.Error() != "mount the working layer: x: creating overlay mount to /merged: input/output error" {
 		t.Errorf("got %v", short)
 	}
-	for text, host := range map[string]bool{`creating overlay mount to /merged, mount_data="a:b": invalid argument`: true, "layer not known": false} {
+	for text, host := range map[string]bool{`creating overlay mount to /merged, mount_data="a:b": invalid argument`: true, "layer not known": false, "max depth exceeded": true} {
 		if err := mountError(errors.New(text)); errors.As(err, new(*HostError)) != host {
 			t.Errorf("got %#v of %s", err, text)
 		}
