@@ -60,6 +60,8 @@ type authFile struct {
 
 type authEntry struct {
 	Auth          []byte `json:"auth"` // USER:PASSWORD
+	Username      string `json:"username"`
+	Password      string `json:"password"`
 	IdentityToken string `json:"identitytoken"`
 	RegistryToken string `json:"registrytoken"`
 }
@@ -97,7 +99,10 @@ func (f *authFile) find(ctx context.Context, host, path string) (Credential, err
 }
 
 func (e authEntry) credential() Credential {
-	user, password, _ := strings.Cut(string(e.Auth), ":")
+	user, password := e.Username, e.Password
+	if len(e.Auth) > 0 {
+		user, password, _ = strings.Cut(string(e.Auth), ":")
+	}
 	return Credential{Username: user, Password: strings.Trim(password, "\x00"), IdentityToken: e.IdentityToken, AccessToken: e.RegistryToken}
 }
 

@@ -57,6 +57,12 @@ func TestAuthFiles(t *testing.T) {
 			t.Errorf("%s/%s: %s, want %s", test[0], test[1], got, test[2])
 		}
 	}
+	if err := os.WriteFile(first, []byte(`{"auths": {"apart.example.org": {"username": "ann", "password": "10"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if cred, err := find(t.Context(), "apart.example.org", "x"); err != nil || cred.Username+":"+cred.Password != "ann:10" {
+		t.Errorf("a login in two fields: %s:%s, %v", cred.Username, cred.Password, err)
+	}
 	if err := os.WriteFile(first, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func TestInspectLimits(t *testing.T) {
 	p := newProject(t, inspectRecipe)
 	p.build("--tag", "one").ok()
 	p.write("ok.yaml", "highest_size: 1GB\n")
-	p.write("strict.yaml", "highest_waste: 3\nforbidden_paths: [first]\n")
+	p.write("strict.yaml", "highest_waste: 3B\nforbidden_paths: [first]\n")
 	p.write("wrong.yaml", "highest_size: 1GB\nhighest_waist: 3\n")
 	for file, want := range map[string]struct {
 		code int
