@@ -121,10 +121,15 @@ func inheritedFiles() []*os.File {
 	if err != nil {
 		return nil
 	}
+	most := mostInherited
+	var limit unix.Rlimit // the program's own descriptors come behind these
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		most = min(most, int(limit.Cur)/2)
+	}
 	var files []*os.File
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= unix.Stderr || fd > mostInherited {
+		if err != nil || fd <= unix.Stderr || fd > most {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {

@@ -62,12 +62,25 @@ func (s *cacheSearch) directory(d *os.Root, name string) error {
 		return err
 	}
 	for _, e := range entries {
-		err := s.entry(d, e.Name(), path.Join(name, e.Name()))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		if err := s.restlessEntry(d, e.Name(), path.Join(name, e.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// searchTries is how often a file is searched that another step puts in the
+// place of another one at the same moment, so that it is a link when it is
+// opened and a directory when its target is read.
+const searchTries = 50
+
+func (s *cacheSearch) restlessEntry(d *os.Root, base, name string) (err error) {
+	for range searchTries {
+		if err = s.entry(d, base, name); err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return err
 }
 
 func (s *cacheSearch) entry(d *os.Root, base, name string) error {
