@@ -78,7 +78,9 @@ func NewFront(ctx context.Context, endpoints ...Endpoint) (*Front, error) {
 		}
 	}
 	f.address = &url.URL{Scheme: "http", Host: listener.Addr().String(), User: url.UserPassword("pdibuild", f.key)}
-	ctx, stop := context.WithCancel(ctx)
+	// It lives until Close: an image may be opened by a request that ends before
+	// its layers are read.
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	f.stop = stop
 	f.server = &http.Server{
 		Handler: f, ReadHeaderTimeout: time.Minute, ErrorLog: f.forward.ErrorLog,
