@@ -91,8 +91,3 @@ func layerURLError(what string, blob types.BlobInfo) error {
 		Hint: "if you trust the image and that server, allow it with --allow-layer-urls",
 	}
 }
-
-func isInputError(err error) bool {
-	var in *InputError
-	return errors.As(err, &in)
-}

@@ -78,7 +78,7 @@ func (x *stepRun) checkMounts(step recipe.Run) error {
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
-func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (worker.Report, *stepRequest, error) {
+func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (worker.Report, *stepRequest, error) { //nolint:unparam // what runs a command reports on it, whoever reads that
 	req, release, err := x.request(s, wk, cmd)
 	if err != nil {
 		return worker.Report{}, nil, err

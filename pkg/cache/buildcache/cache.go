@@ -123,7 +123,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	}
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
-		return c, c.openDirectory(address, opt.Confined)
+		return c, c.openDirectory(address, opt.Confined) //nolint:contextcheck // it keeps a function that opens, and asks nobody
 	}
 	t, err := opt.transport(rest)
 	if err != nil {
@@ -132,7 +132,7 @@ func Open(ctx context.Context, address string, opt Options) (*Cache, error) {
 	switch scheme {
 	case "file":
 		if rest, err = url.PathUnescape(rest); err == nil {
-			err = c.openDirectory(rest, opt.Confined)
+			err = c.openDirectory(rest, opt.Confined) //nolint:contextcheck // as above
 		}
 	case "oci", "oci+https", "oci+http":
 		var r *repository
