@@ -378,7 +378,7 @@ func (b *Builder) spackCache(name string) string {
 
 // exec runs a command in the working layer.
 func (j *spackJob) exec(ctx context.Context, cmd command) error {
-	_, request, err := j.runCommand(ctx, j.s, j.wk, cmd)
+	request, err := j.runCommand(ctx, j.s, j.wk, cmd)
 	j.request = request
 	return err
 }

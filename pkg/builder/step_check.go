@@ -17,7 +17,7 @@ func (x *stepRun) performCheck(ctx context.Context, s state, step recipe.Check) 
 	defer func() { err = errors.Join(err, wk.release()) }()
 	s = s.clone()
 	s.applyImageSettings(x.stage)
-	_, req, err := x.runCommand(ctx, s, wk, command{
+	req, err := x.runCommand(ctx, s, wk, command{
 		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 	})
 	return x.keepFailed(ctx, failure{wk, req, s.layer, err})

@@ -89,7 +89,7 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (
 	}
 	s = s.clone()
 	s.applyImageSettings(x.stage)
-	_, req, err := x.runCommand(ctx, s, wk, command{
+	req, err := x.runCommand(ctx, s, wk, command{
 		argv: []string{"/bin/sh", "-c", p.script(l)}, workdir: "/",
 		add: []worker.Mount{
 			{Type: "bind", Source: dir, Target: proofDir},

@@ -50,7 +50,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 		noNet: step.Network == "none", mounts: step.Mounts, secrets: step.Secrets,
 	}
-	_, req, err := x.runCommand(ctx, s, wk, cmd)
+	req, err := x.runCommand(ctx, s, wk, cmd)
 	if err != nil {
 		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
 	}
@@ -78,14 +78,14 @@ func (x *stepRun) checkMounts(step recipe.Run) error {
 }
 
 // runCommand runs cmd in wk. An exit status other than 0 is a *StepError.
-func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (worker.Report, *stepRequest, error) { //nolint:unparam // what runs a command reports on it, whoever reads that
+func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command) (*stepRequest, error) {
 	req, release, err := x.request(s, wk, cmd)
 	if err != nil {
-		return worker.Report{}, nil, err
+		return nil, err
 	}
 	log, err := x.logFile()
 	if err != nil {
-		return worker.Report{}, nil, errors.Join(err, release())
+		return nil, errors.Join(err, release())
 	}
 	out := newOutput(x.run.mask, log, watched(x.lines(), cmd.watch))
 	opt, err := wk.supervised(worker.Options{Stdout: out, Stderr: out})
@@ -96,19 +96,19 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 	}
 	err = errors.Join(err, out.Close(), release())
 	if leak := x.searchCaches(req); leak != nil {
-		return report, req, leak
+		return req, leak
 	}
 	if err != nil {
-		return report, req, err
+		return req, err
 	}
 	if report.ExitCode != 0 {
-		return report, req, &StepError{
+		return req, &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode,
 			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(req, report, out.Tail()),
 			Err: fmt.Errorf("exit status %d", report.ExitCode),
 		}
 	}
-	return report, req, nil
+	return req, nil
 }
 
 // exitHint explains a failed command where this host is the cause.
