@@ -40,6 +40,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "go.podman.io/buildah", "go.podman.io/storage"},
 	},
 	{
+		"pkg/failure", "every package may return one of these errors",
+		[]string{"cmd", "pkg/builder", "pkg/recipe", "pkg/spack", "pkg/layer", "pkg/cache", "pkg/inspect", "go.podman.io", "net/http", "os/exec"},
+	},
+	{
 		"pkg/layer", "layers know the store, not the engine or the builder",
 		[]string{"cmd", "pkg/builder", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "go.podman.io/buildah"},
 	},

@@ -1,123 +1,30 @@
 package builder
 
 import (
-	"errors"
-	"fmt"
-	"strings"
-
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
-// A HostError says that this host cannot do what the build needs, and what
-// to do about it.
-type HostError struct {
-	// Op is what was tried, Hint the way out.
-	Op, Hint string
-	// Topic is the entry of the host's help that Hint is taken from.
-	Topic string
-	Err   error
-}
-
-// hostError takes the way out from the table that 'pdibuild doctor' has, too.
-func hostError(op string, err error, topic hosthelp.Topic) *HostError {
-	return &HostError{Op: op, Err: err, Hint: hosthelp.Here(topic).Hint(), Topic: string(topic)}
-}
-
-func (e *HostError) Error() string { return e.Op + ": " + e.Err.Error() }
-func (e *HostError) Unwrap() error { return e.Err }
-
-// A StepError says which step failed and why.
-type StepError struct {
-	// Stage and Step (from 1), Text is the step in one line.
-	Stage string
-	Step  int
-	Text  string
-	// ExitCode of the command, or -1 when it did not come to that.
-	ExitCode int
-	// Tail holds the last lines of masked output.
-	Tail []string
-	// LogFile has all of it.
-	LogFile string
-	// Hint is the way out where one is known.
-	Hint string
-	// Kept says that the step's container is kept for a look inside; see
-	// Builder.FailedContainer. NotKept is why one that could have been is not.
-	Kept    bool
-	NotKept string
-	Err     error
-}
-
-func (e *StepError) Error() string {
-	return fmt.Sprintf("stage %q, step %d (%s): %v", e.Stage, e.Step, e.Text, e.Err)
-}
-func (e *StepError) Unwrap() error { return e.Err }
-
-// A CommandError says that a command could not be started: the root file
-// system does not have it, or it is no program of this machine.
-type CommandError struct {
-	// ExitCode is 127 when there is no such command, else 126.
-	ExitCode int
-	Err      error
-}
-
-func (e *CommandError) Error() string { return e.Err.Error() }
-func (e *CommandError) Unwrap() error { return e.Err }
-
-// A LeakError says that a secret's value would have become part of the image, or
-// was left in a cache mount.
-type LeakError struct {
-	// Stage and Step (from 1) that stored it, Text is the step in one line.
-	// Step is 0 for what a stage says about its image.
-	Stage string
-	Step  int
-	Text  string
-	// SecretID names the secret, Where the file or the part of the image's
-	// configuration, and Form is how the value is written there, such as raw,
-	// base64 or url-encoded.
-	SecretID, Where, Form string
-	// LogFile has the output of the step's command, if it ran one, and NotKept
-	// is why there is no container of it to look into.
-	LogFile, NotKept string
-}
-
-func (e *LeakError) Error() string {
-	place := fmt.Sprintf("stage %q", e.Stage)
-	if e.Step > 0 {
-		place += fmt.Sprintf(", step %d (%s)", e.Step, e.Text)
-	}
-	return fmt.Sprintf("%s: the value of secret %q is in %s (%s)", place, e.SecretID, e.Where, e.Form)
-}
-
-// A RegistryError says that a registry refused or could not be reached.
-type RegistryError struct {
-	// Op is "pull" or "push", Image the reference.
-	Op, Image string
-	Hint      string
-	Err       error
-}
-
-func (e *RegistryError) Error() string {
-	return fmt.Sprintf("%s %s: %v", e.Op, e.Image, e.Err)
-}
-func (e *RegistryError) Unwrap() error { return e.Err }
-
-// An InputError says that the recipe and what it is applied to (context,
-// arguments, secrets, options) do not fit together.
-type InputError struct {
-	// Subject is what is wrong, Hint the way out.
-	Subject, Hint string
-	// Stage and Step, counted from 1, are where it is in the recipe; Step is 0
-	// for what is not about a step.
-	Stage string
-	Step  int
-	Err   error
-}
-
-func (e *InputError) Error() string {
-	return strings.TrimPrefix(e.Subject+": "+e.Err.Error(), ": ")
-}
-func (e *InputError) Unwrap() error { return e.Err }
+// The errors of a build, which several packages return; see pkg/failure.
+type (
+	// A HostError is about something that this host lacks.
+	HostError = fail.HostError
+	// A StepError names the step that failed, and why.
+	StepError = fail.StepError
+	// A CommandError is about a command that could not be started.
+	CommandError = fail.CommandError
+	// A LeakError is about a secret that would have become part of the image.
+	LeakError = fail.LeakError
+	// A RegistryError is about a registry that refused or could not be reached.
+	RegistryError = fail.RegistryError
+	// An InputError is about a recipe that does not fit what it is applied to.
+	InputError = fail.InputError
+)
 
 // ErrUnsupported is wrapped by errors about recipe steps that this version
 // parses but cannot run yet.
-var ErrUnsupported = errors.New("not supported by this version")
+var ErrUnsupported = fail.ErrUnsupported
+
+func hostError(op string, err error, topic hosthelp.Topic) *HostError {
+	return fail.Host(op, err, topic)
+}
