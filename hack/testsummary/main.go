@@ -4,7 +4,7 @@
 //
 //	N passed, N failed, N skipped
 //
-// It counts tests that have no subtests, and as failed also packages that did
+// With -failed it says nothing of those that were skipped. It counts tests that have no subtests, and as failed also packages that did
 // not build or ended before their tests did. It exits with 1 when something
 // failed or nothing ran.
 package main
@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -24,7 +25,9 @@ import (
 )
 
 func main() {
-	ok, err := run(os.Args[1:], os.Stdout)
+	failed := flag.Bool("failed", false, "leave out the tests that were skipped")
+	flag.Parse()
+	ok, err := run(flag.Args(), os.Stdout, !*failed)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "testsummary: error: %v\n", err)
 	}
@@ -33,8 +36,9 @@ func main() {
 	}
 }
 
-// run summarizes files to w and says whether tests ran and none failed.
-func run(files []string, w io.Writer) (bool, error) {
+// run summarizes files to w and says whether tests ran and none failed. Tests
+// that were skipped are listed where skipped is true.
+func run(files []string, w io.Writer, skipped bool) (bool, error) {
 	var all []*result
 	for _, name := range files {
 		results, err := readFile(name)
@@ -42,6 +46,9 @@ func run(files []string, w io.Writer) (bool, error) {
 			return false, err
 		}
 		all = append(all, results...)
+	}
+	if skipped {
+		reportSkipped(w, all)
 	}
 	return report(w, all), nil
 }
@@ -180,7 +187,6 @@ func report(w io.Writer, results []*result) bool {
 	for _, r := range results {
 		count[r.outcome]++
 	}
-	reportSkipped(w, results)
 	for _, r := range results {
 		if r.outcome == "fail" {
 			fmt.Fprintf(w, "\n--- FAILED %s\n%s", r.name(), r.output.String())

@@ -79,6 +79,7 @@ func TestSummary(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out strings.Builder
+			reportSkipped(&out, results)
 			ok := report(&out, results)
 			text := strings.TrimRight(out.String(), "\n")
 			if ok != c.ok || text[strings.LastIndexByte(text, '\n')+1:] != c.last {

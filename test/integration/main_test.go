@@ -18,7 +18,8 @@
 //	                     isolation; by default 3
 //	PDIBUILD_TEST_IDS    a directory that gets the id of examples/hello-mpi,
 //	                     in a file named after the kind of user
-//	PDIBUILD_TEST_SKIP_SAME  leaves out the tests of sameForEveryUser
+//	PDIBUILD_TEST_OTHER_USER
+//	                     runs the tests of dependsOnUser alone
 package integration
 
 import (
@@ -62,7 +63,7 @@ func testMain(m *testing.M) int {
 	if sharedStore, err = findStore(); err != nil {
 		return fatal(err)
 	}
-	if err := skipSame(); err != nil {
+	if err := onlyUsersTests(); err != nil {
 		return fatal(err)
 	}
 	fmt.Fprintf(os.Stderr, "user: %s, program: %s, store: %s\n", kindOfUser(), program, sharedStore)

@@ -170,22 +170,13 @@ func TestRunPassesSignals(t *testing.T) {
 // Nothing stays when the program is killed: neither the command nor its files.
 func TestRunIsKilled(t *testing.T) {
 	p, _ := helloMPI(t)
-	s := p.startIn("echo READY >&2; exec sleep 3171")
+	seconds := ownSeconds()
+	s := p.startIn("echo READY >&2; exec sleep " + seconds)
 	s.signal(syscall.SIGKILL, false)
 	s.end(20 * time.Second)
-	eventually(t, 10*time.Second, "the command has ended", func() bool { return !processRuns("sleep\x003171\x00") })
+	eventually(t, 10*time.Second, "the command has ended", func() bool { return sleeping(seconds) == 0 })
 	p.in("run", "hello-mpi:test", "true").prints("") // clears up
 	noWorkIsLeft(t, p.store)
-}
-
-func processRuns(cmdline string) bool {
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, f := range files {
-		if data, err := os.ReadFile(f); err == nil && string(data) == cmdline {
-			return true
-		}
-	}
-	return false
 }
 
 // startIn starts a shell script in a container and waits until it has said
