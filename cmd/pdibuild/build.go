@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -184,7 +185,7 @@ func (v *buildVerb) run(cmd *cobra.Command, args []string) error {
 		told := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
 			defer close(told)
-			p.Event(builder.Event{Kind: builder.EventWarning, Text: stoppingText})
+			p.Event(builder.Event{Kind: progress.Warning, Text: stoppingText})
 		})
 		defer func() {
 			if !stop() {
@@ -244,7 +245,7 @@ func imageNames(recipeName string, tags []string) ([]string, error) {
 }
 
 // build does the work, from the recipe to the printed id.
-func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
+func (v *buildVerb) build(ctx context.Context, e engine, p progress.Printer) error {
 	req, err := v.request()
 	if err != nil {
 		return err
@@ -254,7 +255,7 @@ func (v *buildVerb) build(ctx context.Context, e engine, p printer) error {
 	if err != nil {
 		return err
 	}
-	note := func(text string) { p.Event(builder.Event{Kind: builder.EventWarning, Text: text}) }
+	note := func(text string) { p.Event(builder.Event{Kind: progress.Warning, Text: text}) }
 	v.hide(req, secrets.values, note)
 	req.plan.Events = p.Event
 	plan, err := e.Plan(ctx, req.recipe, v.plan.contextDir, req.plan)
@@ -357,7 +358,7 @@ func (a *app) proxies(wanted bool) map[string]string {
 }
 
 // send exports and pushes the image as the flags say.
-func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, p printer) ([]pushedImage, error) {
+func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, p progress.Printer) ([]pushedImage, error) {
 	for _, d := range v.written.images {
 		if err := e.Export(ctx, result.ImageID, d.text, v.pushOptions(p, "export")); err != nil {
 			return nil, kept(asUsage(err), result)
@@ -380,7 +381,7 @@ func (v *buildVerb) send(ctx context.Context, e engine, result *builder.Result, 
 	return pushed, nil
 }
 
-func (v *buildVerb) pushOptions(p printer, what string) builder.PushOptions {
+func (v *buildVerb) pushOptions(p progress.Printer, what string) builder.PushOptions {
 	return builder.PushOptions{
 		Compression: v.compression.method, CompressionLevel: v.compression.level,
 		Report: outputOf(p, what), Events: eventsOf(p, what),

@@ -136,7 +136,7 @@ func (a *app) printSent(result *buildcache.CopyResult, flags *cacheFlags, dryRun
 		verb = "would be copied"
 	}
 	a.note("%d packages %s, %d were there; %d blobs with %s sent, %d mounted", len(result.Copied), verb, len(result.Present),
-		result.SentBlobs, size(result.SentBytes), result.MountedBlobs)
+		result.SentBlobs, quantity.Format(result.SentBytes), result.MountedBlobs)
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (a *app) printPrune(result *buildcache.PruneResult, flags pruneFlags) error
 		if flags.dryRun {
 			verb = "would be removed"
 		}
-		a.note("%d packages %s, %d stay; %d blobs with %s", len(result.Removed), verb, result.Kept, result.Blobs, size(result.Bytes))
+		a.note("%d packages %s, %d stay; %d blobs with %s", len(result.Removed), verb, result.Kept, result.Blobs, quantity.Format(result.Bytes))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/internal/termtext"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
@@ -84,7 +85,7 @@ func printEntries(w io.Writer, entries []builder.CacheEntry) error {
 		if e.Useless != "" {
 			keeps = "nothing: " + e.Useless
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Kind, shortID(e), size(e.Size), e.LastUse.Local().Format("2006-01-02 15:04"), keeps, termtext.Line(firstLine(e.Text)))
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Kind, shortID(e), quantity.Format(e.Size), e.LastUse.Local().Format("2006-01-02 15:04"), keeps, termtext.Line(termtext.FirstLine(e.Text)))
 	}
 	return tab.Flush()
 }
@@ -184,7 +185,7 @@ func printUsages(w io.Writer, sums []usage) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "KIND\tENTRIES\tSIZE\tPRUNABLE\tLAST USE")
 	for _, u := range sums {
-		fmt.Fprintf(tab, "%s\t%d\t%s\t%s\t%s\n", u.Kind, u.Entries, size(u.Size), size(u.Prunable),
+		fmt.Fprintf(tab, "%s\t%d\t%s\t%s\t%s\n", u.Kind, u.Entries, quantity.Format(u.Size), quantity.Format(u.Prunable),
 			orDash(!u.LastUse.IsZero(), u.LastUse.Local().Format("2006-01-02 15:04")))
 	}
 	return tab.Flush()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 )
 
@@ -54,7 +55,7 @@ func printPackages(w io.Writer, packages []buildcache.Package) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "HASH\tPACKAGE\tARCH\tCOMPILER\tSIZE\tDATE")
 	for _, p := range packages {
-		bytes := orDash(p.Size > 0, size(p.Size))
+		bytes := orDash(p.Size > 0, quantity.Format(p.Size))
 		if p.Problem != "" {
 			bytes = "damaged"
 		}
@@ -105,7 +106,7 @@ func printInfo(w io.Writer, info *buildcache.Info) error {
 	line("compiler", "%s", orDash(info.Compiler != "", info.Compiler))
 	line("date", "%s", orDash(!info.Date.IsZero(), info.Date.Format(time.RFC3339)))
 	line("location", "%s", info.Location)
-	line("archive", "%s, %s", info.Archive.Digest, size(info.Archive.Size))
+	line("archive", "%s, %s", info.Archive.Digest, quantity.Format(info.Archive.Size))
 	if info.Problem != "" {
 		line("problem", "%s", info.Problem)
 	}
@@ -185,7 +186,7 @@ func (a *app) printReport(c *buildcache.Cache, report *buildcache.Report, flags 
 		}
 	}
 	if !flags.quiet {
-		a.note("%d packages, %d blobs, %s looked at; %d packages have a good signature", report.Packages, report.Blobs, size(report.Bytes), report.Signed)
+		a.note("%d packages, %d blobs, %s looked at; %d packages have a good signature", report.Packages, report.Blobs, quantity.Format(report.Bytes), report.Signed)
 	}
 	if serious > 0 {
 		return fmt.Errorf("%s is not sound: %d of %d findings are serious", c, serious, len(report.Findings))

@@ -85,7 +85,7 @@ func (a *app) printPruned(res *builder.PruneResult, opt builder.PruneOptions, fo
 	}
 	for i := range res.Removed {
 		e := &res.Removed[i]
-		if _, err := fmt.Fprintf(a.stdout, "%s %s %s %s\n", e.Kind, shortID(e), size(e.Size), termtext.Line(firstLine(e.Text))); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%s %s %s %s\n", e.Kind, shortID(e), quantity.Format(e.Size), termtext.Line(termtext.FirstLine(e.Text))); err != nil {
 			return err
 		}
 	}
@@ -93,7 +93,7 @@ func (a *app) printPruned(res *builder.PruneResult, opt builder.PruneOptions, fo
 	if opt.DryRun {
 		done = "would be removed"
 	}
-	a.note("%d entries, %s, %s; %s are left, of which something keeps %s", len(res.Removed), size(res.Freed), done, size(res.Left), size(res.Kept))
+	a.note("%d entries, %s, %s; %s are left, of which something keeps %s", len(res.Removed), quantity.Format(res.Freed), done, quantity.Format(res.Left), quantity.Format(res.Kept))
 	if opt.Keep > 0 && res.Left > opt.Keep {
 		a.note("that is more than may stay: 'pdibuild cache ls' says what keeps it; 'pdibuild rm' removes images, --all those without a name")
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -67,7 +68,7 @@ func newCacheExport(a *app) *cobra.Command {
 	v := &stepCacheVerb{app: a}
 	v.each = func(ctx context.Context, e engine, plan *builder.Plan, to builder.StepCache, opt builder.StepCacheOptions) (string, error) {
 		sent, had, err := e.ExportSteps(ctx, plan, to, opt)
-		return fmt.Sprintf("%s sent, %d were there", count(sent, "step"), had), err
+		return fmt.Sprintf("%s sent, %d were there", quantity.Count(sent, "step"), had), err
 	}
 	cmd := v.command(&cobra.Command{
 		Use:   "export --to CACHE [CONTEXT]",
@@ -85,7 +86,7 @@ func newCacheImport(a *app) *cobra.Command {
 	v := &stepCacheVerb{app: a}
 	v.each = func(ctx context.Context, e engine, plan *builder.Plan, from builder.StepCache, opt builder.StepCacheOptions) (string, error) {
 		have, of, err := e.ImportSteps(ctx, plan, from, opt)
-		return fmt.Sprintf("%d of %s are here now", have, count(of, "step")), err
+		return fmt.Sprintf("%d of %s are here now", have, quantity.Count(of, "step")), err
 	}
 	cmd := v.command(&cobra.Command{
 		Use:   "import --from CACHE [CONTEXT]",

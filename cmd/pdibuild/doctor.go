@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/doctor"
 )
@@ -99,7 +100,7 @@ func printFindings(w io.Writer, findings []doctor.Finding) error {
 	case doctor.Warning:
 		verdict = "Builds work here, with the limits above."
 	}
-	fmt.Fprintf(&b, "\n%s (%s, %s, %s)\n", verdict, count(of[doctor.Error], "error"), count(of[doctor.Warning], "warning"), count(of[doctor.Note], "note"))
+	fmt.Fprintf(&b, "\n%s (%s, %s, %s)\n", verdict, quantity.Count(of[doctor.Error], "error"), quantity.Count(of[doctor.Warning], "warning"), quantity.Count(of[doctor.Note], "note"))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // containerFlags are those of run and shell, with podman's names.
@@ -71,11 +72,11 @@ func (c *containerFlags) check() error {
 func (a *app) noteEvents() func(builder.Event) {
 	var last time.Time
 	return func(e builder.Event) {
-		if e.Kind != builder.EventTransfer {
+		if e.Kind != progress.Transfer {
 			a.note("%s", e.Text)
-		} else if e.Time.Sub(last) >= transferInterval {
+		} else if e.Time.Sub(last) >= progress.TransferInterval {
 			last = e.Time
-			a.note("%s %s", e.Text, transferText(e))
+			a.note("%s %s", e.Text, progress.TransferText(e))
 		}
 	}
 }

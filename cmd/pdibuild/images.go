@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
@@ -69,7 +70,7 @@ func printImages(w io.Writer, images []builder.Image) error {
 	var lines []line
 	for _, img := range images {
 		for _, name := range img.Names {
-			lines = append(lines, line{name, img.ID[:min(len(img.ID), idWidth)], size(img.Size)})
+			lines = append(lines, line{name, img.ID[:min(len(img.ID), idWidth)], quantity.Format(img.Size)})
 		}
 	}
 	slices.SortFunc(lines, func(x, y line) int { return cmp.Compare(x.name, y.name) })

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -37,7 +38,7 @@ func TestNothingSaysASecret(t *testing.T) {
 				writeRecipe(t, smallRecipe)
 				e := &fakeEngine{}
 				e.build = func(_ context.Context, _ *builder.Plan, opt builder.BuildOptions) (*builder.Result, error) {
-					for _, kind := range []builder.EventKind{builder.EventStepStart, builder.EventStepEnd, builder.EventStepCached, builder.EventWarning, builder.EventInfo, builder.EventTransfer} {
+					for _, kind := range []progress.Kind{progress.StepStart, progress.StepEnd, progress.StepCached, progress.Warning, progress.Info, progress.Transfer} {
 						opt.Events(builder.Event{Kind: kind, Stage: "base", Step: 2, Steps: 2, Text: "run " + value, Done: 1, Total: 2})
 					}
 					opt.Output("base", 2, []byte("output "+value))

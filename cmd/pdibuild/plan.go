@@ -103,7 +103,7 @@ func printPlan(w io.Writer, plan *builder.Plan, format string) error {
 			if key == "" {
 				key = "-"
 			}
-			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], termtext.Line(firstLine(step.Text)))
+			fmt.Fprintf(tab, "%s\t%d/%d\t%s\t%s\t%s\n", stage.Name, i+1, len(stage.Steps), result, key[:min(len(key), keyWidth)], termtext.Line(termtext.FirstLine(step.Text)))
 		}
 	}
 	if err := tab.Flush(); err != nil {

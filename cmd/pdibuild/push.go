@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 const pushLong = `Push an image of the store to a registry and print the digest of its manifest
@@ -66,28 +67,20 @@ func (c *compressionFlags) check() error {
 
 // options are those of the transfer; what says which it is. Close the printer
 // that shows it before anything else is written.
-func (t *transferFlags) options(a *app, what string) (builder.PushOptions, printer) {
+func (t *transferFlags) options(a *app, what string) (builder.PushOptions, progress.Printer) {
 	p := a.newPrinter(t.progress)
 	opt := builder.PushOptions{Compression: t.compression.method, CompressionLevel: t.compression.level}
-	switch p.(type) {
-	case *plainPrinter:
-		if !t.progress.quiet {
-			opt.Report = a.stderr
-		}
-	default:
-		opt.Report = outputOf(p, what)
-	}
-	opt.Events = eventsOf(p, what)
+	opt.Report, opt.Events = outputOf(p, what), eventsOf(p, what)
 	return opt, p
 }
 
 // outputOf shows what a transfer reports as output of what it is.
-func outputOf(p printer, what string) *lineWriter {
+func outputOf(p progress.Printer, what string) *lineWriter {
 	return &lineWriter{line: func(line []byte) { p.Output(what, 0, line) }}
 }
 
 // eventsOf lets the bytes of a transfer share a live line with its output.
-func eventsOf(p printer, what string) func(builder.Event) {
+func eventsOf(p progress.Printer, what string) func(builder.Event) {
 	return func(e builder.Event) {
 		e.Stage = what
 		p.Event(e)

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/mattn/go-runewidth"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/pdidev/pdibuild/pkg/inspect"
 )
@@ -89,7 +89,7 @@ func (m *treeModel) detailLines(width int) []string {
 	}
 	l := m.img.Layers[m.layer]
 	lines := []string{m.heading(fmt.Sprintf("Layer %d", l.Number), false, width)}
-	step := runewidth.Wrap(l.ShownStep(), width)
+	step := ansi.Hardwrap(l.ShownStep(), width, true)
 	lines = append(lines, firstLines(strings.Split(step, "\n"), 4)...)
 	lines = append(lines,
 		fmt.Sprintf("%d added, %d changed, %d removed", l.Added, l.Changed, l.Removed),
@@ -200,7 +200,7 @@ func (m *treeModel) heading(text string, active bool, width int) string {
 		mark = "━ "
 	}
 	text = fit(mark+text, width)
-	text += runewidth.Truncate(" "+strings.Repeat(mark[:len(mark)-1], width), max(width-runewidth.StringWidth(text), 0), "")
+	text += ansi.Truncate(" "+strings.Repeat(mark[:len(mark)-1], width), max(width-ansi.StringWidth(text), 0), "")
 	if active {
 		return m.paint("1;36", text)
 	}
@@ -217,11 +217,11 @@ func (m *treeModel) paint(code, text string) string {
 }
 
 // fit cuts a text to a width, as a terminal counts it.
-func fit(text string, width int) string { return runewidth.Truncate(text, max(width, 0), "…") }
+func fit(text string, width int) string { return ansi.Truncate(text, max(width, 0), "…") }
 
 // pad makes a text, which may have colors, as wide as width.
 func pad(text string, width int) string {
-	return text + strings.Repeat(" ", max(width-runewidth.StringWidth(colors.Replace(text)), 0))
+	return text + strings.Repeat(" ", max(width-ansi.StringWidth(colors.Replace(text)), 0))
 }
 
 var colors = strings.NewReplacer("\x1b[7m", "", "\x1b[1;36m", "", "\x1b[0m", "")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -40,7 +41,7 @@ func newValidate(a *app) *cobra.Command {
 		if format == "canonical" {
 			return printCanonical(a, r)
 		}
-		_, err = fmt.Fprintf(a.stdout, "%s: valid (%s, %s)\n", flags.recipeName(), count(len(r.Stages), "stage"), count(stepCount(r), "step"))
+		_, err = fmt.Fprintf(a.stdout, "%s: valid (%s, %s)\n", flags.recipeName(), quantity.Count(len(r.Stages), "stage"), quantity.Count(stepCount(r), "step"))
 		return err
 	}
 	cmd.Flags().StringVarP(&flags.file, "file", "f", "", "recipe `file`, or - for standard input (default: pdibuild.yaml in CONTEXT)")

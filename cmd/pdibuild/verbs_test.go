@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -22,7 +23,7 @@ func TestBuildPrintsTheIDAlone(t *testing.T) {
 			writeRecipe(t, smallRecipe)
 			e := &fakeEngine{}
 			e.build = func(_ context.Context, _ *builder.Plan, opt builder.BuildOptions) (*builder.Result, error) {
-				opt.Events(builder.Event{Kind: builder.EventStepStart, Stage: "base", Step: 1, Steps: 2, Text: "from scratch"})
+				opt.Events(builder.Event{Kind: progress.StepStart, Stage: "base", Step: 1, Steps: 2, Text: "from scratch"})
 				opt.Output("base", 1, []byte("a line"))
 				return &builder.Result{ImageID: fakeID, Names: opt.Tags}, nil
 			}

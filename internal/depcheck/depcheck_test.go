@@ -48,6 +48,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "go.podman.io/buildah"},
 	},
 	{
+		"pkg/progress", "what a build reports is below all that reports it",
+		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/recipe", "pkg/inspect", "go.podman.io", "net/http", "os/exec"},
+	},
+	{
 		"pkg/builder", "the library never knows its command line",
 		[]string{"cmd", "pkg/inspect"},
 	},

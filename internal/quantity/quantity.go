@@ -1,4 +1,4 @@
-// Package quantity reads sizes and ages as people write them.
+// Package quantity reads and writes sizes and durations as people do.
 package quantity
 
 import (

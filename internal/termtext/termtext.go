@@ -43,3 +43,12 @@ func Lines(s string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// FirstLine is the first line of a text, with a mark where there is more.
+func FirstLine(text string) string {
+	line, rest, more := strings.Cut(text, "\n")
+	if more && strings.TrimSpace(rest) != "" {
+		return line + " …"
+	}
+	return line
+}

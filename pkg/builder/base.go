@@ -82,7 +82,7 @@ type baseOptions struct {
 	platform string
 	// fetch allows network and copying; planning does without.
 	fetch bool
-	// events receives EventTransfer, made of event; may be nil.
+	// events receives progress.Transfer, made of event; may be nil.
 	events func(Event)
 	event  Event
 }

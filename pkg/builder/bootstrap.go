@@ -16,6 +16,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -48,16 +49,16 @@ func (r *run) base(ctx context.Context, ps *PlannedStage, st *recipe.Stage) (sta
 		return known, nil
 	}
 	start := time.Now()
-	r.emit(x.event(EventStepStart))
+	r.emit(x.event(progress.StepStart))
 	r.count(false)
 	if tool, suite, ok := bootstrapTool(st.From); ok {
 		s, err = x.bootstrap(ctx, s, tool, suite)
 	} else {
 		s, err = r.b.fetchBase(ctx, absoluteFrom(st.From, r.plan.Context), baseOptions{
-			platform: r.plan.platform(st), pull: r.plan.pull, fetch: true, events: r.emit, event: x.event(EventTransfer),
+			platform: r.plan.platform(st), pull: r.plan.pull, fetch: true, events: r.emit, event: x.event(progress.Transfer),
 		})
 	}
-	r.emit(ended(ctx, x.event(EventStepEnd), start, err))
+	r.emit(ended(ctx, x.event(progress.StepEnd), start, err))
 	if err != nil {
 		return s, x.explain(ctx, err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/secret"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -153,7 +154,7 @@ func (b *Builder) stepCacheRun(p *Plan, opt BuildOptions) *run {
 func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, error) {
 	r := b.stepCacheRun(p, opt)
 	for _, id := range r.secrets.TooShort() {
-		r.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("secret %s is so short that output and layers cannot be searched for it", id)})
+		r.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("secret %s is so short that output and layers cannot be searched for it", id)})
 	}
 	r.logDir = filepath.Join(b.logDir, time.Now().UTC().Format("20060102-150405")+"-"+stringid.GenerateRandomID()[:6])
 	var err error
@@ -161,12 +162,12 @@ func (b *Builder) newRun(ctx context.Context, p *Plan, opt BuildOptions) (*run, 
 	if err != nil {
 		return nil, err
 	}
-	r.emit(Event{Kind: EventInfo, Text: "isolation: " + r.isolation.String()})
+	r.emit(Event{Kind: progress.Info, Text: "isolation: " + r.isolation.String()})
 	layers := "made of hard links where nothing has to change"
 	if !b.stages {
 		layers = "copied once"
 	}
-	r.emit(Event{Kind: EventInfo, Text: fmt.Sprintf("storage: %s at %s, layers are %s", b.store.GraphDriverName(), b.store.GraphRoot(), layers)})
+	r.emit(Event{Kind: progress.Info, Text: fmt.Sprintf("storage: %s at %s, layers are %s", b.store.GraphDriverName(), b.store.GraphRoot(), layers)})
 	return r, nil
 }
 
@@ -269,9 +270,9 @@ func (r *run) await(ctx context.Context, stages ...string) error {
 // stage runs the steps of one stage that are not known.
 func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 	start := time.Now()
-	r.emit(Event{Kind: EventStageStart, Stage: ps.Name, Steps: len(ps.Steps), Text: ps.From})
+	r.emit(Event{Kind: progress.StageStart, Stage: ps.Name, Steps: len(ps.Steps), Text: ps.From})
 	defer func() {
-		r.emit(ended(ctx, Event{Kind: EventStageEnd, Stage: ps.Name, Steps: len(ps.Steps)}, start, err))
+		r.emit(ended(ctx, Event{Kind: progress.StageEnd, Stage: ps.Name, Steps: len(ps.Steps)}, start, err))
 	}()
 	st := r.plan.Recipe.Stage(ps.Name)
 	if err := r.await(ctx, st.From); err != nil {
@@ -282,7 +283,7 @@ func (r *run) stage(ctx context.Context, ps *PlannedStage) (err error) {
 		return err
 	}
 	if triggers := s.docker.OnBuild; len(triggers) > 0 {
-		r.emit(Event{Kind: EventWarning, Stage: ps.Name, Text: fmt.Sprintf("the base image %s has ONBUILD triggers, which are not run: write them as steps of stage %q if they are wanted: %q", st.From, ps.Name, triggers)})
+		r.emit(Event{Kind: progress.Warning, Stage: ps.Name, Text: fmt.Sprintf("the base image %s has ONBUILD triggers, which are not run: write them as steps of stage %q if they are wanted: %q", st.From, ps.Name, triggers)})
 	}
 	if s, err = startStage(s, st); err != nil {
 		return err
@@ -348,7 +349,7 @@ func (x *stepRun) foundCached(key string) {
 		r.count(true)
 	}
 	if !done && !told {
-		r.emit(x.event(EventStepCached))
+		r.emit(x.event(progress.StepCached))
 	}
 }
 
@@ -366,7 +367,7 @@ type stepRun struct {
 	made []*work
 }
 
-func (x *stepRun) event(kind EventKind) Event {
+func (x *stepRun) event(kind progress.Kind) Event {
 	return Event{Kind: kind, Stage: x.stage.Name, Step: x.n, Steps: x.of, Text: x.planned.Text}
 }
 
@@ -449,8 +450,8 @@ func stepNeeds(step recipe.Step) []string {
 // execute does the step and keeps its result.
 func (x *stepRun) execute(ctx context.Context, s state, next *state) (err error) {
 	r, start := x.run, time.Now()
-	r.emit(x.event(EventStepStart))
-	defer func() { r.emit(ended(ctx, x.event(EventStepEnd), start, err)) }()
+	r.emit(x.event(progress.StepStart))
+	defer func() { r.emit(ended(ctx, x.event(progress.StepEnd), start, err)) }()
 	r.count(false)
 	rec, err := x.perform(ctx, s, *next)
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // A CacheKind says what a CacheEntry is.
@@ -163,7 +164,7 @@ func (n *notices) tell(emit func(Event)) {
 	n.texts = nil
 	n.mu.Unlock()
 	for _, text := range texts {
-		emit(Event{Kind: EventWarning, Time: time.Now(), Text: text})
+		emit(Event{Kind: progress.Warning, Time: time.Now(), Text: text})
 	}
 }
 

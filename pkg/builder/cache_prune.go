@@ -15,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // CacheLimits say how much is kept for later builds. The zero value sets no
@@ -344,26 +346,13 @@ func (b *Builder) keepLimits(ctx context.Context, limits CacheLimits, emit func(
 	}
 	res, err := b.PruneCache(ctx, PruneOptions{CacheLimits: limits, All: limits.Keep > 0})
 	if err != nil {
-		emit(Event{Kind: EventWarning, Text: err.Error()})
+		emit(Event{Kind: progress.Warning, Text: err.Error()})
 		return
 	}
 	if len(res.Removed) > 0 {
-		emit(Event{Kind: EventInfo, Text: fmt.Sprintf("cache: %d entries removed, %s; %s are left", len(res.Removed), byteSize(res.Freed), byteSize(res.Left))})
+		emit(Event{Kind: progress.Info, Text: fmt.Sprintf("cache: %d entries removed, %s; %s are left", len(res.Removed), quantity.Format(res.Freed), quantity.Format(res.Left))})
 	}
 	if limits.Keep > 0 && res.Left > limits.Keep {
-		emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the cache has %s, more than the %s that it may have; images and running builds keep %s of it ('pdibuild cache ls' says which)", byteSize(res.Left), byteSize(limits.Keep), byteSize(res.Kept))})
+		emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("the cache has %s, more than the %s that it may have; images and running builds keep %s of it ('pdibuild cache ls' says which)", quantity.Format(res.Left), quantity.Format(limits.Keep), quantity.Format(res.Kept))})
 	}
-}
-
-// byteSize is a size for people.
-func byteSize(n int64) string {
-	const units = "kMGTP"
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, i := float64(n)/1000, 0
-	for value >= 999.95 && i < len(units)-1 {
-		value, i = value/1000, i+1
-	}
-	return fmt.Sprintf("%.1f %cB", value, units[i])
 }

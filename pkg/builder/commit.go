@@ -14,13 +14,14 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // commit writes the image of a finished stage. Nothing is copied: an image in
 // the store is a configuration and a manifest that name layers which are
 // there already. The same state gives the same bytes, and so the same id.
 func (r *run) commit(s state) (*Result, error) {
-	r.emit(Event{Kind: EventCommit})
+	r.emit(Event{Kind: progress.Commit})
 	layers, err := r.b.layers(s.layer)
 	if err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)

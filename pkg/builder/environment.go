@@ -17,6 +17,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -103,7 +104,7 @@ func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Recor
 			retaken++
 		}
 	}
-	info := j.event(EventInfo)
+	info := j.event(progress.Info)
 	info.Text = fmt.Sprintf("%d packages in %d layers, of which %d are known from earlier environments and were not read", len(j.in.Packages), len(packs), retaken)
 	j.run.emit(info)
 	tree, err := j.environmentTree()

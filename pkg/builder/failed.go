@@ -19,6 +19,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -274,7 +275,7 @@ func (c *Container) addFailedMounts(opt ContainerOptions) error {
 
 func (opt ContainerOptions) tell(text string) {
 	if opt.Events != nil {
-		opt.Events(Event{Kind: EventWarning, Time: time.Now(), Text: text})
+		opt.Events(Event{Kind: progress.Warning, Time: time.Now(), Text: text})
 	}
 }
 
@@ -327,7 +328,7 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 		return step
 	}
 	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
-		x.run.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})
+		x.run.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})
 		return step
 	}
 	step.Kept = true

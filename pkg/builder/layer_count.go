@@ -1,6 +1,10 @@
 package builder
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/pdidev/pdibuild/pkg/progress"
+)
 
 // mostDockerLayers is what Docker's overlay2 can mount.
 const mostDockerLayers = 127
@@ -14,6 +18,6 @@ func (b *Builder) warnLayers(id string, layers int, events func(Event)) {
 	if _, said := b.manyLayers.LoadOrStore(id, true); said {
 		return
 	}
-	events(Event{Kind: EventWarning, Text: fmt.Sprintf("the image has %d layers: Docker's overlay2 mounts %d at most, podman's overlay 500. "+
+	events(Event{Kind: progress.Warning, Text: fmt.Sprintf("the image has %d layers: Docker's overlay2 mounts %d at most, podman's overlay 500. "+
 		"A base image with fewer layers, or fewer steps, make fewer", layers, mostDockerLayers)})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/secret"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -136,8 +137,8 @@ func hostErrorWith(op, hint string, err error) error {
 func TestEventsAreMasked(t *testing.T) {
 	r := &recipe.Recipe{Secrets: map[string]recipe.Secret{"tok": {}, "user": {Public: true}}}
 	s := secretSet(r, map[string][]byte{"tok": []byte(secretValue), "user": []byte("public-name")})
-	packages := &PackageProgress{Building: []string{"hunter22@1", "zlib@1"}}
-	e := maskEvent(s, Event{Kind: EventPackage, Stage: "on-hunter22", Text: "public-name " + secretValue, Packages: packages})
+	packages := &progress.Packages{Building: []string{"hunter22@1", "zlib@1"}}
+	e := maskEvent(s, Event{Kind: progress.Package, Stage: "on-hunter22", Text: "public-name " + secretValue, Packages: packages})
 	if e.Stage != "on-***" || e.Text != "public-name ***" || e.Packages.Building[0] != "***@1" || packages.Building[0] != "hunter22@1" {
 		t.Errorf("%+v, %v", e, e.Packages)
 	}

@@ -8,12 +8,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/types"
+
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // meterInterval is how often a transfer is reported.
 const meterInterval = 200 * time.Millisecond
 
-// A meter turns what the libraries say about single blobs into EventTransfer:
+// A meter turns what the libraries say about single blobs into progress.Transfer:
 // how far the whole image is, how fast, and how long it will take.
 type meter struct {
 	events func(Event)
@@ -39,7 +41,7 @@ func startMeter(events func(Event), event Event, sizes map[digest.Digest]int64) 
 		events: events, event: event, blobs: make(chan types.ProgressProperties), stop: make(chan struct{}), done: make(chan struct{}),
 		start: time.Now(), offsets: map[digest.Digest]int64{}, sizes: map[digest.Digest]int64{},
 	}
-	m.event.Kind = EventTransfer
+	m.event.Kind = progress.Transfer
 	maps.Copy(m.sizes, sizes)
 	go m.listen()
 	return m

@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/types"
+
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // What is known of blobs adds up to the image: one that is skipped does not
@@ -24,7 +26,7 @@ func TestMeterAddsUp(t *testing.T) {
 	say(types.ProgressEventRead, a, 40)
 	say(types.ProgressEventSkipped, b, 0)
 	m.end()
-	if last.Kind != EventTransfer || last.Text != "image" || last.Done != 40 || last.Total != 107 {
+	if last.Kind != progress.Transfer || last.Text != "image" || last.Done != 40 || last.Total != 107 {
 		t.Errorf("the last event is %+v, want 40 of 107 bytes", last)
 	}
 }

@@ -2,7 +2,6 @@ package builder
 
 import (
 	"io"
-	"time"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -134,77 +133,6 @@ type BuildOptions struct {
 	Output func(stage string, step int, line []byte)
 }
 
-// An EventKind tells what an Event reports.
-type EventKind string
-
-// The kinds of events.
-const (
-	// EventStageStart and EventStageEnd bracket a stage.
-	EventStageStart EventKind = "stage-start"
-	EventStageEnd   EventKind = "stage-end"
-	// EventStepStart and EventStepEnd bracket a step that is executed.
-	EventStepStart EventKind = "step-start"
-	EventStepEnd   EventKind = "step-end"
-	// EventStepCached says that a step's result was found.
-	EventStepCached EventKind = "step-cached"
-	// EventCommit says that the image is being written.
-	EventCommit EventKind = "commit"
-	// EventWarning carries something the user should know once.
-	EventWarning EventKind = "warning"
-	// EventInfo carries a choice and its reason, shown with -v.
-	EventInfo EventKind = "info"
-	// EventPackage says that a package of a spack step was begun or is done:
-	// Done of Total, with Text for what happened, and Packages for the rest.
-	EventPackage EventKind = "package"
-	// EventForecast says how much of a spack step is in binary caches, before
-	// anything is installed: Done of Total packages, and in words as Text.
-	EventForecast EventKind = "forecast"
-	// EventTransfer reports bytes of a pull, push or export.
-	EventTransfer EventKind = "transfer"
-)
-
-// An Event is one piece of progress.
-type Event struct {
-	Kind EventKind `json:"event"`
-	Time time.Time `json:"time"`
-	// Stage is the stage's name; Step counts from 1, Steps is their number.
-	Stage string `json:"stage,omitempty"`
-	Step  int    `json:"step,omitempty"`
-	Steps int    `json:"steps,omitempty"`
-	// Text is the step in one line, or the message.
-	Text string `json:"text,omitempty"`
-	// Duration in nanoseconds of what ended.
-	Duration time.Duration `json:"duration_ns,omitempty"`
-	// Failed is set on the end of a stage or step that did not succeed, Stopped
-	// on the end of one that was stopped meanwhile: the build was cancelled, or
-	// another stage has failed.
-	Failed  bool `json:"failed,omitempty"`
-	Stopped bool `json:"stopped,omitempty"`
-	// Done and Total are bytes, or packages; Total is -1 when unknown.
-	Done  int64 `json:"done,omitempty"`
-	Total int64 `json:"total,omitempty"`
-	// Rate of a transfer in bytes a second since it began, Remaining how
-	// long the rest takes at that rate.
-	Rate      int64         `json:"rate,omitempty"`
-	Remaining time.Duration `json:"remaining_ns,omitempty"`
-	// Packages is how far the installation of an environment is.
-	Packages *PackageProgress `json:"packages,omitempty"`
-}
-
-// PackageProgress is how far the installation of a Spack environment is.
-type PackageProgress struct {
-	// FromCache, Built and Failed count packages.
-	FromCache int `json:"from_cache"`
-	Built     int `json:"built"`
-	Failed    int `json:"failed"`
-	// Building are those that are being built, NAME@VERSION.
-	Building []string `json:"building,omitempty"`
-	// Remaining is, in nanoseconds, how long the rest will take, going by how
-	// long the packages have taken on this host before. Nil where that is not
-	// known.
-	Remaining *time.Duration `json:"remaining_ns,omitempty"`
-}
-
 // A Plan is what a build would do, in order. It is data: it can be printed,
 // and Build executes exactly it.
 type Plan struct {
@@ -265,27 +193,6 @@ type PlannedStep struct {
 	spack *spackInputs
 }
 
-// A Result describes a finished image.
-type Result struct {
-	// ImageID is the hex SHA-256 of the image configuration.
-	ImageID string `json:"image_id"`
-	// Digest of the manifest, sha256:HEX.
-	Digest string `json:"digest"`
-	// Names that the image has been given.
-	Names []string `json:"names,omitempty"`
-	// Size in bytes of the uncompressed layers.
-	Size int64 `json:"size"`
-	// Layers is their number.
-	Layers int `json:"layers"`
-	// Cached and Executed count steps.
-	Cached   int `json:"steps_cached"`
-	Executed int `json:"steps_executed"`
-	// Duration of the build.
-	Duration time.Duration `json:"duration_ns"`
-	// LogDir has the logs of executed steps.
-	LogDir string `json:"log_dir,omitempty"`
-}
-
 // PushOptions say how an image is sent away.
 type PushOptions struct {
 	// Compression is gzip (the default), zstd, zstd:chunked (of which hosts
@@ -297,7 +204,7 @@ type PushOptions struct {
 	// Report receives human-readable lines of the transfer, one call at a
 	// time; may be nil.
 	Report io.Writer
-	// Events receives EventTransfer; may be nil.
+	// Events receives progress.Transfer; may be nil.
 	Events func(Event)
 
 	// to is the destination as it was asked for.

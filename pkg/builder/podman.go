@@ -11,6 +11,7 @@ import (
 	"go.podman.io/storage/pkg/homedir"
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // podmanTakesVFS is why podman of this user keeps to vfs in the store that it
@@ -71,5 +72,5 @@ func (b *Builder) tellAboutPodman(emit func(Event)) {
 		return
 	}
 	help := hosthelp.For(hosthelp.PodmanDriver)
-	emit(Event{Kind: EventWarning, Text: fmt.Sprintf("%s (%s): %s. This is said once", help.Means, why, help.User)})
+	emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("%s (%s): %s. This is said once", help.Means, why, help.User)})
 }

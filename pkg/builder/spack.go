@@ -16,6 +16,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -410,13 +411,13 @@ func (j *spackJob) inLent(dir string, do func(*rootfs.Root) error) error {
 }
 
 func (j *spackJob) warn(text string) {
-	e := j.event(EventWarning)
+	e := j.event(progress.Warning)
 	e.Text = text
 	j.run.emit(e)
 }
 
 func (j *spackJob) say(format string, args ...any) {
-	e := j.event(EventInfo)
+	e := j.event(progress.Info)
 	e.Text = fmt.Sprintf(format, args...)
 	j.run.emit(e)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -37,30 +38,15 @@ func (f *SpackForecast) String() string {
 	if !f.Known {
 		return "what will be compiled is not known yet: " + f.Hint
 	}
-	text := fmt.Sprintf("of these %d specs, %d are in the cache (%s", f.Specs, f.Cached, bytesText(f.Bytes))
+	text := fmt.Sprintf("of these %d specs, %d are in the cache (%s", f.Specs, f.Cached, quantity.Format(f.Bytes))
 	if f.FetchBytes > 0 && f.FetchBytes < f.Bytes {
-		text += ", " + bytesText(f.FetchBytes) + " of it at a mirror"
+		text += ", " + quantity.Format(f.FetchBytes) + " of it at a mirror"
 	}
 	text += fmt.Sprintf("), %d will compile", len(f.Compile))
 	if f.Hint != "" {
 		text += " (" + f.Hint + ")"
 	}
 	return text
-}
-
-// bytesText is a size as people say it.
-func bytesText(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1000, "kB"
-	for _, next := range []string{"MB", "GB", "TB"} {
-		if value < 999.5 {
-			break
-		}
-		value, unit = value/1000, next
-	}
-	return fmt.Sprintf("%.3g %s", value, unit)
 }
 
 // ForecastOptions say how ForecastSpack reaches mirrors.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -51,7 +52,7 @@ func (j *spackJob) fetch(ctx context.Context) error {
 	if err := m.weigh(ctx, f, specs, offers); err != nil {
 		return err
 	}
-	e := j.event(EventForecast)
+	e := j.event(progress.Forecast)
 	e.Text, e.Done, e.Total = f.String(), int64(f.Cached), int64(f.Specs)
 	j.run.emit(e)
 	local := offers[0]
@@ -147,7 +148,7 @@ func (j *spackJob) transferred(done string) func(buildcache.CopyEvent) {
 		if e.Present || e.Err != nil {
 			return
 		}
-		ev := j.event(EventPackage)
+		ev := j.event(progress.Package)
 		ev.Text, ev.Done, ev.Total = fmt.Sprintf("%s@%s %s", e.Package.Name, e.Package.Version, done), int64(e.Done), int64(e.Total)
 		j.run.emit(ev)
 	}

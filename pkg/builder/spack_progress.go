@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -20,7 +21,7 @@ type packageWatch struct {
 	begun    map[string]time.Time
 	building []string
 	done     map[string]bool
-	progress PackageProgress
+	progress progress.Packages
 }
 
 // newPackageWatch follows an installation to which the packages in there, hashes
@@ -110,7 +111,7 @@ func (w *packageWatch) emit(text string, failed bool) {
 	if left, ok := w.forecast.left(time.Now()); ok {
 		p.Remaining = &left
 	}
-	ev := w.job.event(EventPackage)
+	ev := w.job.event(progress.Package)
 	ev.Text, ev.Failed, ev.Packages = text, failed, &p
 	ev.Done, ev.Total = int64(min(len(w.done), total)), int64(total)
 	w.job.run.emit(ev)

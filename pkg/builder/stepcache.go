@@ -20,6 +20,7 @@ import (
 	"go.podman.io/image/v5/types"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // A step cache keeps finished steps in a registry or a directory, so that a
@@ -160,7 +161,7 @@ func (c *stepCaches) find(ctx context.Context, key string) *remoteStep {
 			return nil
 		case errors.Is(err, errNoStep):
 		case errors.As(err, &poisoned):
-			c.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("step cache %s: %v; the step runs here", from, err)})
+			c.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("step cache %s: %v; the step runs here", from, err)})
 		default:
 			c.giveUp(from, err)
 		}
@@ -177,7 +178,7 @@ func (c *stepCaches) giveUp(from StepCache, err error) {
 	if again {
 		return
 	}
-	c.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("step cache %s cannot be used, and the build goes on without it: %v", from, err)})
+	c.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("step cache %s cannot be used, and the build goes on without it: %v", from, err)})
 }
 
 func (c *stepCaches) refuse(key string) {

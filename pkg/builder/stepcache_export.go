@@ -17,6 +17,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // exportJobs is how many steps are sent side by side: each sends several layers
@@ -35,9 +36,9 @@ func (r *run) exportSteps(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("step cache %s: %d steps were sent, and then: %v", to, sent, err)})
+			r.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("step cache %s: %d steps were sent, and then: %v", to, sent, err)})
 		default:
-			r.emit(Event{Kind: EventInfo, Text: fmt.Sprintf("step cache %s: %d steps sent, %d were there", to, sent, had)})
+			r.emit(Event{Kind: progress.Info, Text: fmt.Sprintf("step cache %s: %d steps sent, %d were there", to, sent, had)})
 		}
 	}
 }

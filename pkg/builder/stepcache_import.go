@@ -18,6 +18,7 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage/pkg/stringid"
 
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -55,7 +56,7 @@ func (r *run) imported(ctx context.Context, s, next state, x *stepRun) (state, b
 	}
 	next.layer, next.known = s.layer, true
 	next.pending = append(slices.Clone(s.pending), pending{key: x.planned.Key, step: found})
-	r.emit(Event{Kind: EventInfo, Stage: x.stage.Name, Step: x.n, Steps: x.of, Text: fmt.Sprintf("step cache %s has it", found.from)})
+	r.emit(Event{Kind: progress.Info, Stage: x.stage.Name, Step: x.n, Steps: x.of, Text: fmt.Sprintf("step cache %s has it", found.from)})
 	return next, true
 }
 
@@ -108,7 +109,7 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 	s := baseState(img.ConfigInfo().Digest.Encoded(), config)
 	s.known = true
 	s.pending = []pending{{key: s.key, image: func(ctx context.Context) (state, error) {
-		return r.b.fetchBase(ctx, from, baseOptions{platform: platform, pull: r.plan.pull, fetch: true, events: r.emit, event: Event{Kind: EventTransfer, Text: "from " + from}})
+		return r.b.fetchBase(ctx, from, baseOptions{platform: platform, pull: r.plan.pull, fetch: true, events: r.emit, event: Event{Kind: progress.Transfer, Text: "from " + from}})
 	}}}
 	return s, true
 }
@@ -126,7 +127,7 @@ func (r *run) bring(ctx context.Context, s *state) error {
 		}
 		if err != nil {
 			r.caches.refuse(p.key)
-			r.emit(Event{Kind: EventWarning, Text: fmt.Sprintf("step cache %s: '%s': %v; the step runs here", p.step.from, p.step.note.Text, err)})
+			r.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("step cache %s: '%s': %v; the step runs here", p.step.from, p.step.note.Text, err)})
 			return errStartAgain
 		}
 		s.layer, s.pending = layer, s.pending[1:]

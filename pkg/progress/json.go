@@ -1,4 +1,4 @@
-package main
+package progress
 
 import (
 	"encoding/json"
@@ -6,30 +6,31 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
-// A jsonPrinter writes one JSON object per line, for programs. Every object
-// has "event" and "time"; docs/cli.md describes the others.
-type jsonPrinter struct {
+// A JSON writes one JSON object per line, for programs. Every object has "event"
+// and "time"; docs/cli.md describes the other fields.
+type JSON struct {
 	mu    sync.Mutex
 	enc   *json.Encoder
 	quiet bool
 }
 
-func newJSONPrinter(w io.Writer, quiet bool) *jsonPrinter {
+// NewJSON returns a printer that writes to w; if quiet, only warnings and the
+// result.
+func NewJSON(w io.Writer, quiet bool) *JSON {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return &jsonPrinter{enc: enc, quiet: quiet}
+	return &JSON{enc: enc, quiet: quiet}
 }
 
-func (p *jsonPrinter) Event(e builder.Event) {
+// Event writes the event.
+func (p *JSON) Event(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	e.Time = e.Time.UTC()
-	if !p.quiet || e.Kind == builder.EventWarning {
+	if !p.quiet || e.Kind == Warning {
 		p.write(e)
 	}
 }
@@ -43,7 +44,8 @@ type outputLine struct {
 	Line  string    `json:"line"`
 }
 
-func (p *jsonPrinter) Output(stage string, step int, line []byte) {
+// Output writes an object with the line.
+func (p *JSON) Output(stage string, step int, line []byte) {
 	if !p.quiet {
 		p.write(outputLine{"output", time.Now().UTC(), stage, step, strings.ToValidUTF8(string(line), "\uFFFD")})
 	}
@@ -53,18 +55,20 @@ func (p *jsonPrinter) Output(stage string, step int, line []byte) {
 type resultLine struct {
 	Event string    `json:"event"` // "result"
 	Time  time.Time `json:"time"`
-	*builder.Result
+	*Result
 }
 
-func (p *jsonPrinter) Result(r *builder.Result) {
+// Result writes an object with the fields of the result.
+func (p *JSON) Result(r *Result) {
 	p.write(resultLine{"result", time.Now().UTC(), r})
 }
 
 // write ignores errors: a reader that went away must not stop the build.
-func (p *jsonPrinter) write(v any) {
+func (p *JSON) write(v any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = p.enc.Encode(v)
 }
 
-func (p *jsonPrinter) Close() {}
+// Close has nothing to do.
+func (p *JSON) Close() {}

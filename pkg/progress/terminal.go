@@ -1,18 +1,17 @@
-package main
+package progress
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-runewidth"
+	"github.com/charmbracelet/x/ansi"
 
+	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/internal/termtext"
-	"github.com/pdidev/pdibuild/pkg/builder"
 )
 
 // redrawInterval is how often the live lines are drawn.
@@ -28,12 +27,11 @@ const (
 	plain      = "\x1b[0m"
 )
 
-// A ttyPrinter shows one live line for each running stage at the bottom of a
+// A Terminal shows one live line for each running stage at the bottom of a
 // terminal; what is finished scrolls up above them.
-type ttyPrinter struct {
-	w        io.Writer
-	terminal func() (width, height int, ok bool)
-	ttyStyle
+type Terminal struct {
+	w   io.Writer
+	opt TerminalOptions
 	now func() time.Time
 
 	mu    sync.Mutex
@@ -46,17 +44,20 @@ type ttyPrinter struct {
 	closed bool
 	stop   chan struct{}
 	done   chan struct{}
-	// paused passes Ctrl-Z on; background reports whether somebody else has
-	// the terminal. Both may be nil.
-	paused     <-chan os.Signal
-	background func() bool
 }
 
-// A ttyStyle says what a terminal gets to see.
-type ttyStyle struct {
-	// verbose lets the output of steps scroll by.
-	verbose bool
-	colors  bool
+// TerminalOptions describe a terminal and what it shows.
+type TerminalOptions struct {
+	// Size returns the terminal's present size in cells; ok is false where it is
+	// not known. Nil means 80 by 24.
+	Size func() (width, height int, ok bool)
+	// Background reports whether another job has the terminal: live lines would
+	// be drawn over what that shows. May be nil.
+	Background func() bool
+	// Verbose lets the output of steps scroll by.
+	Verbose bool
+	// Colors are used.
+	Colors bool
 }
 
 // A row is the live line of one stage, or of the transfer of the image when
@@ -74,8 +75,8 @@ type row struct {
 
 // packages is a row about an installation: how far it is and, as long as
 // packages are built, which.
-func (r *row) packages(e builder.Event, now time.Time) {
-	what := firstLine(e.Text)
+func (r *row) packages(e Event, now time.Time) {
+	what := termtext.FirstLine(e.Text)
 	r.end = time.Time{}
 	if p := e.Packages; p != nil {
 		if len(p.Building) > 0 {
@@ -88,21 +89,32 @@ func (r *row) packages(e builder.Event, now time.Time) {
 	r.text = packageText(e) + ": " + what
 }
 
-func newTTYPrinter(w io.Writer, terminal func() (int, int, bool), style ttyStyle) *ttyPrinter {
-	p := &ttyPrinter{
-		w: w, terminal: terminal, ttyStyle: style, now: time.Now, stop: make(chan struct{}), done: make(chan struct{}),
-		background: inBackground,
-	}
-	paused, end := pauses()
-	p.paused = paused
-	go func() {
-		defer end()
-		p.animate()
-	}()
+// NewTerminal returns a printer that draws on the terminal behind w until it is
+// closed.
+func NewTerminal(w io.Writer, opt TerminalOptions) *Terminal {
+	p := &Terminal{w: w, opt: opt, now: time.Now, stop: make(chan struct{}), done: make(chan struct{})}
+	go p.animate()
 	return p
 }
 
-func (p *ttyPrinter) animate() {
+// Pause takes the live lines off the screen while stop stops the program, as
+// Ctrl-Z does. What the shell prints in the meantime stays: later lines are drawn
+// below it.
+func (p *Terminal) Pause(stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		stop()
+		return
+	}
+	rows := p.rows
+	p.rows = nil
+	p.draw("")
+	p.rows = rows
+	stop()
+}
+
+func (p *Terminal) animate() {
 	defer close(p.done)
 	tick := time.NewTicker(redrawInterval)
 	defer tick.Stop()
@@ -110,8 +122,6 @@ func (p *ttyPrinter) animate() {
 		select {
 		case <-p.stop:
 			return
-		case <-p.paused:
-			p.pause()
 		case <-tick.C:
 			p.mu.Lock()
 			p.frame++
@@ -121,7 +131,8 @@ func (p *ttyPrinter) animate() {
 	}
 }
 
-func (p *ttyPrinter) Event(e builder.Event) {
+// Event shows what is finished above the live lines, and brings these up to date.
+func (p *Terminal) Event(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -135,34 +146,34 @@ func (p *ttyPrinter) Event(e builder.Event) {
 }
 
 // track brings the live lines up to date.
-func (p *ttyPrinter) track(e builder.Event) {
+func (p *Terminal) track(e Event) {
 	switch e.Kind {
-	case builder.EventStageStart:
-		p.row(e).text = "from " + firstLine(e.Text)
-	case builder.EventStepStart, builder.EventCommit:
+	case StageStart:
+		p.row(e).text = "from " + termtext.FirstLine(e.Text)
+	case StepStart, Commit:
 		r := p.row(e)
-		r.text, r.last, r.start, r.end = firstLine(e.Text), "", p.now(), time.Time{}
+		r.text, r.last, r.start, r.end = termtext.FirstLine(e.Text), "", p.now(), time.Time{}
 		if r.text == "" {
 			r.text = "writing the image"
 		}
-	case builder.EventStepCached, builder.EventStepEnd:
+	case StepCached, StepEnd:
 		r := p.row(e)
 		r.text, r.last, r.start, r.end = "", "", p.now(), time.Time{}
-	case builder.EventPackage:
+	case Package:
 		p.row(e).packages(e, p.now())
-	case builder.EventTransfer:
+	case Transfer:
 		r := p.row(e)
-		r.last = transferText(e)
+		r.last = TransferText(e)
 		if e.Text != "" {
-			r.text = firstLine(e.Text)
+			r.text = termtext.FirstLine(e.Text)
 		}
-	case builder.EventStageEnd:
+	case StageEnd:
 		p.rows = slices.DeleteFunc(p.rows, func(r *row) bool { return r.stage == e.Stage })
 	}
 }
 
 // row returns the live line that the event is about.
-func (p *ttyPrinter) row(e builder.Event) *row {
+func (p *Terminal) row(e Event) *row {
 	for _, r := range p.rows {
 		if r.stage == e.Stage {
 			if e.Step > 0 || r.prefix == "" {
@@ -178,51 +189,53 @@ func (p *ttyPrinter) row(e builder.Event) *row {
 
 // scrolled is what stays on the screen of an event, "" for nothing. A step is
 // one row, however narrow the terminal; of messages no part may get lost.
-func (p *ttyPrinter) scrolled(e builder.Event) string {
+func (p *Terminal) scrolled(e Event) string {
 	switch e.Kind {
-	case builder.EventStepCached:
+	case StepCached:
 		return faint + p.fit(where(e)+"cached: ", e.Text, "") + plain
-	case builder.EventStepEnd:
+	case StepEnd:
 		switch {
 		case e.Failed:
-			return red + p.fit(where(e), e.Text, "  failed after "+seconds(e.Duration)) + plain
+			return red + p.fit(where(e), e.Text, "  failed after "+quantity.Duration(e.Duration)) + plain
 		case e.Stopped:
-			return faint + p.fit(where(e), e.Text, "  stopped after "+seconds(e.Duration)) + plain
+			return faint + p.fit(where(e), e.Text, "  stopped after "+quantity.Duration(e.Duration)) + plain
 		}
-		return p.fit(where(e), e.Text, "  "+seconds(e.Duration))
-	case builder.EventWarning:
-		return yellow + p.wrap(eventLine(e, p.verbose)) + plain
-	case builder.EventInfo, builder.EventForecast:
-		return p.wrap(eventLine(e, p.verbose))
+		return p.fit(where(e), e.Text, "  "+quantity.Duration(e.Duration))
+	case Warning:
+		return yellow + p.wrap(eventLine(e, p.opt.Verbose)) + plain
+	case Info, Forecast:
+		return p.wrap(eventLine(e, p.opt.Verbose))
 	}
 	return ""
 }
 
 // fit shortens the first line of text so that all three are one row.
-func (p *ttyPrinter) fit(before, text, after string) string {
-	room := p.width() - 1 - runewidth.StringWidth(before) - runewidth.StringWidth(after)
-	return before + runewidth.Truncate(termtext.Line(firstLine(text)), max(room, 1), "…") + after
+func (p *Terminal) fit(before, text, after string) string {
+	room := p.width() - 1 - ansi.StringWidth(before) - ansi.StringWidth(after)
+	return before + ansi.Truncate(termtext.Line(termtext.FirstLine(text)), max(room, 1), "…") + after
 }
 
 // wrap breaks lines between words, which a terminal does not.
-func (p *ttyPrinter) wrap(text string) string { return wrapWords(termtext.Lines(text), p.width()-1) }
+func (p *Terminal) wrap(text string) string { return wrapWords(termtext.Lines(text), p.width()-1) }
 
-func (p *ttyPrinter) Output(stage string, step int, line []byte) {
+// Output shows the line in its stage's live line; if verbose, it scrolls by.
+func (p *Terminal) Output(stage string, step int, line []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
-	r := p.row(builder.Event{Stage: stage})
+	r := p.row(Event{Stage: stage})
 	if text := strings.TrimSpace(termtext.Line(string(line))); text != "" {
 		r.last = text
 	}
-	if p.verbose {
+	if p.opt.Verbose {
 		p.draw(fmt.Sprintf("%s | %s", stage, termtext.Line(string(line))))
 	}
 }
 
-func (p *ttyPrinter) Result(r *builder.Result) {
+// Result shows a summary.
+func (p *Terminal) Result(r *Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rows = nil
@@ -233,7 +246,7 @@ func (p *ttyPrinter) Result(r *builder.Result) {
 
 // Close removes the live lines, so that what follows starts on a line of its
 // own. It may be called twice.
-func (p *ttyPrinter) Close() {
+func (p *Terminal) Close() {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -248,9 +261,9 @@ func (p *ttyPrinter) Close() {
 
 // draw replaces the live lines; scroll, unless empty, stays above them. All of
 // it is one write, and lines are written over the old ones, so that nothing
-// flickers. To erase the screen below would do, but for terminals that keep what
-// was erased when it was all of the screen.
-func (p *ttyPrinter) draw(scroll string) {
+// flickers. Lines are erased one by one: some terminals keep the content when the
+// whole screen is erased.
+func (p *Terminal) draw(scroll string) {
 	var b strings.Builder
 	width := p.width()
 	old := p.drawn.height(width)
@@ -261,14 +274,14 @@ func (p *ttyPrinter) draw(scroll string) {
 	if scroll != "" {
 		for _, line := range strings.Split(scroll, "\n") {
 			b.WriteString(line + eraseRight + "\n")
-			above = append(above, runewidth.StringWidth(termtext.Line(line)))
+			above = append(above, ansi.StringWidth(termtext.Line(line)))
 		}
 	}
 	p.drawn = nil
-	if p.background == nil || !p.background() {
+	if p.opt.Background == nil || !p.opt.Background() {
 		for _, line := range p.lines() {
 			b.WriteString(line + eraseRight + "\n")
-			p.drawn = append(p.drawn, runewidth.StringWidth(termtext.Line(line)))
+			p.drawn = append(p.drawn, ansi.StringWidth(termtext.Line(line)))
 		}
 	}
 	if rest := old - above.height(width) - p.drawn.height(width); rest > 0 {
@@ -277,19 +290,32 @@ func (p *ttyPrinter) draw(scroll string) {
 	}
 	if b.Len() > 0 {
 		text := b.String()
-		if !p.colors {
+		if !p.opt.Colors {
 			text = strings.NewReplacer(faint, "", red, "", yellow, "", plain, "").Replace(text)
 		}
 		_, _ = io.WriteString(p.w, text)
 	}
 }
 
-// width is how wide the terminal is now.
-func (p *ttyPrinter) width() int {
-	width, _, ok := p.terminal()
-	if !ok || width <= 0 {
-		return 80
+// size is how many cells the terminal has now.
+func (p *Terminal) size() (width, height int) {
+	width, height = 80, 24
+	if p.opt.Size == nil {
+		return width, height
 	}
+	w, h, ok := p.opt.Size()
+	if ok && w > 0 {
+		width = w
+	}
+	if h > 0 {
+		height = h
+	}
+	return width, height
+}
+
+// width is how wide the terminal is now.
+func (p *Terminal) width() int {
+	width, _ := p.size()
 	return width
 }
 
@@ -307,12 +333,8 @@ func (d drawnLines) height(width int) (rows int) {
 
 // lines are the live lines, none wider than the terminal and not more than
 // half of it.
-func (p *ttyPrinter) lines() []string {
-	width := p.width()
-	_, height, _ := p.terminal()
-	if height <= 0 { // a terminal that nobody has told its height
-		height = 24
-	}
+func (p *Terminal) lines() []string {
+	width, height := p.size()
 	// Between two steps there is nothing to tell.
 	var rows []*row
 	for _, r := range p.rows {
@@ -337,18 +359,18 @@ func spinner(frame int) string { return string(`|/-\`[frame%4]) }
 // line is the row in at most width-1 cells: some terminals wrap when the last
 // one is used.
 func (r *row) line(spin string, now time.Time, width int) string {
-	elapsed := " " + seconds(now.Sub(r.start))
+	elapsed := " " + quantity.Duration(now.Sub(r.start))
 	if left := r.end.Sub(now); left >= time.Second {
 		elapsed += ", about " + roughly(left) + " left"
 	}
 	text := spin + " " + r.prefix + termtext.Line(r.text)
-	room := max(width-1-runewidth.StringWidth(elapsed), 1)
+	room := max(width-1-ansi.StringWidth(elapsed), 1)
 	if r.last == "" {
-		return runewidth.Truncate(text, room, "…") + elapsed
+		return ansi.Truncate(text, room, "…") + elapsed
 	}
 	// A long step leaves room for its output.
-	text = runewidth.Truncate(text, max(room/2, 1), "…")
-	last := runewidth.Truncate("  "+r.last, room-runewidth.StringWidth(text), "…")
+	text = ansi.Truncate(text, max(room/2, 1), "…")
+	last := ansi.Truncate("  "+r.last, room-ansi.StringWidth(text), "…")
 	return text + elapsed + faint + last + plain
 }
 
@@ -363,7 +385,7 @@ func wrapWords(text string, width int) string {
 		}
 		const indent = "  "
 		room := width
-		for runewidth.StringWidth(line) > room {
+		for ansi.StringWidth(line) > room {
 			at := lastBreak(line, room)
 			if at < 0 {
 				break
@@ -386,10 +408,10 @@ func lastBreak(line string, room int) int {
 		if line[i] != ' ' || line[i-1] == ' ' {
 			continue
 		}
-		if word, _, _ := strings.Cut(strings.TrimLeft(line[i:], " "), " "); runewidth.StringWidth(word) > room {
+		if word, _, _ := strings.Cut(strings.TrimLeft(line[i:], " "), " "); ansi.StringWidth(word) > room {
 			continue
 		}
-		if best >= 0 && runewidth.StringWidth(line[:i]) > room {
+		if best >= 0 && ansi.StringWidth(line[:i]) > room {
 			break
 		}
 		best = i
