@@ -21,7 +21,7 @@ var walksOfOwnFiles = map[string]string{
 // sharedCaches handle directories that commands write to, of which they know
 // nothing. They name no file there by its path on the host.
 var sharedCaches = []string{
-	"pkg/builder/cache_packages.go", "pkg/builder/cache_sources.go", "pkg/builder/step_run_caches.go",
+	"internal/spackmirror/local.go", "pkg/builder/cache_sources.go", "pkg/builder/step_run_caches.go",
 	"pkg/cache/buildcache/directory.go", "pkg/cache/buildcache/files.go",
 }
 

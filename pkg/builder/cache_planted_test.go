@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
 func mustAll(t *testing.T, errs ...error) {
@@ -41,47 +39,9 @@ func treeState(t *testing.T, dir string) string {
 	return state
 }
 
-// A package's build can put links to the host into the local binary cache:
-// nothing is used, marked or removed behind them.
-func TestPlantedManifestsAreLeftAlone(t *testing.T) {
-	for _, name := range []string{"v3", "v3/manifests", "v3/manifests/spec", "blobs", "blobs/sha256"} {
-		t.Run(name, func(t *testing.T) {
-			host := t.TempDir()
-			mustAll(t, os.CopyFS(host, os.DirFS(spackCacheData)))
-			b := withPackages(t)
-			hashes := keysOf(manifestsOf(t, b))
-			local := filepath.Join(b.spackCache("buildcache"), name)
-			mustAll(t, os.RemoveAll(local), os.Symlink(filepath.Join(host, name), local))
-			before := treeState(t, host)
-			if _, err := b.packageEntries(t.Context(), &cache.Sweep{}); err != nil {
-				t.Error(err)
-			}
-			if _, err := b.soundPackages(t.Context(), hashes); err != nil {
-				t.Error(err)
-			}
-			going := map[string]bool{}
-			for _, h := range hashes {
-				going[h] = true
-			}
-			if err := b.removePackages(t.Context(), nil, true); err != nil {
-				t.Error(err)
-			}
-			if _, err := os.Lstat(local); err == nil {
-				t.Error("the link is still there after a prune that removes no package")
-			}
-			mustAll(t, os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(filepath.Join(host, name), local))
-			if err := b.removePackages(t.Context(), going, true); err != nil {
-				t.Log(err) // there may be no cache left
-			}
-			if after := treeState(t, host); after != before {
-				t.Errorf("the host has\n%s\nand had\n%s", after, before)
-			}
-		})
-	}
-}
-
-// The same for source archives, also where a directory becomes a link after it
-// was looked at.
+// A package's build can put links to the host among the source archives, also in
+// place of a directory that was looked at: nothing is used, marked or removed
+// behind them.
 func TestPlantedSourcesAreLeftAlone(t *testing.T) {
 	b, host := &Builder{cacheDir: t.TempDir()}, t.TempDir()
 	name := fmt.Sprintf("%x.tar.gz", sha256.Sum256([]byte("what it should be")))

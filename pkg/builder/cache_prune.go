@@ -64,7 +64,7 @@ func (b *Builder) PruneCache(ctx context.Context, opt PruneOptions) (_ *PruneRes
 	}
 	defer sweep.End()
 	if !opt.DryRun {
-		b.clearPackages(ctx)
+		b.spackStore().RemovePartialFiles(ctx)
 	}
 	entries, err := b.inventory(ctx, sweep)
 	if err != nil {
@@ -135,7 +135,7 @@ func (p *pruning) run(ctx context.Context, entries []*CacheEntry) error {
 			return err
 		}
 	}
-	return p.b.removePackages(ctx, p.packages, p.sweep.Others == 0)
+	return p.b.spackStore().Remove(ctx, p.packages, p.sweep.Others == 0)
 }
 
 // removeAll removes those of the entries that are chosen. Full says that there

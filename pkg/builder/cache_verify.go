@@ -49,7 +49,7 @@ func (b *Builder) VerifyCache(ctx context.Context, tell func(string)) (looked, d
 		tell(fmt.Sprintf("%s %.12s (%s): %v; %s", e.Kind, e.ID, e.Text, wrong, b.drop(e)))
 	}
 	looked += len(packages)
-	dropped, err := b.soundPackages(ctx, packages)
+	dropped, err := b.spackStore().RemoveDamaged(ctx, packages)
 	b.notices.tell(func(e Event) { tell(e.Text) })
 	return looked, damaged + len(dropped), err
 }

@@ -11,7 +11,7 @@ import (
 // see works.
 func (b *Builder) clear() {
 	b.steps.Clear()
-	b.clearPackages(context.Background())
+	b.spackStore().RemovePartialFiles(context.Background())
 	spack := filepath.Join(b.cacheDir, "spack")
 	atomicfile.Clear(filepath.Dir(b.cacheDir), filepath.Join(spack, "locks"), filepath.Join(spack, "times"), filepath.Join(spack, "pending"))
 	b.store.Mend()

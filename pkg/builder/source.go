@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
+	"github.com/pdidev/pdibuild/internal/stepkey"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -365,26 +366,26 @@ var errChanging = errors.New("the file changed while it was being read")
 // key does not depend on times or owners in the context, nor on permissions
 // that the step replaces.
 func (c *contextReader) key(mode int64) string {
-	k := newKey("context")
+	k := stepkey.New("context")
 	for i := range c.source.files {
 		f := &c.source.files[i]
 		name := path.Base(f.path)
 		if f.rel == "." {
 			name = c.source.matches[f.match].base()
 		}
-		k.add(strconv.Itoa(int(f.match)), f.rel, name, f.modeWith(mode).String(), f.link, f.digest())
+		k.Add(strconv.Itoa(int(f.match)), f.rel, name, f.modeWith(mode).String(), f.link, f.digest())
 		if f.same != 0 && c.source.files[f.same-1].path != f.path {
-			k.add("the same as " + strconv.Itoa(int(f.same)))
+			k.Add("the same as " + strconv.Itoa(int(f.same)))
 		}
 		if f.mode&fs.ModeDevice != 0 {
-			k.add("device " + strconv.FormatInt(f.size, 10))
+			k.Add("device " + strconv.FormatInt(f.size, 10))
 		}
 		attributes := c.source.attributes[i]
 		for _, a := range slices.Sorted(maps.Keys(attributes)) {
-			k.add(a, attributes[a])
+			k.Add(a, attributes[a])
 		}
 	}
-	return k.text()
+	return k.Text()
 }
 
 // modeWith is the file's mode where the step gives one.

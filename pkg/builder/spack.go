@@ -14,6 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
+	"github.com/pdidev/pdibuild/internal/spackmirror"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/progress"
@@ -57,7 +58,7 @@ type spackJob struct {
 	tool, version string
 	lock          *spack.Lock
 	lockData      []byte
-	known         *mirrors
+	known         *spackmirror.Mirrors
 	// indexes are mirrors with nothing but the index of one of the
 	// environment's.
 	indexes map[string]any
@@ -86,7 +87,7 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	if j.lent, err = wk.lend(); err != nil {
 		return cache.Record{}, err
 	}
-	written, err := x.run.b.writePackages(ctx)
+	written, err := x.run.b.spackStore().BeginWrite(ctx)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -368,13 +369,6 @@ func (j *spackJob) command(args ...string) command {
 		cmd.env["SPACK_ROOT"] = spackLentTool
 	}
 	return cmd
-}
-
-// spackCache is a directory of the host that all spack steps share.
-func (b *Builder) spackCache(name string) string {
-	dir := filepath.Join(b.cacheDir, "spack", name)
-	_ = os.MkdirAll(dir, 0o755) // what needs it says why it is not there
-	return dir
 }
 
 // exec runs a command in the working layer.

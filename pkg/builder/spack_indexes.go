@@ -24,19 +24,13 @@ func (j *spackJob) lendIndexes(ctx context.Context) error {
 			continue
 		}
 		dir := fmt.Sprint(i)
-		remote, err := m.open(ctx, mirror.Fetch)
-		if err == nil {
-			err = remote.SaveIndex(ctx, filepath.Join(j.lent, "indexes", dir))
-		}
+		err := m.SaveIndex(ctx, mirror, filepath.Join(j.lent, "indexes", dir))
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, buildcache.ErrNotFound): // an empty cache, or one that nobody has indexed
+		case errors.Is(err, buildcache.ErrNotFound): // an empty cache, or one without an index
 			j.say("binary cache %s has no index: Spack does not reuse what is there but takes what it needs by chance; 'pdibuild cache buildcache index' makes one", mirror.Name)
-		case err != nil: // it is said when packages are to come from there
-			if _, remote := buildcache.Remote(err); remote { // with a bad index, packages are found one by one
-				m.down[mirror.Name] = err
-			}
+		case err != nil: // fetch reports it
 			j.say("binary cache %s (%s): %v; Spack concretizes without it", mirror.Name, mirror.Fetch.URL, err)
 		default:
 			j.indexes["index-of-"+mirror.Name] = map[string]any{

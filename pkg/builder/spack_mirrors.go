@@ -5,164 +5,209 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/net/http/httpproxy"
-
+	"github.com/pdidev/pdibuild/internal/spackmirror"
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
-// This file is between the local binary cache and the environment's mirrors.
-// Packages go through us and not through Spack: the build never sees a
-// credential, and a registry that Spack cannot talk to is none of its business.
+type (
+	// A SpackForecast tells how many of the packages of a spack step binary
+	// caches have.
+	SpackForecast = spackmirror.Forecast
+	// A PendingPush is what a build could not send to a Spack binary cache.
+	PendingPush = spackmirror.PendingPush
+	// PendingPushOptions say how PushPending reaches a cache.
+	PendingPushOptions = spackmirror.PendingPushOptions
+)
+
+// LocalBuildcache is where, below the directory of images, the local binary
+// cache is. Builds write to it.
+const LocalBuildcache = "pdibuild/cache/spack/buildcache"
+
+// spackStore is what spack steps share on this host.
+func (b *Builder) spackStore() *spackmirror.Store {
+	return &spackmirror.Store{Dir: filepath.Join(b.cacheDir, "spack"), Warn: b.notices.add}
+}
+
+func (b *Builder) spackCache(name string) string { return b.spackStore().Path(name) }
+
+func (b *Builder) mirrorAccess() spackmirror.Access {
+	r := b.registries
+	return spackmirror.Access{
+		LoginFiles: r.loginFiles(), Username: r.Username, Password: r.Password,
+		Insecure: r.TLSVerify != nil && !*r.TLSVerify, CertDir: r.CertDir,
+	}
+}
+
+// PendingPushes returns what builds could not send to binary caches.
+func (b *Builder) PendingPushes() ([]PendingPush, error) { return b.spackStore().PendingPushes() }
+
+// PushPending sends what builds could not send, and returns how many packages
+// are at their cache now. What cannot be sent now either stays pending; the
+// error, a *RegistryError, tells why.
+func (b *Builder) PushPending(ctx context.Context, opt PendingPushOptions) (sent int, err error) {
+	return b.spackStore().PushPending(ctx, b.mirrorAccess(), opt)
+}
+
+// packageEntries lists the local Spack binary cache.
+func (b *Builder) packageEntries(ctx context.Context, sweep *cache.Sweep) ([]*CacheEntry, error) {
+	packages, err := b.spackStore().Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var entries []*CacheEntry
+	for _, p := range packages {
+		e := &CacheEntry{Kind: CachePackage, ID: p.Hash, key: p.Hash, Text: p.Name + "@" + p.Version, Size: p.Size, LastUse: p.LastUse}
+		if !e.LastUse.Before(sweep.Since) {
+			e.kept(aRunningBuild)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// ForecastOptions say how ForecastSpack reaches mirrors.
+type ForecastOptions struct {
+	// Env names proxies, as BuildOptions.Env does.
+	Env map[string]string
+	// Secrets and Variable have credentials, as in BuildOptions.
+	Secrets  map[string][]byte
+	Variable func(name string) string
+}
+
+// ForecastSpack fills in, for the spack steps of a plan that are still to be
+// done, what binary caches have of them. It asks the mirrors, unlike Plan; what
+// they refuse is noted and no error.
+func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOptions) (err error) {
+	secrets := secretSet(p.Recipe, opt.Secrets)
+	defer func() { err = maskError(secrets, err) }()
+	for i := range p.Stages {
+		for n := range p.Stages[i].Steps {
+			step := &p.Stages[i].Steps[n]
+			install, ok := step.step.(recipe.Spack)
+			if !ok || step.Cached || step.spack == nil {
+				continue
+			}
+			m := &spackmirror.Mirrors{
+				Store: b.spackStore(), Access: b.mirrorAccess(), Settings: install.Spack.Buildcache,
+				Env: opt.Env, Secrets: opt.Secrets, Variable: opt.Variable, Report: func(string) {},
+			}
+			f, err := b.forecastStep(ctx, m, step, install.Spack)
+			if err != nil {
+				return fmt.Errorf("stage %q, %s: %w", p.Stages[i].Name, step.Text, err)
+			}
+			f.Trouble = maskAll(secrets, f.Trouble)
+			step.Spack = f
+		}
+	}
+	return nil
+}
+
+// forecastStep is about a step that is only planned.
+func (b *Builder) forecastStep(ctx context.Context, m *spackmirror.Mirrors, step *PlannedStep, install recipe.SpackInstall) (*SpackForecast, error) {
+	unknown := &SpackForecast{Hint: "the first build works out what the environment needs and keeps that; 'pdibuild build --write-lock' also writes it beside spack.yaml"}
+	data, name := step.spack.lock, spack.LockFileName
+	if data == nil && step.Key != "" {
+		var err error
+		name = b.lockPath(step.Key)
+		if data, err = os.ReadFile(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if data == nil {
+		return unknown, nil
+	}
+	lock, err := spack.ParseLock(name, data)
+	if err != nil {
+		if step.spack.lock == nil {
+			return unknown, nil // a file of ours; it is made again
+		}
+		return nil, &InputError{Err: err, Hint: "remove it, or let 'spack concretize' write it anew"}
+	}
+	there, known := b.readThere(step.Key)
+	f, err := m.Forecast(ctx, lock, step.spack.env.Mirrors, there)
+	if err == nil && !known && step.spack.mayHaveUpstreams(install) {
+		f.Hint = "packages of its upstreams are counted, too: the first build looks which these have"
+	}
+	return f, err
+}
 
 // fetch brings packages that a mirror has and this host lacks into the local
 // binary cache. A mirror that cannot be used makes the build slower, no more,
 // unless it is required.
 func (j *spackJob) fetch(ctx context.Context) error {
-	if _, err := j.run.b.soundPackages(ctx, slices.Collect(maps.Keys(j.lock.Specs))); err != nil {
+	if _, err := j.run.b.spackStore().RemoveDamaged(ctx, slices.Collect(maps.Keys(j.lock.Specs))); err != nil {
 		j.warn(fmt.Sprintf("the local binary cache cannot be checked: %v", err))
 	}
 	j.run.b.notices.tell(j.run.emit)
 	m := j.mirrors()
-	offers, troubles, err := m.ask(ctx, j.in.env.Mirrors)
+	sources, failed, err := m.Query(ctx, j.in.env.Mirrors)
 	if err != nil {
 		return err
 	}
-	for _, t := range troubles {
-		if err := j.mirrorTrouble("pull", t.mirror.Name, t.mirror.Fetch.URL, t.err); err != nil {
+	for _, u := range failed {
+		if err := m.Fail("pull", u.Mirror.Name, u.Mirror.Fetch.URL, u.Err); err != nil {
 			return err
 		}
 	}
 	if err := j.lookWhatIsThere(ctx); err != nil {
 		return err
 	}
-	specs := missing(j.lock, offers, j.thereAlready)
-	f := foretell(specs, offers)
+	specs := spackmirror.Missing(j.lock, sources, j.thereAlready)
+	f := spackmirror.NewForecast(specs, sources)
 	if len(f.Compile) > 0 {
 		j.run.b.soundSources()
 		j.run.b.notices.tell(j.run.emit)
 	}
-	if err := m.weigh(ctx, f, specs, offers); err != nil {
+	if err := f.AddSizes(ctx, specs, sources); err != nil {
 		return err
 	}
 	e := j.event(progress.Forecast)
 	e.Text, e.Done, e.Total = f.String(), int64(f.Cached), int64(f.Specs)
 	j.run.emit(e)
-	local := offers[0]
-	for _, o := range offers[1:] {
-		if err := j.fetchFrom(ctx, o, local); err != nil {
+	local := sources[0]
+	for _, from := range sources[1:] {
+		missing := spackmirror.Missing(j.lock, []*spackmirror.Source{from, local}, j.thereAlready)
+		if err := m.Fetch(ctx, from, local, missing, j.transferred("fetched")); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := j.mirrorTrouble("pull", o.mirror.Name, o.mirror.Fetch.URL, err); err != nil {
+			if err := m.Fail("pull", from.Mirror.Name, from.Mirror.Fetch.URL, err); err != nil {
 				return err
 			}
 		}
 	}
-	j.have = local.has
+	j.have = local.Has
 	return nil
 }
 
 // mirrors are those of this step.
-func (j *spackJob) mirrors() *mirrors {
+func (j *spackJob) mirrors() *spackmirror.Mirrors {
 	if j.known == nil {
-		j.known = &mirrors{
-			b: j.run.b, step: j.step, env: j.run.opt.Env, secrets: j.run.opt.Secrets, variable: j.run.opt.Variable,
-			report: func(text string) { j.say("%s", text) }, slow: j.warn, down: map[string]error{},
+		j.known = &spackmirror.Mirrors{
+			Store: j.run.b.spackStore(), Access: j.run.b.mirrorAccess(), Settings: j.step.Buildcache,
+			Env: j.run.opt.Env, Secrets: j.run.opt.Secrets, Variable: j.run.opt.Variable,
+			Report: func(text string) { j.say("%s", text) }, Warn: j.warn,
 		}
 	}
 	return j.known
 }
 
-// mirrorTrouble is an error where the cache is required, else a warning.
-func (j *spackJob) mirrorTrouble(op, name, address string, err error) error {
-	if j.step.Buildcache != nil && j.step.Buildcache.Required {
-		return &RegistryError{Op: op, Image: address, Err: err, Hint: "the recipe says that this binary cache is required; 'required: false' goes on without it"}
-	}
-	var nobody *buildcache.NoCredentialError
-	if errors.As(err, &nobody) {
-		err = fmt.Errorf("%w (secrets in the step's 'buildcache', variables in the mirror's access_pair, or 'podman login %s' give them)", err, nobody.Host)
-	}
-	consequence := "the build goes on without it"
-	if op == "push" {
-		consequence = "nothing is lost: the packages are in the local binary cache, and 'pdibuild push --buildcache' sends them later"
-	}
-	j.warn(fmt.Sprintf("binary cache %s (%s), %s: %v; %s", name, address, op, err, consequence))
-	return nil
-}
-
-// needed are the packages of the lock that have to be there, given those that
-// a cache has: what is built needs its build dependencies as well.
-func needed(lock *spack.Lock, have map[string]bool) []*spack.Spec {
-	seen := map[string]bool{}
-	var list []*spack.Spec
-	var visit func(hash string)
-	visit = func(hash string) {
-		s := lock.Specs[hash]
-		if s == nil || seen[hash] {
-			return
-		}
-		seen[hash] = true
-		if s.External == nil {
-			list = append(list, s)
-		}
-		for _, d := range s.Dependencies {
-			if d.Types&(spack.Link|spack.Run) != 0 || !have[hash] && d.Types&spack.Build != 0 {
-				visit(d.Hash)
-			}
-		}
-	}
-	for _, r := range lock.Roots {
-		visit(r.Hash)
-	}
-	return list
-}
-
-// fetchFrom copies what is needed, this mirror has and the local cache lacks.
-func (j *spackJob) fetchFrom(ctx context.Context, from, local *offer) error {
-	var hashes []string
-	for _, s := range missing(j.lock, []*offer{from, local}, j.thereAlready) {
-		if from.has[s.Hash] && !local.has[s.Hash] {
-			hashes = append(hashes, s.Hash)
-		}
-	}
-	res, err := copyPackages(ctx, from.cache, local.cache, hashes, buildcache.CopyOptions{NoIndex: true, Keys: from.keys, Progress: j.transferred("fetched")})
-	if res != nil {
-		for _, hash := range slices.Concat(res.Copied, res.Present) {
-			local.has[hash] = true
-		}
-	}
-	return err
-}
-
 // transferred reports packages on their way.
-func (j *spackJob) transferred(done string) func(buildcache.CopyEvent) {
-	return func(e buildcache.CopyEvent) {
-		if e.Present || e.Err != nil {
-			return
-		}
+func (j *spackJob) transferred(verb string) spackmirror.Progress {
+	return func(p *buildcache.Spec, done, total int) {
 		ev := j.event(progress.Package)
-		ev.Text, ev.Done, ev.Total = fmt.Sprintf("%s@%s %s", e.Package.Name, e.Package.Version, done), int64(e.Done), int64(e.Total)
+		ev.Text, ev.Done, ev.Total = fmt.Sprintf("%s@%s %s", p.Name, p.Version, verb), int64(done), int64(total)
 		j.run.emit(ev)
 	}
-}
-
-func proxyOf(env map[string]string) func(*http.Request) (*url.URL, error) {
-	get := func(name string) string {
-		if v := env[strings.ToLower(name)]; v != "" {
-			return v
-		}
-		return env[name]
-	}
-	choose := (&httpproxy.Config{HTTPProxy: get("HTTP_PROXY"), HTTPSProxy: get("HTTPS_PROXY"), NoProxy: get("NO_PROXY")}).ProxyFunc()
-	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }
 }
 
 // pushPackages sends what the environment consists of to the mirrors that the
@@ -181,26 +226,7 @@ func (j *spackJob) push(ctx context.Context, images map[string]buildcache.Image)
 	if err != nil || len(mirrors) == 0 {
 		return err
 	}
-	local, err := j.run.b.localBuildcache(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range mirrors {
-		if err := j.pushTo(ctx, local, m, images); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := j.run.b.remember(PendingPush{
-				Mirror: m.Name, URL: m.Push.URL, UserVariable: m.Push.IDVariable, SecretVariable: m.Push.SecretVariable, Hashes: j.ownHashes(), Images: images,
-			}); err != nil {
-				return err
-			}
-			if err := j.mirrorTrouble("push", m.Name, m.Push.URL, err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return j.mirrors().Push(ctx, mirrors, j.ownHashes(), images, j.transferred("pushed"))
 }
 
 // pushedTo are the mirrors of the environment that a step pushes to.
@@ -251,30 +277,6 @@ func (j *spackJob) imagesOfPackages(ctx context.Context) (map[string]buildcache.
 		img.Env = append(img.Env, name+"="+env[name])
 	}
 	return map[string]buildcache.Image{j.step.Buildcache.Tag: img}, nil
-}
-
-func (j *spackJob) pushTo(ctx context.Context, local *buildcache.Cache, m spack.Mirror, images map[string]buildcache.Image) error {
-	all := j.mirrors()
-	if b := j.step.Buildcache; b.Password != "" && all.secret(b.Password) == "" {
-		return fmt.Errorf("secret %q was not given", b.Password)
-	}
-	remote, err := all.open(ctx, m.Push)
-	if err != nil {
-		return err
-	}
-	hashes := j.ownHashes()
-	res, err := copyPackages(ctx, local, remote, hashes, buildcache.CopyOptions{Progress: j.transferred("pushed")})
-	if err != nil {
-		return err
-	}
-	j.say("%s: %d packages pushed, %d had been there, %d bytes sent", m.Name, len(res.Copied), len(res.Present), res.SentBytes)
-	for tag, img := range images {
-		if err := remote.Tag(ctx, tag, img); err != nil {
-			return err
-		}
-		j.say("%s: an image of the packages has the tag %s", m.Name, tag)
-	}
-	return j.run.b.forgetPushed(PendingPush{URL: m.Push.URL, Hashes: hashes, Images: images})
 }
 
 // ownHashes are those of all packages that are not the system's.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/spackmirror"
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -32,7 +33,7 @@ func newPackageWatch(j *spackJob, there map[string]string) *packageWatch {
 	for hash := range there {
 		ready[hash] = true
 	}
-	specs := slices.DeleteFunc(needed(j.lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
+	specs := slices.DeleteFunc(spackmirror.Needed(j.lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
 	return &packageWatch{
 		job: j, times: times, forecast: newForecast(specs, j.have, times),
 		begun: map[string]time.Time{}, done: map[string]bool{},

@@ -1,11 +1,8 @@
 package builder
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash"
 	"maps"
 	"slices"
 	"strings"
@@ -14,13 +11,10 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pdidev/pdibuild/internal/stepkey"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
-
-// keyVersion changes when the same step would give another result than an
-// earlier version of pdibuild gave.
-const keyVersion = "pdibuild-2"
 
 // A state is what a stage has become after some of its steps: its top layer
 // in the store and the image configuration so far. Steps turn one state into
@@ -50,27 +44,7 @@ type state struct {
 	spack map[string]*installation
 }
 
-// keyOf hashes the parts, each with its length so that they cannot run into
-// one another.
-func keyOf(parts ...string) string { return newKey(parts...).text() }
-
-// A keyWriter makes a key of parts that need not be in memory together.
-type keyWriter struct{ sum hash.Hash }
-
-func newKey(parts ...string) keyWriter {
-	k := keyWriter{sha256.New()}
-	k.add(keyVersion)
-	k.add(parts...)
-	return k
-}
-
-func (k keyWriter) add(parts ...string) {
-	for _, p := range parts {
-		fmt.Fprintf(k.sum, "%d:%s\n", len(p), p)
-	}
-}
-
-func (k keyWriter) text() string { return hex.EncodeToString(k.sum.Sum(nil)) }
+func keyOf(parts ...string) string { return stepkey.Of(parts...) }
 
 // extend returns the key after one more step, or "" when parent is not known.
 func extend(parent string, parts ...string) string {
@@ -80,15 +54,7 @@ func extend(parent string, parts ...string) string {
 	return keyOf(append([]string{parent}, parts...)...)
 }
 
-// jsonOf is the canonical text of plain data for keys: encoding/json sorts
-// map keys and writes struct fields in order.
-func jsonOf(v any) string {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Sprintf("%#v", v) // not reached: only plain data comes here
-	}
-	return string(data)
-}
+func jsonOf(v any) string { return stepkey.JSON(v) }
 
 // clone returns a state whose changes do not reach s.
 func (s state) clone() state {

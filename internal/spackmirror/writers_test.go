@@ -1,4 +1,4 @@
-package builder
+package spackmirror
 
 import (
 	"os"
@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-// What a killed writer has left in the local binary cache is removed by the next
-// one, but not while somebody else writes: half a package of theirs is on its way.
-func TestHalvesGoWhenNobodyWrites(t *testing.T) {
-	b := withPackages(t)
-	packages := len(manifestsOf(t, b))
-	half := filepath.Join(b.spackCache("buildcache"), "blobs/sha256/aa/half")
+// The next writer removes partial files of a killed one from the local binary
+// cache, but not while another one is active: its files are partial, too.
+func TestPartialFilesAreRemovedWithoutWriters(t *testing.T) {
+	s := withPackages(t)
+	packages := len(manifestsOf(t, s))
+	half := filepath.Join(s.Path("buildcache"), "blobs/sha256/aa/half")
 	begin := func() func(bool) {
 		t.Helper()
-		done, err := b.writePackages(t.Context())
+		done, err := s.BeginWrite(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	}
 	writers := func() []string {
 		t.Helper()
-		files, err := filepath.Glob(b.spackCache("writers") + "/*")
+		files, err := filepath.Glob(s.Path("writers") + "/*")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,29 +49,29 @@ func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	first(false)
 	want(true, "while another one writes")
 	second(true)
-	b.clearPackages(t.Context())
-	want(false, "when nobody writes any more")
+	s.RemovePartialFiles(t.Context())
+	want(false, "when there is no writer any more")
 	if left := writers(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 
-	// A file that nobody holds is one of a killed build.
+	// A marker without a lock is one of a killed build.
 	leave()
-	b.clearPackages(t.Context())
-	want(true, "when nobody was killed")
-	if err := os.WriteFile(filepath.Join(b.spackCache("writers"), "killed"), nil, 0o600); err != nil {
+	s.RemovePartialFiles(t.Context())
+	want(true, "when no writer was killed")
+	if err := os.WriteFile(filepath.Join(s.Path("writers"), "killed"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	third := begin()
 	want(false, "when the next one begins")
 	leave()
 	third(false)
-	want(false, "when somebody has failed, and nobody else writes")
+	want(false, "when the only writer has failed")
 	if left := writers(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 
-	// Two that write at once may have mixed their manifests of one package.
+	// Two that write at once may both have written one package's manifest.
 	first, second = begin(), begin()
 	leave()
 	first(true)
@@ -82,7 +82,7 @@ func TestHalvesGoWhenNobodyWrites(t *testing.T) {
 	if left := writers(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if got := len(manifestsOf(t, b)); got != packages {
+	if got := len(manifestsOf(t, s)); got != packages {
 		t.Errorf("%d packages are there, want %d", got, packages)
 	}
 }

@@ -1,4 +1,4 @@
-package builder
+package spackmirror
 
 import (
 	"strings"
@@ -33,21 +33,21 @@ func TestForecastOfCaches(t *testing.T) {
 		{"tttttttttt", "aaaaaaaaaa", "of these 3 specs, 2 are in the cache (0 B), 1 will compile", "lib@2/lllllll"},
 		{"aaaaaaaaaa", "llllllllll", "of these 2 specs, 2 are in the cache (0 B), 0 will compile", ""},
 	} {
-		offers := []*offer{{has: map[string]bool{c.local: true}}, {has: map[string]bool{c.mirror: true}}}
-		f := foretell(missing(smallLock(), offers, nil), offers)
+		sources := []*Source{{Has: map[string]bool{c.local: true}}, {Has: map[string]bool{c.mirror: true}}}
+		f := NewForecast(Missing(smallLock(), sources, nil), sources)
 		if f.String() != c.want || strings.Join(f.Compile, " ") != c.compile {
 			t.Errorf("with %q here and %q there: %s: %v, want %s: %s", c.local, c.mirror, f, f.Compile, c.want, c.compile)
 		}
 	}
 	upstream := map[string]string{"llllllllll": "/opt/site/lib"}
-	if f := foretell(missing(smallLock(), nil, upstream), nil); f.String() != "of these 1 specs, 0 are in the cache (0 B), 1 will compile" {
+	if f := NewForecast(Missing(smallLock(), nil, upstream), nil); f.String() != "of these 1 specs, 0 are in the cache (0 B), 1 will compile" {
 		t.Errorf("with lib in an upstream: %s", f)
 	}
-	part := &SpackForecast{Known: true, Specs: 209, Cached: 180, Bytes: 1_234_000_000, FetchBytes: 310_400_000, Compile: make([]string, 29)}
+	part := &Forecast{Known: true, Specs: 209, Cached: 180, Bytes: 1_234_000_000, FetchBytes: 310_400_000, Compile: make([]string, 29)}
 	if got, want := part.String(), "of these 209 specs, 180 are in the cache (1.23 GB, 310 MB of it at a mirror), 29 will compile"; got != want {
 		t.Errorf("the forecast is %q, want %q", got, want)
 	}
-	if got := (&SpackForecast{Hint: "build once"}).String(); got != "what will be compiled is not known yet: build once" {
+	if got := (&Forecast{Hint: "build once"}).String(); got != "what will be compiled is not known yet: build once" {
 		t.Errorf("the forecast is %q", got)
 	}
 }
@@ -56,18 +56,18 @@ func TestForecastOfCaches(t *testing.T) {
 func TestMirrorCredentials(t *testing.T) {
 	variables := map[string]string{"USER_OF_MIRROR": "ann", "PASSWORD_OF_MIRROR": "hers", "TOKEN_OF_MIRROR": "a token"}
 	pair := spack.Connection{IDVariable: "USER_OF_MIRROR", SecretVariable: "PASSWORD_OF_MIRROR"}
-	m := &mirrors{variable: func(name string) string { return variables[name] }, secrets: map[string][]byte{"user": []byte("bob\n"), "password": []byte("his\n")}}
+	m := &Mirrors{Variable: func(name string) string { return variables[name] }, Secrets: map[string][]byte{"user": []byte("bob\n"), "password": []byte("his\n")}}
 	if c := m.credential(pair); c.Username != "ann" || c.Password != "hers" {
 		t.Errorf("the variables give %+v", c)
 	}
 	if c := m.credential(spack.Connection{TokenVariable: "TOKEN_OF_MIRROR"}); c.AccessToken != "a token" {
 		t.Errorf("the variable gives %+v", c)
 	}
-	m.step.Buildcache = &recipe.Buildcache{Username: "user", Password: "password"}
+	m.Settings = &recipe.Buildcache{Username: "user", Password: "password"}
 	if c := m.credential(pair); c.Username != "bob" || c.Password != "his" {
 		t.Errorf("the secrets give %+v", c)
 	}
-	m.variable = nil
+	m.Variable = nil
 	if c := m.credential(spack.Connection{ID: "eve", TokenVariable: "TOKEN_OF_MIRROR"}); c.AccessToken != "" || c.Username != "bob" {
 		t.Errorf("without variables: %+v", c)
 	}
