@@ -141,6 +141,18 @@ func TestOldPathsAndUnclearNames(t *testing.T) {
 	}
 }
 
+// Without the build tags these need C headers, and their compilers' errors would
+// be all that a builder of this module reads.
+func TestPackagesThatNeedBuildTagsSaySo(t *testing.T) {
+	for _, p := range list(t) {
+		for _, needy := range []string{"go.podman.io/storage/drivers/register", "go.podman.io/image/v5/signature"} {
+			if slices.Contains(p.Deps, needy) && !slices.Contains(p.Deps, module+"/internal/buildtags") {
+				t.Errorf("%s imports %s, directly or not, without internal/buildtags", short(p.ImportPath), needy)
+			}
+		}
+	}
+}
+
 // mayImport says whether pkg may import an engine package by itself.
 func mayImport(pkg, imported string) bool {
 	for user, engines := range engineUsers {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.podman.io/storage"
+
+	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
 )
 
 // Options say which store to open, and for whom. The zero value, but for

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	_ "github.com/pdidev/pdibuild/internal/buildtags" // says how to build this
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
