@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -216,32 +215,13 @@ func (v *buildVerb) request() (*buildRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.names, err = imageNames(sub.Name, v.tags); err != nil {
-		return nil, err
+	if req.names, err = sub.ImageNames(v.tags); err != nil {
+		return nil, usagef("a bare tag, such as 1.2, is added to the recipe's name; a full name looks like registry.example.org/group/name:1.2", "--tag: %w", err)
 	}
 	if v.push && len(req.names) == 0 {
 		return nil, usagef("give --tag NAME, or 'name:' in the recipe", "--push: the image has no name to push to")
 	}
 	return req, checkSecretFlags(r, v.secretSources)
-}
-
-// imageNames are the full names of the image. Without a tag it is NAME:latest
-// when the recipe has a name.
-func imageNames(recipeName string, tags []string) ([]string, error) {
-	if len(tags) == 0 && recipeName != "" {
-		tags = []string{"latest"}
-	}
-	var names []string
-	for _, tag := range tags {
-		name, err := recipe.FullName(recipeName, tag)
-		if err != nil {
-			return nil, usagef("a bare tag, such as 1.2, is added to the recipe's name; a full name looks like registry.example.org/group/name:1.2", "--tag: %w", err)
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names, nil
 }
 
 // build does the work, from the recipe to the printed id.

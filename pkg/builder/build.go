@@ -33,6 +33,9 @@ func (b *Builder) Build(ctx context.Context, p *Plan, opt BuildOptions) (_ *Resu
 	start := time.Now()
 	secrets := secretSet(p.Recipe, opt.Secrets)
 	defer func() { err = maskError(secrets, b.hostCause("build", err)) }()
+	if opt.Tags, err = imageNames(p.Recipe, opt.Tags); err != nil {
+		return nil, err
+	}
 	if opt.WriteLock {
 		if err := p.checkLocks(); err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/progress"
+	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
 // commit writes the image of a finished stage. Nothing is copied: an image in
@@ -145,11 +146,7 @@ func (b *Builder) createImage(id, layer string, config, manifest []byte, opt sto
 }
 
 // describe names the image and fills in what the result says of it.
-func (b *Builder) describe(res *Result, tags []string) error {
-	names, err := normalize(tags)
-	if err != nil {
-		return err
-	}
+func (b *Builder) describe(res *Result, names []string) error {
 	img, err := b.store.Image(res.ImageID)
 	if err != nil {
 		return fmt.Errorf("find the image: %w", err)
@@ -172,12 +169,18 @@ func (b *Builder) describe(res *Result, tags []string) error {
 	return nil
 }
 
-func normalize(tags []string) ([]string, error) {
+// imageNames are the names that the tags mean for the recipe's image, spelled as
+// podman does: docker.io/app is docker.io/library/app.
+func imageNames(r *recipe.Recipe, tags []string) ([]string, error) {
+	full, err := r.ImageNames(tags)
+	if err != nil {
+		return nil, &InputError{Subject: "tags", Err: err}
+	}
 	var names []string
-	for _, t := range tags {
-		ref, err := reference.ParseNormalizedNamed(t)
+	for _, name := range full {
+		ref, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
-			return nil, &InputError{Subject: "tag " + t, Err: err, Hint: "a full name looks like registry.example.org/group/name:tag, in lower case but for the tag"}
+			return nil, &InputError{Subject: "tag " + name, Err: err, Hint: "a full name looks like registry.example.org/group/name:tag, in lower case but for the tag"}
 		}
 		names = append(names, reference.TagNameOnly(ref).String())
 	}

@@ -1,29 +1,33 @@
 // Package builder makes container images from recipes, through the Buildah
 // and containers/storage libraries, without a daemon and without root.
 //
-// Call Init first thing in main: parts of a build run in re-executed copies of
-// the program. Then, in a process that has no privileges, EnterNamespace gives
-// it a user namespace of its own. Open opens the image store, Plan works out
-// what has to be done, Build does it, Push and Export send the image away:
+// Main comes first in a program: parts of a build run in copies of it, and an
+// ordinary user needs a namespace. Then Open opens the image store, Plan works
+// out what has to be done, Build does it, Push and Export send the image away:
 //
 //	func main() {
-//		if builder.Init() {
-//			return
-//		}
-//		if err := builder.EnterNamespace(); err != nil { … }
+//		err := builder.Main(run) // returns only if this host cannot build
+//		…
+//	}
+//
+//	func run() (exitCode int) {
 //		b, err := builder.Open(builder.StoreOptions{})
 //		…
 //		plan, err := b.Plan(ctx, rec, dir, builder.PlanOptions{})
 //		…
-//		result, err := b.Build(ctx, plan, builder.BuildOptions{Tags: []string{"demo"}})
+//		result, err := b.Build(ctx, plan, builder.BuildOptions{Tags: []string{"1.0"}})
+//		…
 //	}
+//
+// The example is a whole program that needs no file; examples/library is
+// another one.
 //
 // A process may build as often as it likes, and in several stores at once;
 // after Close nothing of a build is left in it (hack/torture --library sees to
 // that). What the libraries below keep for the whole process sets limits:
 //
-//   - The namespace is the process's: EnterNamespace has to come before the
-//     program starts its work, and all Builders have the same ids and the same
+//   - The namespace is the process's: Main, or EnterNamespace, has to come before
+//     the program starts its work, and all Builders have the same ids and the same
 //     private mounts. Two users need two processes.
 //   - All Builders of one Root share what the first one was opened with: its
 //     Driver holds until the last of them is closed. Stores that have the same
@@ -35,7 +39,7 @@
 //     to where a URL was copied from are closed after 90 s.
 //
 // The package never writes to standard output, never exits the process (save
-// for EnterNamespace, whose only job is to run the program again) and reads no
+// for Main and EnterNamespace, whose job is to run the program again) and reads no
 // environment variable for configuration. Progress is reported as Event
 // values, output of steps goes to io.Writers.
 package builder

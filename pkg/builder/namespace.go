@@ -51,6 +51,25 @@ func Init() bool {
 	return ownership.InitReexec() || buildah.InitReexec()
 }
 
+// Main calls run where images can be built, and ends the program with the exit
+// code that run returns. It has to be the first call in main: parts of a build
+// are this program, started again, and run is called in one in a namespace of
+// its own (see EnterNamespace), with the same arguments, environment and files.
+//
+// It returns only if this host does not allow that: a *HostError says why. A
+// program that builds for some of its arguments only, and wants to begin quickly
+// for the others, calls Init and EnterNamespace itself.
+func Main(run func() int) error {
+	if Init() {
+		os.Exit(0) //nolint:forbidigo // a helper of a build has done its work
+	}
+	if err := EnterNamespace(); err != nil {
+		return err
+	}
+	os.Exit(run()) //nolint:forbidigo // to end the program is what Main is for
+	return nil
+}
+
 // EnterNamespace runs the program again with the same arguments in a mount
 // namespace of its own and, for an ordinary user, in a user namespace in which
 // the user is root; the process that called it passes signals on, waits and

@@ -103,7 +103,9 @@ type PlanOptions struct {
 
 // BuildOptions say how a plan is executed.
 type BuildOptions struct {
-	// Tags are full image names (NAME:TAG) that the image gets.
+	// Tags are the image's names, as recipe.FullName reads them: a bare tag goes
+	// with the recipe's name, anything with a slash or a colon is a full name.
+	// Empty means the recipe's name with the tag latest.
 	Tags []string
 	// Secrets are the values by id. The map is not kept.
 	Secrets map[string][]byte
@@ -133,8 +135,10 @@ type BuildOptions struct {
 	Output func(stage string, step int, line []byte)
 }
 
-// A Plan is what a build would do, in order. It is data: it can be printed,
-// and Build executes exactly it.
+// A Plan is what a build would do, in order, and Build does exactly that. It can
+// be printed, and written as JSON for people and programs that look at it. It
+// cannot be read back, sent or kept: it belongs to the Builder that made it, and
+// holds what was known then of the store and of the context's files.
 type Plan struct {
 	// Recipe with every argument substituted.
 	Recipe *recipe.Recipe `json:"-"`

@@ -190,15 +190,15 @@ func (s *state) applyImageSettings(st *recipe.Stage) {
 	if st.Workdir != "" {
 		c.WorkingDir = st.Workdir
 	}
-	if st.Entrypoint != nil && st.Entrypoint.Shell == activateEntrypoint {
+	if st.Entrypoint.Shell == activateEntrypoint {
 		// It runs the arguments it is given: the base's will do.
 		c.Entrypoint = []string{entrypointScript}
-	} else if st.Entrypoint != nil {
-		c.Entrypoint = argv(*st.Entrypoint, s.shell(st))
+	} else if !st.Entrypoint.IsZero() {
+		c.Entrypoint = argv(st.Entrypoint, s.shell(st))
 		c.Cmd = nil // the base's arguments were for the base's entrypoint
 	}
-	if st.Cmd != nil {
-		c.Cmd = argv(*st.Cmd, s.shell(st))
+	if !st.Cmd.IsZero() {
+		c.Cmd = argv(st.Cmd, s.shell(st))
 	}
 	if len(s.docker.Shell) > 0 {
 		s.docker.Shell = s.shell(st)

@@ -278,21 +278,21 @@ func (d *definitionStage) finish() {
 // runscript is what `apptainer run` runs. The environment is active then.
 func (d *definitionStage) runscript() string {
 	st := d.st
-	if c := st.Cmd; c != nil && len(c.Argv) == 4 && c.Argv[0] == "/bin/sh" && c.Argv[1] == "-c" && c.Argv[3] == "runscript" {
+	if c := st.Cmd; len(c.Argv) == 4 && c.Argv[0] == "/bin/sh" && c.Argv[1] == "-c" && c.Argv[3] == "runscript" {
 		return c.Argv[2] // it was one in the container: section
 	}
 	var entry []string
-	if st.Entrypoint != nil && st.Entrypoint.Shell != "activate" {
-		entry = argv(st, *st.Entrypoint)
+	if !st.Entrypoint.IsZero() && st.Entrypoint.Shell != "activate" {
+		entry = argv(st, st.Entrypoint)
 	}
 	lines := []string(nil)
 	if st.Workdir != "" {
 		lines = append(lines, "cd "+quote(st.Workdir))
 	}
-	if st.Cmd != nil {
-		lines = append(lines, `[ "$#" -gt 0 ] || set -- `+quoteAll(argv(st, *st.Cmd)))
+	if !st.Cmd.IsZero() {
+		lines = append(lines, `[ "$#" -gt 0 ] || set -- `+quoteAll(argv(st, st.Cmd)))
 	}
-	if len(entry) == 0 && st.Cmd == nil {
+	if len(entry) == 0 && st.Cmd.IsZero() {
 		return ""
 	}
 	return strings.Join(append(lines, strings.TrimSpace("exec "+quoteAll(entry))+` "$@"`), "\n")

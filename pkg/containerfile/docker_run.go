@@ -233,13 +233,13 @@ func (d *dockerStage) labels() {
 }
 
 // start writes ENTRYPOINT or CMD.
-func (d *dockerStage) start(instruction string, c *recipe.Command) {
+func (d *dockerStage) start(instruction string, c recipe.Command) {
 	switch {
-	case c == nil:
+	case c.IsZero():
 	case instruction == "ENTRYPOINT" && c.Shell == "activate":
 		d.line("ENTRYPOINT %s", jsonList([]string{entrypoint}))
 	default:
-		d.line("%s %s", instruction, jsonList(argv(d.st, *c)))
+		d.line("%s %s", instruction, jsonList(argv(d.st, c)))
 	}
 }
 

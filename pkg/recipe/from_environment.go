@@ -90,7 +90,7 @@ func containerRecipe(c *spack.Container) (*Recipe, error) {
 			return nil, err
 		}
 	}
-	final := Stage{Name: "final", From: base.Final, Entrypoint: &Command{Shell: "activate"}, Cmd: &Command{Argv: []string{"/bin/bash"}}}
+	final := Stage{Name: "final", From: base.Final, Entrypoint: Exec("/bin/bash")}
 	for stage, names := range map[*Stage][]string{&builder: c.OSPackages.Build, &final: c.OSPackages.Final} {
 		if err := addPackages(stage, c, base.PackageManager, names); err != nil {
 			return nil, err
@@ -172,7 +172,7 @@ func (st *Stage) applyContainer(c *spack.Container) {
 	}
 	if s.Runscript != "" {
 		// The arguments of Apptainer's run become those of the script.
-		st.Cmd = &Command{Argv: []string{"/bin/sh", "-c", s.Runscript, "runscript"}}
+		st.Cmd = Exec("/bin/sh", "-c", s.Runscript, "runscript")
 	}
 	if s.Test != "" {
 		st.Steps = append(st.Steps, Check{Command: Script(s.Test)})

@@ -73,7 +73,27 @@ func (r *Recipe) Order(target string) ([]string, error) {
 	return order, nil
 }
 
-// FullName returns the image name that a --tag means. A bare tag
+// ImageNames returns the full names of the image that the recipe makes, each
+// once: those that the tags mean (see [FullName]) or, without any, the recipe's
+// name with the tag latest. A recipe without a name has none then.
+func (r *Recipe) ImageNames(tags []string) ([]string, error) {
+	if len(tags) == 0 && r.Name != "" {
+		tags = []string{"latest"}
+	}
+	var names []string
+	for _, tag := range tags {
+		name, err := FullName(r.Name, tag)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// FullName returns the image name that a tag means. A bare tag
 // (HPCAsia2026) goes behind name; without a name it is an image of that name
 // on this host (localhost/WORD:latest), as podman has it, which has to be in
 // lower case. Anything with a slash or a colon is a full name and stands for itself.

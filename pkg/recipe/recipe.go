@@ -102,9 +102,9 @@ type Stage struct {
 	// Entrypoint of the image: argv, a string for the shell, or the word
 	// "activate" for a generated script that activates the environment
 	// and then runs the command.
-	Entrypoint *Command `yaml:"entrypoint,omitempty"`
+	Entrypoint Command `yaml:"entrypoint,omitempty"`
 	// Cmd is the image's default command or the entrypoint's arguments.
-	Cmd *Command `yaml:"cmd,omitempty"`
+	Cmd Command `yaml:"cmd,omitempty"`
 	// Labels of the image configuration.
 	Labels map[string]string `yaml:"labels,omitempty"`
 	// Annotations of the image manifest (OCI).
@@ -144,11 +144,15 @@ type Compiler struct {
 }
 
 // A Command is either one string for the stage's shell or an argument vector.
-// In YAML it is a string or a list of strings. Exactly one field is set.
+// In YAML it is a string or a list of strings. At most one field is set; the
+// zero Command is none at all, where a command may be left out.
 type Command struct {
 	Shell string
 	Argv  []string
 }
+
+// IsZero reports whether c is no command. An empty list is one, and invalid.
+func (c Command) IsZero() bool { return c.Shell == "" && c.Argv == nil }
 
 // Script returns a Command that the stage's shell runs.
 func Script(s string) Command { return Command{Shell: s} }

@@ -265,9 +265,9 @@ func (v *validator) image(path string, st *Stage) {
 	if st.Workdir != "" {
 		v.imagePath(path+".workdir", st.Workdir)
 	}
-	for key, c := range map[string]*Command{"entrypoint": st.Entrypoint, "cmd": st.Cmd} {
-		if c != nil {
-			v.command(path+"."+key, *c)
+	for key, c := range map[string]Command{"entrypoint": st.Entrypoint, "cmd": st.Cmd} {
+		if !c.IsZero() {
+			v.command(path+"."+key, c)
 			v.stored(path+"."+key, append([]string{c.Shell}, c.Argv...)...)
 		}
 	}

@@ -114,7 +114,7 @@ func (v *validator) spackOf(st *Stage) []string {
 
 // activation reports an entrypoint that would activate nothing.
 func (v *validator) activation(path string, st *Stage) {
-	if st.Entrypoint == nil || st.Entrypoint.Shell != "activate" || v.unsureStages {
+	if st.Entrypoint.Shell != "activate" || v.unsureStages {
 		return
 	}
 	for from, n := st, 0; from != nil && n < len(v.r.Stages); from, n = v.r.Stage(from.From), n+1 {
