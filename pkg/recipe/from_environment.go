@@ -90,7 +90,7 @@ func containerRecipe(c *spack.Container) (*Recipe, error) {
 			return nil, err
 		}
 	}
-	final := Stage{Name: "final", From: base.Final, Entrypoint: Exec("/bin/bash")}
+	final := Stage{Name: "final", From: base.Final, Entrypoint: Script("activate"), Cmd: Exec("/bin/bash")}
 	for stage, names := range map[*Stage][]string{&builder: c.OSPackages.Build, &final: c.OSPackages.Final} {
 		if err := addPackages(stage, c, base.PackageManager, names); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package recipe_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,6 +224,35 @@ func TestSummary(t *testing.T) {
 	} {
 		if got := recipe.Summary(c.step); got != c.want {
 			t.Errorf("Summary(%#v) = %q, want %q", c.step, got, c.want)
+		}
+	}
+}
+
+func TestImageNames(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		tags []string
+		want []string
+	}{
+		{"demo", nil, []string{"localhost/demo:latest"}},
+		{"demo", []string{"1.0", "localhost/demo:1.0", "example.org/x"}, []string{"localhost/demo:1.0", "example.org/x:latest"}},
+		{"", []string{"demo"}, []string{"localhost/demo:latest"}},
+		{"", nil, nil},
+	} {
+		got, err := (&recipe.Recipe{Name: c.name}).ImageNames(c.tags)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("name %q, tags %q: %q, %v; want %q", c.name, c.tags, got, err, c.want)
+		}
+	}
+}
+
+func TestEmptyCommandsAreNoMissingOnes(t *testing.T) {
+	for _, field := range []string{"cmd", "entrypoint"} {
+		for _, value := range []string{`""`, "[]"} {
+			_, err := recipe.Parse("r.yaml", []byte("version: 1\nstages: [{name: a, from: scratch, "+field+": "+value+"}]\n"))
+			if err == nil || !strings.Contains(err.Error(), "the command is empty") {
+				t.Errorf("%s: %s: %v", field, value, err)
+			}
 		}
 	}
 }
