@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/pkg/builder"
+	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -57,25 +58,15 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	shown := progress.NewPlain(os.Stderr, progress.PlainOptions{})
 	result, err := b.Build(ctx, plan, builder.BuildOptions{
 		Tags:   []string{"example"}, // of the recipe's name: localhost/squares:example
-		Events: show,
+		Events: shown.Event,
+		Output: shown.Output,
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Println(result.ImageID)
 	return nil
-}
-
-// show prints each step once, as it ends.
-func show(e builder.Event) {
-	switch e.Kind {
-	case builder.EventStepEnd:
-		fmt.Fprintf(os.Stderr, "%s %d/%d: %s (%.1f s)\n", e.Stage, e.Step, e.Steps, e.Text, e.Duration.Seconds())
-	case builder.EventStepCached:
-		fmt.Fprintf(os.Stderr, "%s %d/%d: %s (nothing to do)\n", e.Stage, e.Step, e.Steps, e.Text)
-	case builder.EventWarning:
-		fmt.Fprintln(os.Stderr, "warning:", e.Text)
-	}
 }

@@ -38,11 +38,11 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, progress := run()
-	if !regexp.MustCompile(`^[0-9a-f]{64}\n$`).MatchString(id) || !strings.Contains(progress, "final 2/2: copy computed:/squares → /data/squares (0.") {
+	if !regexp.MustCompile(`^[0-9a-f]{64}\n$`).MatchString(id) || !strings.Contains(progress, "[final 2/2] copy computed:/squares → /data/squares\n") {
 		t.Errorf("id %q, progress:\n%s", id, progress)
 	}
 	again, progress := run()
-	if again != id || strings.Contains(progress, "s)\n") {
+	if again != id || strings.Contains(progress, "done in") {
 		t.Errorf("the second time: id %q, progress:\n%s", again, progress)
 	}
 }
