@@ -128,7 +128,7 @@ func (x *stepRun) runBootstrap(ctx context.Context, tool, suite string) (_ cache
 		return cache.Record{}, err
 	}
 	wk.closed = req.PIDNamespace
-	return x.keepDiff("", wk, opt)
+	return x.keepDiff(ctx, "", wk, opt)
 }
 
 // runLogged runs a program of the host with its output in the step's log.

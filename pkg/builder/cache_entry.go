@@ -63,8 +63,10 @@ type CacheEntry struct {
 	needs []*CacheEntry
 	// effective is when the entry or anything that needs it was last used.
 	effective time.Time
-	// layers are the ids of its own layers, the lowest first.
-	layers []string
+	// layers are those of a step, the lowest first. Other steps may have them, too.
+	layers []*ownedLayer
+	// removed is set when the entry is gone.
+	removed bool
 	// path is a file or directory, key a step's.
 	path, key string
 	// shared is the directory that path is in, if commands write to it: what

@@ -21,18 +21,26 @@ type layerGraph struct {
 	b      *Builder
 	sweep  *cache.Sweep
 	layers map[string]*storage.Layer
-	// owners are the entries that layers belong to.
-	owners map[string]*CacheEntry
+	// owned are the layers that belong to entries.
+	owned map[string]*ownedLayer
 	// ours are the ids of images that builds have made.
 	ours    map[string]cache.Finished
 	images  []storage.Image
 	entries []*CacheEntry
 }
 
+// An ownedLayer belongs to the entries of the steps that had it as their result.
+// Its size counts for the last one of them.
+type ownedLayer struct {
+	id     string
+	size   int64
+	owners []*CacheEntry
+}
+
 // layerEntries lists steps, images without a name, failed steps, and layers
 // that nobody knows any more.
 func (b *Builder) layerEntries(ctx context.Context, sweep *cache.Sweep) ([]*CacheEntry, error) {
-	g := &layerGraph{b: b, sweep: sweep, layers: map[string]*storage.Layer{}, owners: map[string]*CacheEntry{}, ours: map[string]cache.Finished{}}
+	g := &layerGraph{b: b, sweep: sweep, layers: map[string]*storage.Layer{}, owned: map[string]*ownedLayer{}, ours: map[string]cache.Finished{}}
 	if sweep.Others == 0 {
 		b.works.removeAbandoned()
 	}
@@ -50,13 +58,18 @@ func (b *Builder) layerEntries(ctx context.Context, sweep *cache.Sweep) ([]*Cach
 	if err != nil {
 		return nil, err
 	}
+	// The size of a layer counts where it was used last.
+	slices.SortStableFunc(steps, func(x, y cache.Finished) int { return x.LastUse.Compare(y.LastUse) })
 	for _, s := range steps {
 		g.addStep(s)
 	}
 	g.addOrphans()
+	for _, l := range g.owned {
+		l.owners[len(l.owners)-1].Size += l.size
+	}
 	for _, e := range g.entries {
 		if len(e.layers) > 0 {
-			g.stand(e, g.layers[e.layers[0]].Parent)
+			g.stand(e, g.layers[e.layers[0].id].Parent)
 		}
 	}
 	g.addImages()
@@ -88,18 +101,26 @@ func (g *layerGraph) addStep(s cache.Finished) {
 		return
 	}
 	for _, l := range addedLayers(s.Record) {
-		if g.layers[l.ID] == nil || g.owners[l.ID] != nil {
+		if g.layers[l.ID] == nil {
 			e.Useless = "one of its layers was removed"
 			continue
 		}
-		e.layers = append(e.layers, l.ID)
-		e.Size += max(g.layers[l.ID].UncompressedSize, 0)
-		g.owners[l.ID] = e
+		g.own(e, l.ID)
 	}
-	if !s.Record.Added && s.Record.Layer != "" && g.owners[s.Record.Layer] == nil {
+	if !s.Record.Added && s.Record.Layer != "" && g.owned[s.Record.Layer] == nil {
 		return
 	}
 	g.running(e)
+}
+
+// own makes a layer one of an entry's.
+func (g *layerGraph) own(e *CacheEntry, id string) {
+	l := g.owned[id]
+	if l == nil {
+		l = &ownedLayer{id: id, size: max(g.layers[id].UncompressedSize, 0)}
+		g.owned[id] = l
+	}
+	l.owners, e.layers = append(l.owners, e), append(e.layers, l)
 }
 
 // running keeps what a running build may have used.
@@ -113,10 +134,10 @@ func (g *layerGraph) running(e *CacheEntry) {
 func (g *layerGraph) addOrphans() {
 	for id, l := range g.layers {
 		own, _ := l.Flags[ownFlag].(bool)
-		if !own || g.owners[id] != nil {
+		if !own || g.owned[id] != nil {
 			continue
 		}
-		e := &CacheEntry{Kind: CacheLayer, ID: id, Text: "no step is recorded for it", Size: max(l.UncompressedSize, 0), LastUse: l.Created, layers: []string{id}}
+		e := &CacheEntry{Kind: CacheLayer, ID: id, Text: "no step is recorded for it", LastUse: l.Created}
 		if g.sweep.Others > 0 {
 			e.kept(aRunningBuild)
 		} else if len(l.Names) > 0 {
@@ -124,17 +145,19 @@ func (g *layerGraph) addOrphans() {
 		} else {
 			e.Useless = "no step is recorded for it"
 		}
-		g.owners[id] = e
+		g.own(e, id)
 		g.entries = append(g.entries, e)
 	}
 }
 
-// stand notes that e stands on a layer.
+// stand notes that e stands on a layer, and so on all entries that have it.
 func (g *layerGraph) stand(e *CacheEntry, on string) {
 	for id := on; id != "" && g.layers[id] != nil; id = g.layers[id].Parent {
-		if owner := g.owners[id]; owner != nil {
-			if owner != e {
-				e.needs = append(e.needs, owner)
+		if l := g.owned[id]; l != nil {
+			for _, owner := range l.owners {
+				if owner != e {
+					e.needs = append(e.needs, owner)
+				}
 			}
 			return
 		}
@@ -157,7 +180,7 @@ func (g *layerGraph) addImages() {
 		record, ours := g.ours[img.ID]
 		if ours && len(img.Names) == 0 {
 			e := &CacheEntry{Kind: CacheImage, ID: img.ID, key: record.Key, Text: record.Record.Text, LastUse: record.LastUse}
-			if g.owners[img.TopLayer] == nil {
+			if g.owned[img.TopLayer] == nil {
 				for id := img.TopLayer; g.layers[id] != nil; id = g.layers[id].Parent {
 					e.Size += max(g.layers[id].UncompressedSize, 0)
 				}
@@ -202,7 +225,7 @@ func (g *layerGraph) addOthers(ctx context.Context) error {
 		switch e, isFailed := failed[id]; {
 		case isFailed:
 			g.stand(e, l.Parent)
-		case g.owners[id] == nil:
+		case g.owned[id] == nil:
 			_, err := os.Lstat(filepath.Join(g.b.works.dir, id))
 			by := fmt.Sprintf("layer %.12s of another program", id)
 			if err == nil {
@@ -234,17 +257,38 @@ func (g *layerGraph) holdContainers() error {
 	return nil
 }
 
-// removeLayers removes the layers of an entry, the top one first. What
-// somebody stands on meanwhile stays: the store refuses to remove it.
-func (b *Builder) removeLayers(ids []string) error {
-	for _, id := range slices.Backward(ids) {
-		err := b.store.DeleteLayer(id)
-		switch {
-		case errors.Is(err, storage.ErrLayerHasChildren), errors.Is(err, storage.ErrLayerUsedByImage), errors.Is(err, storage.ErrLayerUsedByContainer):
-			return lockfile.ErrHeld
-		case err != nil && !unknownLayer(err):
+// removeLayers removes the layers of an entry that no other one has, the top one
+// first. What somebody stands on meanwhile stays: the store refuses to remove it.
+func (b *Builder) removeLayers(e *CacheEntry, sweep *cache.Sweep) error {
+	for _, l := range slices.Backward(e.layers) {
+		if slices.ContainsFunc(l.owners, func(owner *CacheEntry) bool { return owner != e && !owner.removed }) {
+			continue
+		}
+		if err := b.removeLayer(l.id, sweep); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// removeLayer removes a layer, unless a step takes it at this moment or a running
+// build has recorded it.
+func (b *Builder) removeLayer(id string, sweep *cache.Sweep) error {
+	made, err := b.works.tryReserve(id)
+	if err != nil {
+		return err
+	}
+	made.shared = true                    // what cannot be removed stays as it is
+	defer func() { _ = made.release() }() // the next build does it
+	if sweep.Others > 0 && b.steps.LayersSince(sweep.Since)[id] {
+		return lockfile.ErrHeld
+	}
+	err = b.store.DeleteLayer(id)
+	switch {
+	case inUse(err):
+		return lockfile.ErrHeld
+	case err != nil && !unknownLayer(err):
+		return err
 	}
 	return nil
 }

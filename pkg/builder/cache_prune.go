@@ -207,7 +207,7 @@ func (p *pruning) tooMuch(e *CacheEntry) bool {
 // it stands on with it.
 func (p *pruning) remove(e *CacheEntry) error {
 	if !p.opt.DryRun {
-		err := p.b.removeEntry(e, p.sweep.Since)
+		err := p.b.removeEntry(e, p.sweep)
 		if errors.Is(err, lockfile.ErrHeld) {
 			e.kept("somebody who has just begun to use it")
 			keepBelow(e)
@@ -217,14 +217,30 @@ func (p *pruning) remove(e *CacheEntry) error {
 			return fmt.Errorf("remove %s %.12s: %w", e.Kind, e.ID, err)
 		}
 	}
-	p.gone[e] = true
+	p.gone[e], e.removed = true, true
 	if e.Kind == CachePackage {
 		p.packages[e.key] = true
 	}
 	p.result.Removed = append(p.result.Removed, *e)
-	p.result.Freed += e.Size
-	p.result.Left -= e.Size
+	freed := e.Size - passOn(e)
+	p.result.Freed += freed
+	p.result.Left -= freed
 	return nil
+}
+
+// passOn makes the sizes of layers that counted for a removed entry count for
+// another one that has them, and returns their sum.
+func passOn(e *CacheEntry) (size int64) {
+	for _, l := range e.layers {
+		last := func(owner *CacheEntry) bool { return !owner.removed }
+		if counted := l.owners[len(l.owners)-1]; counted != e || !slices.ContainsFunc(l.owners, last) {
+			continue
+		}
+		l.owners = slices.DeleteFunc(l.owners, func(owner *CacheEntry) bool { return owner.removed })
+		l.owners[len(l.owners)-1].Size += l.size
+		size += l.size
+	}
+	return size
 }
 
 func keepBelow(e *CacheEntry) {
@@ -236,27 +252,27 @@ func keepBelow(e *CacheEntry) {
 	}
 }
 
-// removeEntry removes what an entry stands for unless it was used since the
-// given time. Packages go together later.
-func (b *Builder) removeEntry(e *CacheEntry, since time.Time) error {
+// removeEntry removes what an entry stands for unless it was used since the first
+// of the present users came. Packages go together later.
+func (b *Builder) removeEntry(e *CacheEntry, sweep *cache.Sweep) error {
 	switch e.Kind {
 	case CacheStep:
-		unused, err := b.steps.Discard(e.key, since)
+		unused, err := b.steps.Discard(e.key, sweep.Since)
 		if err != nil {
 			return err
 		}
 		if !unused && e.Useless == "" {
 			return lockfile.ErrHeld
 		}
-		err = b.removeLayers(e.layers)
+		err = b.removeLayers(e, sweep)
 		if errors.Is(err, lockfile.ErrHeld) && e.Useless == "" {
 			err = errors.Join(err, b.steps.Put(e.key, e.record)) // it is still good
 		}
 		return err
 	case CacheLayer:
-		return b.removeLayers(e.layers)
+		return b.removeLayers(e, sweep)
 	case CacheImage:
-		return b.removeUnnamed(e, since)
+		return b.removeUnnamed(e, sweep.Since)
 	case CacheFailed:
 		_, err := b.failed.dropRecord(e.path)
 		return err

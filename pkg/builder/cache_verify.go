@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pdidev/pdibuild/internal/lockfile"
+	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
 // VerifyCache reads all that is kept for later builds and has a digest: layers
@@ -26,6 +28,7 @@ func (b *Builder) VerifyCache(ctx context.Context, tell func(string)) (looked, d
 	}
 	entries, err := b.inventory(ctx, sweep)
 	sweep.End() // reading takes long, and harms nobody
+	since := &cache.Sweep{Others: 1, Since: time.Now()}
 	if err != nil {
 		return 0, 0, err
 	}
@@ -46,7 +49,7 @@ func (b *Builder) VerifyCache(ctx context.Context, tell func(string)) (looked, d
 			continue
 		}
 		damaged++
-		tell(fmt.Sprintf("%s %.12s (%s): %v; %s", e.Kind, e.ID, e.Text, wrong, b.drop(e)))
+		tell(fmt.Sprintf("%s %.12s (%s): %v; %s", e.Kind, e.ID, e.Text, wrong, b.drop(e, since)))
 	}
 	looked += len(packages)
 	dropped, err := b.spackStore().RemoveDamaged(ctx, packages)
@@ -63,9 +66,10 @@ func (b *Builder) verifyEntry(e *CacheEntry) (known bool, wrong error) {
 		if e.Useless != "" {
 			return true, errors.New(e.Useless)
 		}
-		for _, id := range e.layers {
-			if err := b.verifyLayer(id); err != nil {
-				return true, fmt.Errorf("layer %.12s: %w", id, err)
+		for _, l := range e.layers {
+			if err := b.verifyLayer(l.id); err != nil {
+				b.markDamaged(l.id)
+				return true, fmt.Errorf("layer %.12s: %w", l.id, err)
 			}
 		}
 		return true, nil
@@ -116,9 +120,16 @@ func (b *Builder) verifyLayer(id string) (err error) {
 	return err
 }
 
+// markDamaged lets no later step take a damaged layer, which may stay because
+// something keeps it.
+func (b *Builder) markDamaged(id string) {
+	// Where that fails the step says that it makes the layer, and finds it again.
+	_ = b.store.SetLayerBigData(id, damagedKey, strings.NewReader("1"))
+}
+
 // drop makes sure that nobody uses a damaged entry again, and says what
 // happens now.
-func (b *Builder) drop(e *CacheEntry) string {
+func (b *Builder) drop(e *CacheEntry, since *cache.Sweep) string {
 	if e.Kind != CacheStep {
 		if err := e.remove(); err != nil {
 			return err.Error()
@@ -129,9 +140,10 @@ func (b *Builder) drop(e *CacheEntry) string {
 		return err.Error()
 	}
 	text := "it was dropped, and the step runs again"
+	e.removed = true
 	err := lockfile.ErrHeld
 	if len(e.KeptBy) == 0 {
-		err = b.removeLayers(e.layers)
+		err = b.removeLayers(e, since)
 	}
 	switch {
 	case errors.Is(err, lockfile.ErrHeld) && len(e.KeptBy) > 0:

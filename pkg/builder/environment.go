@@ -111,7 +111,7 @@ func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Recor
 	if err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := j.keepOnTarget(target{parent: parent}, tree)
+	rec, err := j.keepOnTarget(ctx, target{parent: parent}, tree)
 	if err != nil {
 		return cache.Record{}, err
 	}
@@ -125,11 +125,11 @@ func (j *environmentJob) layers(ctx context.Context, parent string) (cache.Recor
 
 // keepOnTarget makes a layer of a tree, with the directories above it as the
 // stage has them.
-func (j *environmentJob) keepOnTarget(to target, tree *layer.Tree) (cache.Record, error) {
+func (j *environmentJob) keepOnTarget(ctx context.Context, to target, tree *layer.Tree) (cache.Record, error) {
 	if err := j.target.addParents(tree); err != nil {
 		return cache.Record{}, err
 	}
-	return j.keep(to, tree, layer.Options{OneTime: true})
+	return j.keep(ctx, to, tree, layer.Options{OneTime: true})
 }
 
 // packs distributes the packages over layers, by what the layers will have of

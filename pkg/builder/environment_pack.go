@@ -56,7 +56,7 @@ func (j *environmentJob) keepPack(ctx context.Context, parent string, pack []ins
 	if old := j.kept[to.pack]; old != nil {
 		// What is amiss with the old layer, or has removed it meanwhile, does
 		// not matter: then the packages are read.
-		if rec, err = j.retake(to, old); err == nil {
+		if rec, err = j.retake(ctx, to, old); err == nil {
 			return rec, true, nil
 		}
 	}
@@ -64,7 +64,7 @@ func (j *environmentJob) keepPack(ctx context.Context, parent string, pack []ins
 	if err != nil {
 		return rec, false, err
 	}
-	rec, err = j.keepOnTarget(to, tree)
+	rec, err = j.keepOnTarget(ctx, to, tree)
 	return rec, false, err
 }
 
@@ -89,24 +89,11 @@ func (j *environmentJob) packKey(pack []installedPackage) (string, error) {
 }
 
 // retake makes a layer once more on top of another one.
-func (x *stepRun) retake(to target, old *storage.Layer) (cache.Record, error) {
+func (x *stepRun) retake(ctx context.Context, to target, old *storage.Layer) (cache.Record, error) {
 	b := x.run.b
-	if err := b.layerThere(old.ID); err != nil {
-		return cache.Record{}, err
-	}
-	dir, err := layerDir(b.store, old.ID)
-	if err != nil {
-		return cache.Record{}, err
-	}
-	split, err := b.openSplit(b.store.GraphDriverName(), old.ID)
-	if err != nil {
-		return cache.Record{}, err
-	}
-	defer split.Close()
-	if err := x.announce(&to); err != nil {
-		return cache.Record{}, err
-	}
-	rec, err := x.run.putStaged(to, &oldLayer{layer: old, dir: dir, split: split})
+	rec, err := x.makeLayer(ctx, layerContent{to, old.UncompressedDigest, old.UncompressedSize}, func(id string) (*storage.Layer, error) {
+		return b.relinkLayer(to, id, old)
+	})
 	if err != nil || !b.ids.single {
 		return rec, err
 	}
@@ -115,6 +102,26 @@ func (x *stepRun) retake(to target, old *storage.Layer) (cache.Record, error) {
 		return rec, err
 	}
 	return rec, noteOwners(b.store, rec.Layer, owners)
+}
+
+func (b *Builder) relinkLayer(to target, id string, old *storage.Layer) (*storage.Layer, error) {
+	if err := b.layerThere(old.ID); err != nil {
+		return nil, err
+	}
+	dir, err := layerDir(b.store, old.ID)
+	if err != nil {
+		return nil, err
+	}
+	split, err := b.openSplit(b.store.GraphDriverName(), old.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer split.Close()
+	out, err := b.prepareLayer(to, &oldLayer{layer: old, dir: dir, split: split})
+	if err != nil {
+		return nil, err
+	}
+	return b.applyLayer(to, id, out)
 }
 
 // An oldLayer gives a layer of the store to the overlay driver once more; see

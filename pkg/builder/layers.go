@@ -3,18 +3,17 @@ package builder
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
-	"go.podman.io/storage/pkg/stringid"
 
 	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/secret"
@@ -26,27 +25,27 @@ import (
 // the store.
 
 // keepTree makes a layer of a tree.
-func (x *stepRun) keepTree(parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	return x.keep(target{parent: parent}, tree, opt)
+func (x *stepRun) keepTree(ctx context.Context, parent string, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	return x.keep(ctx, target{parent: parent}, tree, opt)
 }
 
 // keepDiff makes a layer of what a command has changed in a working layer.
-func (x *stepRun) keepDiff(parent string, wk *work, opt layer.Options) (cache.Record, error) {
+func (x *stepRun) keepDiff(ctx context.Context, parent string, wk *work, opt layer.Options) (cache.Record, error) {
 	opt = wk.differences(opt)
 	tree, err := wk.changes()
 	if err != nil {
 		return cache.Record{}, err
 	}
-	rec, err := x.keep(target{parent: parent}, tree, opt)
+	rec, err := x.keep(ctx, target{parent: parent}, tree, opt)
 	if err == nil {
 		err = wk.unseen
 	}
 	return rec, err
 }
 
-// keep stores a layer. No changes make no layer: then the record names the
-// parent. The layer is announced until the step is recorded.
-func (x *stepRun) keep(to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+// keep stores a layer, or takes the same one that is there already. No changes
+// make no layer: then the record names the parent.
+func (x *stepRun) keep(ctx context.Context, to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
 	r := x.run
 	if tree.Len() == 0 {
 		return cache.Record{Layer: to.parent}, nil
@@ -56,35 +55,18 @@ func (x *stepRun) keep(to target, tree *layer.Tree, opt layer.Options) (cache.Re
 		return cache.Record{}, err
 	}
 	opt.Epoch, opt.Inspect = r.plan.time(), in
-	if err := x.announce(&to); err != nil {
-		return cache.Record{}, err
-	}
 	var rec cache.Record
 	if r.b.stages {
-		rec, err = r.stageTree(to, tree, opt)
+		rec, err = x.stageTree(ctx, to, tree, opt)
 	} else {
-		rec, err = r.putStream(to, func(dst io.Writer) error {
-			_, err := tree.Encode(dst, opt)
-			return err
-		})
+		rec, err = x.encodeTree(ctx, to, tree, opt)
 	}
 	return r.noteOwners(rec, in, err)
 }
 
-// announce gives a layer that is going to be made its id.
-func (x *stepRun) announce(to *target) error {
-	made, err := x.run.b.works.announce(stringid.GenerateRandomID())
-	if err != nil {
-		return fmt.Errorf("make the layer: %w", err)
-	}
-	x.made = append(x.made, made)
-	to.id = made.id
-	return nil
-}
-
-// A target is the id that a new layer gets, and the layer that it is put on.
+// A target is the layer that a new one is put on.
 type target struct {
-	id, parent string
+	parent string
 	// pack is the key of a layer of packages; see packLayers.
 	pack string
 }
@@ -99,24 +81,11 @@ func (t target) options() *storage.LayerOptions {
 	return opt
 }
 
-// settle ends the making of a step's layers: recorded ones stay, others go.
-func (x *stepRun) settle(recorded bool) error {
-	var errs []error
-	for _, made := range slices.Backward(x.made) {
-		if recorded {
-			_ = made.settle() // the next build does it
-		} else {
-			errs = append(errs, made.release())
-		}
-	}
-	x.made = nil
-	return errors.Join(errs...)
-}
-
 // stageTree makes the layer's files by hard links as far as possible. The
 // store copies nothing: it takes over the directory.
-func (r *run) stageTree(to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
-	return r.putStaged(to, &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: r.b.ids.single, NoDevices: r.b.ids.rootless}})
+func (x *stepRun) stageTree(ctx context.Context, to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	ids := x.run.b.ids
+	return x.putStaged(ctx, to, &treeDiffer{tree: tree, opt: layer.StageOptions{Options: opt, SingleID: ids.single, NoDevices: ids.rootless}})
 }
 
 // A stagedDiffer can say, once it has made its files, that there are none.
@@ -126,27 +95,50 @@ type stagedDiffer interface {
 }
 
 // putStaged lets the store take over what a differ makes. Nothing makes no layer.
-func (r *run) putStaged(to target, d stagedDiffer) (cache.Record, error) {
-	out, err := r.b.store.PrepareStagedLayer(nil, d)
+func (x *stepRun) putStaged(ctx context.Context, to target, d stagedDiffer) (_ cache.Record, err error) {
+	b := x.run.b
+	out, err := b.prepareLayer(to, d)
+	if err != nil {
+		return cache.Record{}, err
+	}
+	if d.empty() {
+		return cache.Record{Layer: to.parent}, b.store.CleanupStagedLayer(out)
+	}
+	taken := true
+	rec, err := x.makeLayer(ctx, layerContent{to, out.UncompressedDigest, out.Size}, func(id string) (*storage.Layer, error) {
+		taken = false
+		return b.applyLayer(to, id, out)
+	})
+	if taken {
+		err = errors.Join(err, b.store.CleanupStagedLayer(out))
+	}
+	return rec, err
+}
+
+// prepareLayer has a differ make its files beside the store's layers.
+func (b *Builder) prepareLayer(to target, d stagedDiffer) (*graphdriver.DriverWithDifferOutput, error) {
+	out, err := b.store.PrepareStagedLayer(nil, d)
 	if err == nil && !d.empty() && out.RootDirMode == nil {
-		err = inheritRoot(r.b.store, to.parent, out.Target)
+		err = inheritRoot(b.store, to.parent, out.Target)
 	}
-	if err != nil || d.empty() {
-		if out != nil && out.Target != "" {
-			err = errors.Join(err, r.b.store.CleanupStagedLayer(out))
-		}
-		if err != nil {
-			return cache.Record{}, fmt.Errorf("make the layer: %w", err)
-		}
-		return cache.Record{Layer: to.parent}, nil
+	if err == nil {
+		return out, nil
 	}
-	l, err := r.b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID: to.id, ParentLayer: to.parent, LayerOptions: to.options(), DiffOutput: out,
+	if out != nil && out.Target != "" {
+		err = errors.Join(err, b.store.CleanupStagedLayer(out))
+	}
+	return nil, fmt.Errorf("make the layer: %w", err)
+}
+
+// applyLayer makes what was prepared a layer, or removes it.
+func (b *Builder) applyLayer(to target, id string, out *graphdriver.DriverWithDifferOutput) (*storage.Layer, error) {
+	l, err := b.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+		ID: id, ParentLayer: to.parent, LayerOptions: to.options(), DiffOutput: out,
 	})
 	if err != nil {
-		return cache.Record{}, fmt.Errorf("store the layer: %w", errors.Join(err, r.b.store.CleanupStagedLayer(out)))
+		return nil, errors.Join(err, b.store.CleanupStagedLayer(out))
 	}
-	return cache.Record{Layer: l.ID, DiffID: l.UncompressedDigest.String(), Added: true}, nil
+	return l, nil
 }
 
 // hostIDs says that ids in a layer are those of our user namespace.
@@ -191,8 +183,43 @@ func (d *treeDiffer) empty() bool { return d.staged.Empty() }
 // Close has nothing to do.
 func (d *treeDiffer) Close() error { return nil }
 
-// putStream lets the store unpack a stream, which copies every file.
-func (r *run) putStream(to target, write func(io.Writer) error) (cache.Record, error) {
+// encodeTree makes a layer of a stream, which the store unpacks, copying every
+// file. The stream is written twice: its digest is the layer's id.
+func (x *stepRun) encodeTree(ctx context.Context, to target, tree *layer.Tree, opt layer.Options) (cache.Record, error) {
+	sum := &measure{Digester: digest.Canonical.Digester()}
+	stats, err := tree.Encode(sum, opt)
+	if err != nil {
+		return cache.Record{}, fmt.Errorf("make the layer: %w", err)
+	}
+	if stats.Empty() {
+		return cache.Record{Layer: to.parent}, nil
+	}
+	opt.Inspect = nil // it has seen everything
+	return x.makeLayer(ctx, layerContent{to, sum.Digest(), sum.size}, func(id string) (*storage.Layer, error) {
+		return putStream(func(dst io.Writer) error {
+			_, err := tree.Encode(dst, opt)
+			return err
+		}, func(src io.Reader) (*storage.Layer, error) {
+			l, _, err := x.run.b.store.PutLayer(id, to.parent, nil, "", false, to.options(), src)
+			return l, err
+		})
+	})
+}
+
+// A measure is the digest and the length of what is written to it.
+type measure struct {
+	digest.Digester
+	size int64
+}
+
+// Write takes more.
+func (m *measure) Write(p []byte) (int, error) {
+	m.size += int64(len(p))
+	return m.Hash().Write(p)
+}
+
+// putStream gives what write writes to put, which reads it.
+func putStream(write func(io.Writer) error, put func(io.Reader) (*storage.Layer, error)) (*storage.Layer, error) {
 	pr, pw := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -204,33 +231,13 @@ func (r *run) putStream(to target, write func(io.Writer) error) (cache.Record, e
 		_ = pw.CloseWithError(err)
 		written <- err
 	}()
-	rec, putErr := r.put(to, pr)
+	l, putErr := put(bufio.NewReaderSize(pr, 1<<16))
 	_ = pr.CloseWithError(io.ErrClosedPipe)
 	// What stopped the writer is the cause of what the store says.
 	if err := <-written; err != nil && !errors.Is(err, io.ErrClosedPipe) {
-		return cache.Record{}, err
+		return nil, err
 	}
-	if putErr != nil {
-		return cache.Record{}, fmt.Errorf("store the layer: %w", putErr)
-	}
-	return rec, nil
-}
-
-func (r *run) put(to target, stream io.Reader) (cache.Record, error) {
-	in := bufio.NewReaderSize(stream, 1<<16)
-	first, err := in.Peek(512)
-	if err != nil {
-		return cache.Record{}, err
-	}
-	if bytes.Count(first, []byte{0}) == len(first) { // the end of an archive
-		_, err := io.Copy(io.Discard, in)
-		return cache.Record{Layer: to.parent}, err
-	}
-	l, _, err := r.b.store.PutLayer(to.id, to.parent, nil, "", false, to.options(), in)
-	if err != nil {
-		return cache.Record{}, err
-	}
-	return cache.Record{Layer: l.ID, DiffID: l.UncompressedDigest.String(), Added: true}, nil
+	return l, putErr
 }
 
 // inspector looks at what goes into a layer.

@@ -61,7 +61,11 @@ func (r *run) noteOwners(rec cache.Record, in *inspector, err error) (cache.Reco
 	return rec, noteOwners(r.b.store, rec.Layer, in.owners)
 }
 
+// noteOwners leaves a layer alone that has a note.
 func noteOwners(store storage.Store, id string, owners []fileOwner) error {
+	if l, err := store.Layer(id); err == nil && slices.Contains(l.BigDataNames, ownersKey) {
+		return nil // it is shared with another step
+	}
 	var data bytes.Buffer
 	if err := gob.NewEncoder(&data).Encode(owners); err != nil {
 		return fmt.Errorf("note owners: %w", err)

@@ -104,12 +104,12 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	if err := j.strip(ctx, in); err != nil {
 		return cache.Record{}, err
 	}
-	return j.keep(in)
+	return j.keep(ctx, in)
 }
 
 // keep makes the layer. It has the script that activates the environment, for
 // the stage's run steps.
-func (j *spackJob) keep(in *installation) (cache.Record, error) {
+func (j *spackJob) keep(ctx context.Context, in *installation) (cache.Record, error) {
 	if err := j.wk.root.WriteFile(path.Join(j.dir, activateScript), []byte(activationScript(in.Activation))); err != nil {
 		return cache.Record{}, err
 	}
@@ -121,7 +121,7 @@ func (j *spackJob) keep(in *installation) (cache.Record, error) {
 	// cache have none: the same packages have to be the same files.
 	opt.OneTime = true
 	j.wk.closed = j.run.isolation.PIDNamespace
-	rec, err := j.keepDiff(j.s.layer, j.wk, opt)
+	rec, err := j.keepDiff(ctx, j.s.layer, j.wk, opt)
 	if err != nil {
 		return cache.Record{}, err
 	}

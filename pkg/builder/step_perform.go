@@ -61,7 +61,7 @@ func (x *stepRun) performTree(ctx context.Context, s, next state) (_ cache.Recor
 	if err := view.addParents(tree); err != nil {
 		return cache.Record{}, err
 	}
-	return x.keepTree(s.layer, tree, layer.Options{})
+	return x.keepTree(ctx, s.layer, tree, layer.Options{})
 }
 
 // stageUsers are the users that a stage creates.

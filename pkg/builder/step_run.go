@@ -64,7 +64,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	// Without a process namespace, something that the command has started
 	// may have got away.
 	wk.closed = x.run.isolation.PIDNamespace
-	return x.keepDiff(s.layer, wk, opt)
+	return x.keepDiff(ctx, s.layer, wk, opt)
 }
 
 // checkMounts makes sure that what the command saw of the context is what the

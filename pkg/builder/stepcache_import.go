@@ -16,7 +16,7 @@ import (
 	"go.podman.io/image/v5/pkg/shortnames"
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
-	"go.podman.io/storage/pkg/stringid"
+	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -170,7 +170,7 @@ func (r *run) bringOne(ctx context.Context, parent string, p pending) (string, e
 }
 
 // fetchLayers puts the layers of a step into the store, one on top of the
-// other. While one is unpacked the next is on its way.
+// other, but for those that it has. While one is unpacked the next is on its way.
 func (x *stepRun) fetchLayers(ctx context.Context, parent string, s *remoteStep) (ids []string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -179,9 +179,14 @@ func (x *stepRun) fetchLayers(ctx context.Context, parent string, s *remoteStep)
 		err  error
 	}
 	coming := make(chan fetched, 1)
+	contents := x.run.b.fetchedContents(parent, s.diffs)
 	go func() {
 		defer close(coming)
-		for _, blob := range s.blobs {
+		for i, blob := range s.blobs {
+			if x.run.b.soundLayer(contents[i].id(), contents[i]) == nil {
+				coming <- fetched{}
+				continue
+			}
 			file, err := x.run.b.fetchBlob(ctx, s, blob)
 			coming <- fetched{file, err}
 			if err != nil {
@@ -202,17 +207,35 @@ func (x *stepRun) fetchLayers(ctx context.Context, parent string, s *remoteStep)
 		if f.err != nil {
 			return ids, f.err
 		}
-		made, err := x.run.b.works.announce(stringid.GenerateRandomID())
-		if err == nil {
-			x.made = append(x.made, made)
-			err = x.run.b.putFetched(target{id: made.id, parent: parent}, f.file, s.diffs[i])
+		c := contents[i]
+		c.parent = parent
+		rec, err := x.makeLayer(ctx, c, func(id string) (_ *storage.Layer, err error) {
+			if f.file == nil { // it was removed meanwhile
+				if f.file, err = x.run.b.fetchBlob(ctx, s, s.blobs[i]); err != nil {
+					return nil, err
+				}
+			}
+			return x.run.b.putFetched(c.target, id, f.file)
+		})
+		if f.file != nil {
+			err = errors.Join(err, f.file.Close())
 		}
-		if err := errors.Join(err, f.file.Close()); err != nil {
+		if err != nil {
 			return ids, err
 		}
-		ids, parent = append(ids, made.id), made.id
+		ids, parent = append(ids, rec.Layer), rec.Layer
 	}
 	return ids, nil
+}
+
+// fetchedContents are the layers with these digests on top of parent.
+func (b *Builder) fetchedContents(parent string, diffs []digest.Digest) []layerContent {
+	contents := make([]layerContent, len(diffs))
+	for i, d := range diffs {
+		contents[i] = layerContent{target{parent: parent}, d, -1}
+		parent = contents[i].id()
+	}
+	return contents
 }
 
 // fetchBlob fetches a blob whole: what has another digest never reaches the
@@ -244,27 +267,16 @@ func (b *Builder) fetchBlob(ctx context.Context, s *remoteStep, blob v1.Descript
 	return f, err
 }
 
-// putFetched makes a layer, which its caller has announced.
-func (b *Builder) putFetched(to target, stream io.Reader, want digest.Digest) error {
-	l, _, err := b.store.PutLayer(to.id, to.parent, nil, "", false, to.options(), bufio.NewReaderSize(stream, 1<<20))
+// putFetched unpacks a layer.
+func (b *Builder) putFetched(to target, id string, stream io.Reader) (*storage.Layer, error) {
+	l, _, err := b.store.PutLayer(id, to.parent, nil, "", false, to.options(), bufio.NewReaderSize(stream, 1<<20))
 	if err != nil {
 		if beyond := b.ids.unpackError(err); beyond != nil {
-			return beyond
+			return nil, beyond
 		}
-		return fmt.Errorf("store the layer: %w", err)
+		return nil, err
 	}
-	if l.UncompressedDigest != want {
-		return fmt.Errorf("layer %s is refused: its files have another digest", want)
-	}
-	dir, err := layerDir(b.store, l.ID)
-	below := ""
-	if err == nil && l.Parent != "" {
-		below, err = layerDir(b.store, l.Parent)
-	}
-	if err != nil {
-		return err
-	}
-	return b.examineLayer(l, true, dir, below)
+	return l, b.examineMade(l)
 }
 
 // bringStages fetches what stages consist of before a step takes something

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -69,6 +70,8 @@ type work struct {
 	unseen error
 	// closed says that whoever could write to the layer is gone.
 	closed bool
+	// shared is set for a reserved layer that the store had before.
+	shared bool
 }
 
 // worksIn is where the works of the store in root are.
@@ -158,6 +161,44 @@ func (w *works) announce(id string) (*work, error) {
 	}
 	return &work{owner: w, id: id, lock: f, scratch: filepath.Join(w.dir, id+".d")}, nil
 }
+
+// reserve is announce for a layer whose id follows from its content: it waits
+// until no other step, of this or another build, makes or removes the layer.
+func (w *works) reserve(ctx context.Context, id string) (*work, error) {
+	for cleared := false; ; cleared = true {
+		f, err := lockfile.Lock(ctx, filepath.Join(w.dir, id))
+		if err != nil {
+			return nil, fmt.Errorf("wait for layer %.12s: %w", id, err)
+		}
+		wk := &work{owner: w, id: id, lock: f, scratch: filepath.Join(w.dir, id+".d")}
+		info, err := f.Stat()
+		if err == nil && info.Size() == 0 {
+			_, err = f.WriteString(reservedMark)
+		} else if err == nil && !cleared {
+			// Its process was killed, perhaps before the layer was complete.
+			_ = f.Close()
+			w.removeAbandoned()
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reserve layer %.12s: %w", id, errors.Join(err, f.Close()))
+		}
+		return wk, nil
+	}
+}
+
+// tryReserve is reserve without waiting: it returns lockfile.ErrHeld.
+func (w *works) tryReserve(id string) (*work, error) {
+	f, err := lockfile.Try(filepath.Join(w.dir, id))
+	if err != nil {
+		return nil, err
+	}
+	return &work{owner: w, id: id, lock: f}, nil
+}
+
+// reservedMark is the content of a file that a process has held for a layer: a
+// file that has it already was left by one that was killed.
+const reservedMark = "reserved"
 
 // settle leaves an announced layer to those who know it by its record.
 func (wk *work) settle() error {
@@ -267,7 +308,10 @@ func (wk *work) release() error {
 		return nil
 	}
 	wk.leaveRoot()
-	err := wk.owner.remove(wk.id)
+	if wk.shared {
+		return wk.settle()
+	}
+	err := wk.owner.removeUnused(wk.id)
 	if wk.below != nil {
 		err = errors.Join(err, wk.below.release())
 	}
@@ -301,6 +345,21 @@ func (w *works) remove(id string) error {
 		errs = append(errs, w.forget(id))
 	}
 	return errors.Join(errs...)
+}
+
+// removeUnused is remove, but leaves a layer that another program has taken
+// meanwhile to that.
+func (w *works) removeUnused(id string) error {
+	err := w.remove(id)
+	if inUse(err) {
+		return w.forget(id)
+	}
+	return err
+}
+
+// inUse reports whether the store keeps a layer because something stands on it.
+func inUse(err error) bool {
+	return errors.Is(err, storage.ErrLayerHasChildren) || errors.Is(err, storage.ErrLayerUsedByImage) || errors.Is(err, storage.ErrLayerUsedByContainer)
 }
 
 // unknownLayer says that the storage library has no such layer.
@@ -365,19 +424,27 @@ func (w *works) removeAbandoned() {
 	// The files of killed builds go last, so that to be killed here changes
 	// nothing.
 	clearOnce := sync.OnceFunc(w.clear)
-	// A layer can be removed when none is on top of it any more.
-	for before, left := -1, 0; before != left; {
-		before, left = left, 0
-		lockfile.Abandoned(w.dir, nil, func(id string) {
+	left := 0
+	clearOne := func(remove func(id string) error) func(id string) {
+		return func(id string) {
 			clearOnce()
-			remove := w.remove
+			do := remove
 			if kept[id] || recorded()[id] {
-				remove = w.forget
+				do = w.forget
 			}
-			if remove(id) != nil {
+			if do(id) != nil {
 				left++
 			}
-		})
+		}
+	}
+	// A layer can be removed when none is on top of it any more.
+	for before := -1; before != left; {
+		before, left = left, 0
+		lockfile.Abandoned(w.dir, nil, clearOne(w.remove))
+	}
+	if left > 0 {
+		// What is in use then was taken by another program.
+		lockfile.Abandoned(w.dir, nil, clearOne(w.removeUnused))
 	}
 }
 

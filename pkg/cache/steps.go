@@ -289,9 +289,15 @@ func removeAbandoned(dir string) {
 }
 
 // Layers returns the ids of all layers that records name. It reads them all.
-func (s *Steps) Layers() map[string]bool {
+func (s *Steps) Layers() map[string]bool { return s.LayersSince(time.Time{}) }
+
+// LayersSince is Layers of the records that were made or used at or after a time.
+func (s *Steps) LayersSince(since time.Time) map[string]bool {
 	ids := map[string]bool{}
 	for _, path := range s.files("*.json") {
+		if info, err := os.Stat(path); err != nil || info.ModTime().Before(since) {
+			continue
+		}
 		rec, ok := readRecord(path)
 		if !ok {
 			continue
