@@ -65,6 +65,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// CloseIdleConnections is for http.Client, which closes none without it.
+func (g *guard) CloseIdleConnections() { g.base.CloseIdleConnections() }
+
 // askTokenServer sends a request for a token where it belongs.
 func (g *guard) askTokenServer(req *http.Request, to url.URL) (*http.Response, error) {
 	query := to.Query()

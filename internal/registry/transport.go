@@ -186,6 +186,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// CloseIdleConnections is for http.Client, which closes none without it.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
 // judge says how long to wait before the next attempt, < 0 if there is none.
 // It returns an error if there is no answer and no use in asking again.
 func (t *Transport) judge(resp *http.Response, err error, attempt int) (time.Duration, error) {
