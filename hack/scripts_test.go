@@ -17,9 +17,11 @@ func TestReleaseRunsOnAnOldDistribution(t *testing.T) { script(t, "./test-releas
 
 func TestCIScriptInAnUnprivilegedContainer(t *testing.T) { script(t, "./test-ci-container") }
 
-// script runs a script of this directory; its output is the test's.
+// script runs a script of this directory, beside the other ones; its output is
+// the test's.
 func script(t *testing.T, path string) {
 	t.Helper()
+	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), path).CombinedOutput()
 	var exit *exec.ExitError
 	switch {

@@ -73,7 +73,7 @@ func TestGoProgram(t *testing.T) {
 }
 
 func TestParallelShells(t *testing.T) {
-	const shells, files = 8, 200
+	const shells, files = 8, 50
 	s, dir := start(t, Options{}), t.TempDir()
 	shell(t, s, dir, fmt.Sprintf(`
 		for i in $(seq %d); do (

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -65,15 +67,25 @@ func largeFiles() map[string]largeFile {
 	}
 }
 
+// processorTime is what this process has computed so far, whatever else the
+// machine has to do.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 // The largest file that is read at all is read, or refused, in well under a
-// second, whatever it repeats; on a machine with much else to do in a few. What
-// is quadratic takes minutes.
+// second, whatever it repeats. What is quadratic takes minutes.
 func TestLargeFilesAreQuick(t *testing.T) {
 	for name, c := range largeFiles() {
 		t.Run(name, func(t *testing.T) {
-			start := time.Now()
+			start := processorTime(t)
 			r, err := recipe.Parse("f.yaml", []byte(c.text))
-			if spent := time.Since(start); spent > 30*time.Second {
+			if spent := processorTime(t) - start; spent > 30*time.Second {
 				t.Errorf("%d bytes took %v", len(c.text), spent)
 			} else {
 				t.Logf("%v", spent)
@@ -84,11 +96,11 @@ func TestLargeFilesAreQuick(t *testing.T) {
 			if r == nil {
 				return
 			}
-			start = time.Now()
+			start = processorTime(t)
 			if _, err := r.Substitute(nil); err != nil {
 				t.Error(err)
 			}
-			if spent := time.Since(start); spent > 3*time.Second {
+			if spent := processorTime(t) - start; spent > 3*time.Second {
 				t.Errorf("substitution took %v", spent)
 			}
 		})
