@@ -46,6 +46,7 @@ func archiveWithConfig(t *testing.T, config map[string]any) string {
 // Base images with odd configurations work as with podman, or the error is about
 // the image.
 func TestOddConfigurations(t *testing.T) {
+	t.Parallel()
 	inEachIsolation(t, func(t *testing.T, isolation string) {
 		build := func(config map[string]any, command string) (*project, outcome) {
 			p := newProject(t, "version: 1\nname: localhost/odd\nstages:\n  - name: final\n    from: docker-archive:"+archiveWithConfig(t, config)+"\n    steps:\n      - run: '"+command+" # NONCE'\n")
@@ -64,6 +65,7 @@ func TestOddConfigurations(t *testing.T) {
 
 // A stage without a shell is told so, and nobody is sent to a shell in it.
 func TestNoShell(t *testing.T) {
+	t.Parallel()
 	inEachIsolation(t, func(t *testing.T, isolation string) {
 		p := newProject(t, "version: 1\nstages:\n  - name: final\n    from: scratch\n    steps: [{run: echo NONCE}]\n")
 		o := p.build("--isolation", isolation).fails(4, "the stage has no /bin/sh", "write the command as a list")

@@ -10,6 +10,7 @@ import (
 // A step that writes a secret to a cache mount fails the build, and what it has
 // written is gone: other steps use the same cache. What else is there stays.
 func TestSecretInCacheMount(t *testing.T) {
+	t.Parallel()
 	const recipe = `secrets: {tok: {env: TOKEN}, other: {env: OTHER}}
 `
 	const look = `

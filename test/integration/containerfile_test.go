@@ -60,6 +60,7 @@ stages:
 
 // podman builds what pdibuild containerfile prints, and both images are alike.
 func TestContainerfileIsBuiltByPodman(t *testing.T) {
+	t.Parallel()
 	needTool(t, "podman")
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: podman as the judge of Containerfiles is run by root")

@@ -15,7 +15,7 @@ import (
 // A build with nothing to do opens no file of the context but those that it
 // cannot do without, and a file that was touched is noticed, whatever its
 // times say.
-func TestUntouchedContextIsNotRead(t *testing.T) {
+func TestUntouchedContextIsNotRead(t *testing.T) { // not in parallel: searches for secrets open every file
 	p := newProject(t, "version: 1\nstages:\n  - name: final\n    from: scratch\n    steps: [{copy: data, to: /data}]\n")
 	p.write("data/file", p.nonce+" one")
 	name := filepath.Join(p.dir, "data/file")

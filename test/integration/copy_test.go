@@ -14,6 +14,7 @@ import (
 // What a copy keeps and where it puts it, from the context and from a stage
 // alike, for every user and with every driver.
 func TestCopyKeeps(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `
   - name: made
     from: small

@@ -18,6 +18,7 @@ import (
 // counts because of it. This host's clock belongs to everybody on it, so the
 // wrong one is the registry's: a front whose answers have another Date.
 func TestDoctorClock(t *testing.T) {
+	t.Parallel()
 	diagnose(t, "").finds("clock", "ok")
 	for name, c := range map[string]struct {
 		front  registry.FrontOptions
@@ -53,6 +54,7 @@ func TestDoctorClock(t *testing.T) {
 // A registry is asked as a build would ask it: what makes a pull work makes
 // doctor say so, too.
 func TestDoctorRegistry(t *testing.T) {
+	t.Parallel()
 	secure := registry.StartFront(t, registry.FrontOptions{TLS: true})
 	plain := registry.StartFront(t, registry.FrontOptions{})
 	locked := registry.Start(t, registry.Options{User: "me", Password: "a password"})
@@ -102,6 +104,7 @@ func TestDoctorRegistry(t *testing.T) {
 // An error that ends a command with exit code 5 says what doctor says of the
 // same situation, in the same words, and names doctor.
 func TestDoctorAndErrorsAgree(t *testing.T) {
+	t.Parallel()
 	needTool(t, "unshare")
 	const step = "steps: [{file: /x, content: y}]}\n"
 	recipes := map[string]string{"": "{name: s, from: scratch, " + step}
@@ -147,6 +150,7 @@ func TestDoctorAndErrorsAgree(t *testing.T) {
 // A user namespace that somebody else has made is not the user's: its ids are
 // what there is, and nobody is asked to repair newuidmap.
 func TestDoctorForeignNamespace(t *testing.T) {
+	t.Parallel()
 	needTool(t, "unshare")
 	t.Run("with one id", func(t *testing.T) {
 		d := diagnose(t, `exec unshare --user --map-root-user "$@"`)
@@ -172,6 +176,7 @@ func TestDoctorForeignNamespace(t *testing.T) {
 
 // A store that is vfs stays so, and doctor says what helps: another store.
 func TestDoctorKeepsVFS(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "version: 1\nstages:\n  - {name: s, from: scratch, steps: [{file: /x, content: y}]}\n")
 	p.freshStore()
 	p.build("--storage-driver", "vfs").ok()
@@ -182,6 +187,7 @@ func TestDoctorKeepsVFS(t *testing.T) {
 
 // What a home directory is needed for depends on where the store is.
 func TestDoctorHome(t *testing.T) {
+	t.Parallel()
 	want := "warning"
 	if kindOfUser() == asRoot { // whose store is somewhere else
 		want = "note"
@@ -250,6 +256,7 @@ func says(t *testing.T, text string, words ...string) {
 // What doctor tells an administrator to do about ids is done, word by word, and
 // then there is nothing left to do.
 func TestDoctorIDsAreMended(t *testing.T) {
+	t.Parallel()
 	const pasted = `
 fix=$(doctor | sed -n "/subordinate-ids/,/administrator/s/.*administrator: .*'\(user[^']*\|echo [^']*\|chmod [^']*\)'.*/\1/p" | sed 's/NAME/ada/g')
 echo "FIX $fix"
@@ -288,6 +295,7 @@ doctor`+pasted)
 // A policy that this user may not read: a right one in the home directory, as
 // doctor says it, is used instead.
 func TestDoctorPolicyIsMended(t *testing.T) {
+	t.Parallel()
 	out := elsewhere(t, `mkdir -p /etc/containers; echo '{"default": [{"type": "reject"}]}' >/etc/containers/policy.json; chmod 600 /etc/containers/policy.json
 doctor
 fix=$(doctor | sed -n "/policy/,/you:/s/.*such as '\([^']*\)'.*/\1/p")
@@ -299,6 +307,7 @@ doctor | sed 's/^/AFTER /'`)
 
 // In a chroot there are no user namespaces, whatever is set.
 func TestDoctorChroot(t *testing.T) {
+	t.Parallel()
 	out := elsewhere(t, `mkdir /mnt/root; cd /mnt/root
 for d in usr etc var proc sys dev mnt; do mkdir $d; mount --rbind /$d $d; done
 for d in bin lib lib64 sbin; do if [ -L /$d ]; then ln -s usr/$d $d; elif [ -e /$d ]; then mkdir $d; mount --bind /$d $d; fi; done
@@ -309,6 +318,7 @@ env -i HOME=/tmp PATH="$PATH" chroot --userspec=4242:4242 . /mnt/pdibuild doctor
 
 // Without /proc no program can find out who it is.
 func TestDoctorNoProc(t *testing.T) {
+	t.Parallel()
 	out := elsewhere(t, `mount -t tmpfs tmpfs /proc; doctor; as 4242 /mnt/pdibuild images --storage-root /mnt/store || echo "exit code $?"`)
 	says(t, out, "error    user-namespaces      find this program: stat /proc/self/exe: no such file or directory", "make /proc available", "hint: make /proc available")
 	if strings.Count(out, "exit code 5") != 2 || strings.Contains(out, "subordinate-ids") {
@@ -319,6 +329,7 @@ func TestDoctorNoProc(t *testing.T) {
 // Inside of a container as podman starts it, and with what doctor says is
 // lacking.
 func TestDoctorInContainer(t *testing.T) {
+	t.Parallel()
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: podman has another store for this user")
 	}

@@ -187,6 +187,7 @@ func situations() []situation {
 }
 
 func TestDoctorSituations(t *testing.T) {
+	t.Parallel()
 	needTool(t, "unshare")
 	for _, s := range situations() {
 		t.Run(s.name, func(t *testing.T) {
@@ -202,6 +203,7 @@ func TestDoctorSituations(t *testing.T) {
 // The setting that forbids user namespaces is found, whichever it is. Not every
 // kernel has every setting, so they are put over the kernel's.
 func TestDoctorNamesSetting(t *testing.T) {
+	t.Parallel()
 	needTool(t, "unshare")
 	if kindOfUser() == asRoot {
 		t.Skip("SKIPPED: root needs no user namespace")
@@ -225,6 +227,7 @@ func TestDoctorNamesSetting(t *testing.T) {
 
 // An old kernel is one for an ordinary user.
 func TestDoctorOldKernel(t *testing.T) {
+	t.Parallel()
 	needTool(t, "setarch")
 	status := map[string]string{asRoot: "ok", asSub: "warning", asSingle: "warning"}[kindOfUser()]
 	diagnose(t, `exec setarch --uname-2.6 "$@"`).finds("kernel", status, "Linux 2.6")
@@ -232,6 +235,7 @@ func TestDoctorOldKernel(t *testing.T) {
 
 // On this very host, where the tests build images, builds work.
 func TestDoctorHere(t *testing.T) {
+	t.Parallel()
 	d := diagnose(t, "")
 	if d.code != 0 {
 		t.Errorf("exit code %d\n%s", d.code, d.stdout)
@@ -247,6 +251,7 @@ func TestDoctorHere(t *testing.T) {
 
 // A user with a range whose helper programs are missing, or forbidden.
 func TestDoctorSubordinateIDs(t *testing.T) {
+	t.Parallel()
 	if kindOfUser() != asSub {
 		t.Skip("SKIPPED: this test needs a user with a range")
 	}
@@ -256,6 +261,7 @@ func TestDoctorSubordinateIDs(t *testing.T) {
 
 // Names of registries are shown, passwords are not, in whatever form.
 func TestDoctorShowsNoCredentials(t *testing.T) {
+	t.Parallel()
 	secret := "pass-" + nonce()
 	auth := base64.StdEncoding.EncodeToString([]byte("me:" + secret))
 	file := filepath.Join(t.TempDir(), "auth.json")
@@ -275,6 +281,7 @@ func TestDoctorShowsNoCredentials(t *testing.T) {
 
 // Builds, runs and doctor work in surroundings that others stumble over.
 func TestUnusualSurroundings(t *testing.T) {
+	t.Parallel()
 	helloMPI(t)
 	for name, script := range map[string]string{
 		"LANG=C":             `LANG=C LC_ALL=C exec "$@"`,
@@ -303,6 +310,7 @@ func TestUnusualSurroundings(t *testing.T) {
 
 // A sandbox such as docker's forbids system calls by a seccomp filter.
 func TestDoctorSeccomp(t *testing.T) {
+	t.Parallel()
 	t.Run("no mounts", func(t *testing.T) {
 		d := diagnose(t, sandboxed(t, "165")) // mount(2)
 		d.finds("user-namespaces", "error", "make mounts private", "seccomp=unconfined")

@@ -38,6 +38,7 @@ func fill(t *testing.T, dir string) (again func()) {
 // What is full is named, and it is this host's disk, not the command line or the
 // step.
 func TestFullDestinations(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, "size=64k")
 	fill(t, disk)
 	p := newProject(t, smallRecipe)
@@ -66,6 +67,7 @@ func TestFullDestinations(t *testing.T) {
 // Archives are read without TMPDIR; a full store is told as such, and can be
 // cleared all the same.
 func TestFullStore(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	p.freshStore()
 	archive := filepath.Join(t.TempDir(), "a.tar")

@@ -16,6 +16,7 @@ import (
 // Where fuse-overlayfs mounts the layers, as on hosts whose kernel does not let
 // users mount an overlay, the image is the same. The program is the real one.
 func TestFuseOverlayfs(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath(cmp.Or(os.Getenv("PDIBUILD_FUSE_OVERLAYFS"), "fuse-overlayfs"))
 	if err != nil {
 		t.Skip("SKIPPED: this test needs fuse-overlayfs: install it, or name the program in PDIBUILD_FUSE_OVERLAYFS")

@@ -7,6 +7,7 @@ import "testing"
 // A command has the groups that /etc/group gives its user, and no others,
 // whoever builds or runs it: the answer is in the image, which is the same.
 func TestGroupsOfUser(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `
   - name: final
     from: small

@@ -17,13 +17,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// base starts most recipes: one bootstrapped Debian, made once per store.
-const base = "mmdebstrap:bookworm"
 
 // The kinds of users that build images.
 const (
@@ -55,9 +53,16 @@ func kindOfUser() string {
 	return asSingle
 }
 
+// podmans keeps podmans apart: all have the same locks in memory.
+var podmans sync.Mutex
+
 // needTool skips where the host lacks a program that judges.
 func needTool(t *testing.T, name string) {
 	t.Helper()
+	if name == "podman" {
+		podmans.Lock()
+		t.Cleanup(podmans.Unlock)
+	}
 	if _, err := exec.LookPath(name); err != nil {
 		t.Skipf("SKIPPED: this test needs %s, and it is not installed", name)
 	}
@@ -85,7 +90,7 @@ type project struct {
 // newProject makes a context that holds the recipe and nothing else.
 func newProject(t *testing.T, recipe string) *project {
 	t.Helper()
-	p := &project{t: t, dir: t.TempDir(), store: sharedStore, nonce: nonce()}
+	p := &project{t: t, dir: t.TempDir(), store: storeOf(t), nonce: nonce()}
 	p.recipe(recipe)
 	return p
 }
@@ -93,7 +98,10 @@ func newProject(t *testing.T, recipe string) *project {
 // recipe replaces the recipe. NONCE and BASE in it are replaced.
 func (p *project) recipe(text string) {
 	p.t.Helper()
-	text = strings.NewReplacer("NONCE", p.nonce, "BASE", base).Replace(text)
+	text = strings.ReplaceAll(text, "NONCE", p.nonce)
+	if strings.Contains(text, "BASE") {
+		text = strings.ReplaceAll(text, "BASE", base(p.t))
+	}
 	p.write("pdibuild.yaml", text)
 }
 
@@ -125,7 +133,7 @@ func sha256Hex(s string) string {
 // freshStore gives the project a store that holds nothing.
 func (p *project) freshStore() {
 	p.t.Helper()
-	dir, err := os.MkdirTemp(filepath.Dir(sharedStore), "store-")
+	dir, err := os.MkdirTemp(storeRoot, "fresh-")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -208,10 +216,13 @@ func (p *project) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// programLimit ends what hangs, also where a busy machine makes all of it slow.
+const programLimit = 20 * time.Minute
+
 // run runs the program to its end.
 func (p *project) run(args ...string) outcome {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), programLimit)
 	defer cancel()
 	cmd := p.command(args...)
 	var stdout, stderr bytes.Buffer
@@ -224,7 +235,7 @@ func (p *project) run(args ...string) outcome {
 	defer stop()
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		p.t.Fatalf("pdibuild %s took more than 5 minutes\n%s", strings.Join(args, " "), stderr.String())
+		p.t.Fatalf("pdibuild %s took more than %v\n%s", strings.Join(args, " "), programLimit, stderr.String())
 	}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		p.t.Fatal(err)
@@ -301,7 +312,7 @@ func judge(t *testing.T, name string, args ...string) string {
 }
 
 func tryJudge(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), programLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out bytes.Buffer
@@ -310,13 +321,16 @@ func tryJudge(name string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// eventually waits until condition holds, and fails the test if it does not
-// within the time.
-func eventually(t *testing.T, within time.Duration, what string, condition func() bool) {
+// waitLimit is when something that happens at once, but for a busy machine, has
+// not happened.
+const waitLimit = 5 * time.Minute
+
+// eventually waits until condition holds, and fails the test if it never does.
+func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v still not true: %s", within, what)
+			t.Fatalf("after %v still not true: %s", waitLimit, what)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 // A wildcard in a copy from a stage follows links of the stage, and none to the
 // host.
 func TestCopyFromStageSeesNothingOfTheHost(t *testing.T) {
+	t.Parallel()
 	dots := strings.Repeat("../", 20)
 	p := newSmall(t, `  - name: src
     from: small
@@ -48,6 +49,7 @@ func TestCopyFromStageSeesNothingOfTheHost(t *testing.T) {
 // What replaces a link to a directory hides nothing of what the link led to, on
 // the host or in the image, and none of it is lost.
 func TestReplacedLinkHidesNothing(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: final
     from: small
     steps:
@@ -75,6 +77,7 @@ func TestReplacedLinkHidesNothing(t *testing.T) {
 // A path of a spack.yaml that leads up and up ends at the root of the image, not
 // at the host's.
 func TestSpackFilesStayInTheImage(t *testing.T) {
+	t.Parallel()
 	victim := t.TempDir()
 	p := newSmall(t, `  - name: final
     from: small

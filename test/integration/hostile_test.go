@@ -172,6 +172,7 @@ const up = "../../../../../../../../../../../../../../../.."
 // inside: nothing outside of it is read or written, neither when it is fetched
 // nor when steps use it.
 func TestHostileImages(t *testing.T) {
+	t.Parallel()
 	o := newOutside(t)
 	// Steps that write and read through what the image has.
 	const through = "[{file: /link/evil, content: x}, {copy: pdibuild.yaml, to: /link/sub/evil}, {copy: /link/canary, from: base, to: /canary}]"
@@ -246,6 +247,7 @@ func overlayAttributes(name, to string) tar.Header {
 
 // Device nodes of an image open nothing, whoever builds.
 func TestHostileDevices(t *testing.T) {
+	t.Parallel()
 	h := newHandmade(t).layer(of(
 		tar.Header{Typeflag: tar.TypeChar, Name: "zero", Mode: 0o666, Devmajor: 1, Devminor: 5},
 		tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Mode: 0o666, Devmajor: 8, Devminor: 0},
@@ -262,6 +264,7 @@ var strangeNames = []string{"new\nline", "tab\tand \x1b[31mcolour", "no utf-8 \x
 // Names with newlines, escape sequences and what is no UTF-8 go through a build
 // as they are, and reach no terminal as they are.
 func TestStrangeNames(t *testing.T) {
+	t.Parallel()
 	h := newHandmade(t)
 	var entries []tar.Header
 	for _, name := range strangeNames {
@@ -294,6 +297,7 @@ func TestStrangeNames(t *testing.T) {
 
 // Very many files are only that.
 func TestVeryManyFiles(t *testing.T) {
+	t.Parallel()
 	h := newHandmade(t).layer(func(w *tar.Writer) error {
 		for i := range *many {
 			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Mode: 0o644, Name: fmt.Sprintf("many/%d/%d", i/1000, i)}); err != nil {
@@ -325,6 +329,7 @@ func TestVeryManyFiles(t *testing.T) {
 // A context that changes while it is being built from ends the build as one that
 // does not fit the recipe, and leaves no image; at rest, it is built.
 func TestContextChangesUnderBuild(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "version: 1\nname: localhost/changing-NONCE\nstages:\n  - {name: s, from: BASE, steps: [{run: 'echo begun NONCE; sleep 3'}, {copy: data, to: /data}]}\n")
 	p.write("data", "before "+p.nonce)
 	cmd := p.command(p.buildArgs()...)
@@ -333,7 +338,7 @@ func TestContextChangesUnderBuild(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Minute, "the first step", func() bool { return strings.Contains(said.String(), "begun "+p.nonce) }) // after the base
+	eventually(t, "the first step", func() bool { return strings.Contains(said.String(), "begun "+p.nonce) }) // after the base
 	p.write("data", "after "+p.nonce)
 	_ = cmd.Wait() // its code says more
 	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(said.String(), "data") || !strings.Contains(said.String(), "run the build again") {

@@ -58,6 +58,7 @@ func (p *project) inspect(image string) inspected {
 
 // An image is the same wherever it is and however it is compressed.
 func TestInspectTransports(t *testing.T) {
+	t.Parallel()
 	address := registry.Start(t, registry.Options{})
 	p := newProject(t, inspectRecipe)
 	o := p.build("--tag", "one").ok()
@@ -93,6 +94,7 @@ func TestInspectTransports(t *testing.T) {
 // Bill and provenance are where a client of the specification looks for them,
 // in a registry without the referrers API, and hold no secret.
 func TestAttachments(t *testing.T) {
+	t.Parallel()
 	address := registry.Start(t, registry.Options{})
 	p := newProject(t, inspectRecipe)
 	const hidden = "a-value-that-nobody-may-see"
@@ -152,6 +154,7 @@ func TestAttachments(t *testing.T) {
 // Attachments go where the image went, also through TLS with a site's own
 // authority and a password.
 func TestAttachmentsThroughTLS(t *testing.T) {
+	t.Parallel()
 	front := registry.StartFront(t, registry.FrontOptions{TLS: true, Behind: registry.Options{User: "me", Password: "a password"}})
 	p := newProject(t, inspectRecipe)
 	name := front.Address + "/attached:1"
@@ -175,6 +178,7 @@ func TestAttachmentsThroughTLS(t *testing.T) {
 
 // Limits that are not kept end with 8, a wrong file of limits with 2.
 func TestInspectLimits(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, inspectRecipe)
 	p.build("--tag", "one").ok()
 	p.write("ok.yaml", "highest_size: 1GB\n")

@@ -31,7 +31,7 @@ var attempt = regexp.MustCompile(`(?m)^(?:[a-z]+ \| )?([^:\n]+): (REACHED|stoppe
 // A step that tries to reach the host is stopped, in every isolation mode and
 // for every kind of user; docs/isolation.md has the table. What it does reach
 // is the network, which a step has unless it says otherwise.
-func TestStepCannotReachHost(t *testing.T) {
+func TestStepCannotReachHost(t *testing.T) { // not in parallel: every process that is started gets a descriptor
 	archive := reachArchive(t)
 	secrets := newHostSecrets(t)
 	root, err := unix.Open("/", unix.O_PATH, 0) // without CLOEXEC: what a careless shell leaves open
@@ -100,6 +100,7 @@ func checkReached(t *testing.T, output, network string) {
 // Steps are filtered, and keep what podman's containers keep: nested user
 // namespaces and debuggers.
 func TestStepFilter(t *testing.T) {
+	t.Parallel()
 	for _, isolation := range []string{"chroot", "oci"} {
 		t.Run(isolation, func(t *testing.T) {
 			p := newProject(t, `version: 1
@@ -315,6 +316,7 @@ func tarOf(t *testing.T, entries []archiveEntry) []byte {
 // another one, so a step shares that container's processes: it sees them, but
 // neither their files nor their memory, and pdibuild says so.
 func TestWithoutProcessNamespace(t *testing.T) {
+	t.Parallel()
 	needTool(t, "unshare")
 	needTool(t, "bash")
 	needTool(t, "busybox")

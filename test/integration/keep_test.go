@@ -56,6 +56,7 @@ func (p *project) exportEverywhere(name string) *ociImage {
 // A file whose name would be a whiteout in a layer never removes another one:
 // it is refused, whatever it is and whoever makes it.
 func TestReservedNamesAreRefused(t *testing.T) {
+	t.Parallel()
 	for command, name := range map[string]string{
 		"touch /r/.wh.victim":                               "/r/.wh.victim",
 		"echo x >/r/.wh.victim":                             "/r/.wh.victim",
@@ -95,7 +96,7 @@ func TestReservedNamesAreRefused(t *testing.T) {
 
 // vfsStore is a store that the tests of a test function share.
 func vfsStore(t *testing.T) string {
-	dir := filepath.Join(filepath.Dir(sharedStore), "store-vfs")
+	dir := filepath.Join(storeRoot, "store-vfs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +106,7 @@ func vfsStore(t *testing.T) string {
 // What a command does to the root directory stays in the image, and is said
 // only in the layers that change it.
 func TestRootDirectory(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: changed
     from: small
     steps:
@@ -148,6 +150,7 @@ func TestRootDirectory(t *testing.T) {
 // A working directory belongs to the user of the steps that follow, with the
 // directories above it that were missing.
 func TestWorkdirBelongsToTheUser(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: final
     from: small
     workdir: /srv/a/b
@@ -179,6 +182,7 @@ func TestWorkdirBelongsToTheUser(t *testing.T) {
 // A user that the image has stays as it is: a recipe that wants another one is
 // wrong.
 func TestUserThatExists(t *testing.T) {
+	t.Parallel()
 	const before = "  - name: final\n    from: small\n    steps:\n      - run: echo 'app:x:1001:50:App:/srv/app:/bin/ash' >>/etc/passwd && echo 'crew:x:70:' >>/etc/group\n      - user: "
 	for user, wrong := range map[string]string{
 		"{name: app, uid: 1002, gid: 50}":                                  "uid 1001 instead of 1002",
@@ -208,6 +212,7 @@ func TestUserThatExists(t *testing.T) {
 
 // Of a variable that a base image sets twice, the last value counts.
 func TestBaseWithVariableTwice(t *testing.T) {
+	t.Parallel()
 	h := newHandmade(t).layer(of(file("etc/os-release", "")))
 	h.settings = map[string]any{"Env": []string{"A=1=2", "EMPTY=", "PATH=/nowhere", "PATH=/bin", "NOEQ", "A=dup"}}
 	p := newProject(t, "")
@@ -240,6 +245,7 @@ stages:
 // A base image in which a file belongs to an id that is none is refused: the
 // storage library would give the file to another user.
 func TestBaseWithStrangeOwners(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		uid, gid int
 		wrong    string
@@ -263,6 +269,7 @@ func TestBaseWithStrangeOwners(t *testing.T) {
 // What Docker's configuration has beyond OCI's stays: the health check and the
 // shell, which also runs the steps. Triggers are not run, and the build says so.
 func TestBaseOfDocker(t *testing.T) {
+	t.Parallel()
 	h := newHandmade(t).layer(of(file("etc/os-release", "")))
 	h.settings = map[string]any{
 		"Healthcheck": map[string]any{"Test": []string{"CMD-SHELL", "true"}, "Interval": 30_000_000_000, "Retries": 3},
@@ -318,6 +325,7 @@ stages:
 // Accounts of a site with large groups are found, and ids that are none are
 // refused wherever they come from.
 func TestAccountsOfTheImage(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: final
     from: small
     steps:
@@ -342,6 +350,7 @@ func TestAccountsOfTheImage(t *testing.T) {
 // done to them, also where they can be given to nobody: with a single id, and
 // there is the same image for every user and driver.
 func TestOwnersOfLinks(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: made
     from: small
     steps:

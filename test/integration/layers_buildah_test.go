@@ -23,6 +23,7 @@ const strangeChanges = `set -e; cd /t; rm -rf d games; mkdir games; echo new > g
 // from stage to stage, and of a command's changes to it, each file has the same
 // type, mode, owner, size, content, attributes and links.
 func TestLayersAreThoseOfBuildah(t *testing.T) {
+	t.Parallel()
 	needTool(t, "buildah")
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: buildah makes devices, owners and attributes as it should for root alone")
@@ -122,7 +123,7 @@ type buildah struct {
 
 func newBuildah(t *testing.T) *buildah {
 	t.Helper()
-	dir, err := os.MkdirTemp(filepath.Dir(sharedStore), "buildah-")
+	dir, err := os.MkdirTemp(storeRoot, "buildah-")
 	if err != nil {
 		t.Fatal(err)
 	}

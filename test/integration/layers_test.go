@@ -28,6 +28,7 @@ const strangeTree = `
 // Whatever a command makes is in its layer, in the layer of a stage that copies
 // it, and in the layer of a stage that copies that.
 func TestLayersKeepFiles(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, `version: 1
 stages:
   - name: made
@@ -115,6 +116,7 @@ func checkStrangeTree(img *ociImage) {
 // A file that several layers share on disk cannot be changed through any of
 // them: the copier of an image checks each layer's digest.
 func TestLayersAreImmutable(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, `version: 1
 stages:
   - name: made

@@ -63,6 +63,7 @@ func (p *project) prune(args ...string) outcome {
 // What an image needs stays, whatever is pruned; what is not needed goes; and
 // with the image's name all can go.
 func TestPruneKeepsWhatImagesNeed(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	first := p.build().ok()
@@ -102,6 +103,7 @@ func TestPruneKeepsWhatImagesNeed(t *testing.T) {
 // An image that lost its name to a newer one goes with --all only, and layers
 // that the newer one shares with it stay.
 func TestPruneRemovesImagesWithoutAName(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	p.build().ok()
@@ -125,6 +127,7 @@ func TestPruneRemovesImagesWithoutAName(t *testing.T) {
 
 // A build keeps the limit of the configuration file by itself.
 func TestABuildKeepsTheLimit(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	config := t.TempDir()
@@ -161,6 +164,7 @@ func TestABuildKeepsTheLimit(t *testing.T) {
 
 // A damaged record, layer or log is no reason to fail: the step runs again.
 func TestDamageIsNoticedAndMended(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	first := p.build("--tag", "a").ok()
@@ -184,6 +188,7 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 }
 
 func TestVerifyFindsAChangedLayer(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	p.build().ok()
@@ -207,6 +212,7 @@ func TestVerifyFindsAChangedLayer(t *testing.T) {
 // Pruning beside a running build takes nothing from it; killed at random, it
 // leaves nothing that a build stumbles over.
 func TestPruneBesideBuildsAndKilled(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, cacheRecipe)
 	p.freshStore()
 	first := p.build().ok()
@@ -253,6 +259,7 @@ func TestPruneBesideBuildsAndKilled(t *testing.T) {
 
 // What podman has built on a layer of ours, or runs, is never taken away.
 func TestPruneLeavesWhatPodmanUses(t *testing.T) {
+	t.Parallel()
 	needTool(t, "podman")
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: as root only; podman's own rootless set-up is another matter")

@@ -12,7 +12,9 @@
 // Variables of the environment, all optional:
 //
 //	PDIBUILD_BIN         the program; by default it is built
-//	PDIBUILD_TEST_STORE  the image store, kept between runs
+//	PDIBUILD_TEST_STORE  the directory of image stores, kept between runs
+//	PDIBUILD_TEST_IMAGES the directory of images that take long to make; other
+//	                     users' runs may share it
 //	PDIBUILD_TEST_RACE_SECONDS
 //	                     for how long the race for mount points is tried in each
 //	                     isolation; by default 3
@@ -20,6 +22,7 @@
 //	                     in a file named after the kind of user
 //	PDIBUILD_TEST_OTHER_USER
 //	                     runs the tests of dependsOnUser alone
+//	PDIBUILD_TEST_FULL   with it, also those that take minutes
 package integration
 
 import (
@@ -36,8 +39,10 @@ const buildTags = "containers_image_openpgp exclude_graphdriver_btrfs"
 var (
 	// program is the pdibuild under test.
 	program string
-	// sharedStore is the image store in which the base image is made once.
-	sharedStore string
+	// storeRoot has the image stores of this user.
+	storeRoot string
+	// imagesDir has images that take long to make.
+	imagesDir string
 )
 
 func TestMain(m *testing.M) {
@@ -60,13 +65,19 @@ func testMain(m *testing.M) int {
 	if program, err = findProgram(dir); err != nil {
 		return fatal(err)
 	}
-	if sharedStore, err = findStore(); err != nil {
+	if storeRoot, err = findStores(); err != nil {
+		return fatal(err)
+	}
+	if imagesDir = os.Getenv("PDIBUILD_TEST_IMAGES"); imagesDir == "" {
+		imagesDir = filepath.Join(storeRoot, "images")
+	}
+	if err := os.MkdirAll(imagesDir, 0o755); err != nil {
 		return fatal(err)
 	}
 	if err := onlyUsersTests(); err != nil {
 		return fatal(err)
 	}
-	fmt.Fprintf(os.Stderr, "user: %s, program: %s, store: %s\n", kindOfUser(), program, sharedStore)
+	fmt.Fprintf(os.Stderr, "user: %s, program: %s, stores: %s\n", kindOfUser(), program, storeRoot)
 	return m.Run()
 }
 
@@ -87,16 +98,16 @@ func findProgram(dir string) (string, error) {
 	return path, nil
 }
 
-// findStore must give every user a store of their own, on a file system that
-// has extended attributes; a tmpfs at /tmp would not do.
-func findStore() (string, error) {
+// findStores must give every user a directory of their own, on a file system
+// that has extended attributes; a tmpfs at /tmp would not do.
+func findStores() (string, error) {
 	path := os.Getenv("PDIBUILD_TEST_STORE")
 	if path == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return "", fmt.Errorf("find a place for the image store (or set PDIBUILD_TEST_STORE): %w", err)
+			return "", fmt.Errorf("find a place for image stores (or set PDIBUILD_TEST_STORE): %w", err)
 		}
-		path = filepath.Join(cache, "pdibuild-test", "store")
+		path = filepath.Join(cache, "pdibuild-test", "stores")
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {

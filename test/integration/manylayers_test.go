@@ -46,6 +46,7 @@ func manyLayers(t *testing.T, n int) *handmade {
 // An image of many layers is built on as any other, for every user with the
 // owners that its layers say; more than Docker can mount are spoken of once.
 func TestManyLayers(t *testing.T) {
+	t.Parallel()
 	base := manyLayers(t, 130).reference()
 	p := newProject(t, "version: 1\nname: localhost/many\nstages:\n  - name: final\n    from: "+base+`
     steps:

@@ -24,6 +24,7 @@ func inEachIsolation(t *testing.T, test func(t *testing.T, isolation string)) {
 
 // A bind mount without a source shows all of the context or of the stage.
 func TestBindMountOfEverything(t *testing.T) {
+	t.Parallel()
 	inEachIsolation(t, func(t *testing.T, isolation string) {
 		p := newSmall(t, `
   - name: final
@@ -40,6 +41,7 @@ func TestBindMountOfEverything(t *testing.T) {
 // stage stay as they are, and the next step finds them so; a shell in a failed
 // step finds what the step has written.
 func TestWritesToBindMountsAreLost(t *testing.T) {
+	t.Parallel()
 	const steps = `
   - name: final
     from: small
@@ -81,6 +83,7 @@ func TestWritesToBindMountsAreLost(t *testing.T) {
 // A cache mount has the owner and the mode that the recipe names, also when it
 // exists already, and whoever builds; its owner can write to it.
 func TestCacheMountHasOwner(t *testing.T) {
+	t.Parallel()
 	const stages = `
   - name: final
     from: small
@@ -116,6 +119,7 @@ func TestCacheMountHasOwner(t *testing.T) {
 // Mount points are found inside of the image: through its links, below other
 // mounts of the step in whatever order these are written, and they do not stay.
 func TestMountPoints(t *testing.T) {
+	t.Parallel()
 	inEachIsolation(t, func(t *testing.T, isolation string) {
 		p := newSmall(t, `
   - name: odd

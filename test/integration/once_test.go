@@ -17,7 +17,7 @@ import (
 // and one user's run is enough.
 var dependsOnUser = []string{
 	// Images: for every user the same, whatever their files are and belong to.
-	"TestReproducible", "TestHelloMPI", "TestGroupsOfUser", "TestCopyKeeps", "TestLayersKeepFiles", "TestLayersAreImmutable", "TestManyLayers",
+	"TestReproducible", "TestBootstrap", "TestGroupsOfUser", "TestCopyKeeps", "TestLayersKeepFiles", "TestLayersAreImmutable", "TestManyLayers",
 	"TestCopyFromStageSeesNothingOfTheHost", "TestReplacedLinkHidesNothing", "TestTouchedFilesOfLayersBelow", "TestDirectoriesThatChangePlaces",
 	"TestRootDirectory", "TestWorkdirBelongsToTheUser", "TestOwnersOfLinks", "TestReservedNamesAreRefused", "TestFuseOverlayfs",
 	"TestBaseWithStrangeOwners", "TestAccountsOfTheImage", "TestIDsBeyondTheRange", "TestOddConfigurations",
@@ -42,6 +42,9 @@ func onlyUsersTests() error {
 		return nil
 	}
 	flag.Parse()
+	if os.Getenv("PDIBUILD_TEST_FULL") != "" {
+		dependsOnUser = append(dependsOnUser, "TestHelloMPI")
+	}
 	all := "^(" + strings.Join(dependsOnUser, "|") + ")$"
 	if err := testsExist(all); err != nil {
 		return err

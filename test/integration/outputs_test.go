@@ -42,6 +42,7 @@ func wantArchive(t *testing.T, transport string, archive []byte, id string) {
 // An archive on standard output is alone there, as 'docker load' wants it, and
 // the same each time.
 func TestArchiveOnStdout(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	id := p.build().ok().ImageID
 	for _, transport := range []string{"docker-archive", "oci-archive"} {
@@ -63,6 +64,7 @@ func TestArchiveOnStdout(t *testing.T) {
 
 // What a shell has opened is written to, whatever its number and whoever builds.
 func TestArchiveOnDescriptor(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	id := p.build().ok().ImageID
 	for i, fd := range []string{"3", "4", "5", "63"} {
@@ -95,6 +97,7 @@ func TestArchiveOnDescriptor(t *testing.T) {
 
 // A named pipe stays one, and its reader gets the archive.
 func TestArchiveInPipe(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
@@ -114,6 +117,7 @@ func TestArchiveInPipe(t *testing.T) {
 
 // A pipe whose reader goes away, or never reads, ends the command.
 func TestArchiveWithoutReader(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	p.write("large", strings.Repeat("0123456789abcdef", 1<<16))
 	p.recipe(strings.Replace(smallRecipe, "steps:", "steps:\n      - {copy: large, to: /large}", 1))
@@ -148,6 +152,7 @@ func TestArchiveWithoutReader(t *testing.T) {
 
 // A link stays, and what it leads to is replaced, also where nothing is yet.
 func TestArchiveThroughLink(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, smallRecipe)
 	dir := t.TempDir()
 	link, target := filepath.Join(dir, "link.tar"), filepath.Join(dir, "to", "target.tar")
@@ -175,6 +180,7 @@ func TestArchiveThroughLink(t *testing.T) {
 
 // What is no file is refused before anything is built, and stays what it is.
 func TestOutputsAreRefusedFirst(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, strings.Replace(smallRecipe, "file: /hello", "file: /hello", 1))
 	for _, args := range [][]string{
 		{"-o", "oci-archive:/dev/full"},

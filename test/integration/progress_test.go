@@ -76,7 +76,7 @@ func (s *screen) show() string {
 
 func (s *screen) waitFor(want string) {
 	s.t.Helper()
-	eventually(s.t, time.Minute, fmt.Sprintf("the screen shows %q", want), func() bool { return strings.Contains(s.show(), want) })
+	eventually(s.t, fmt.Sprintf("the screen shows %q", want), func() bool { return strings.Contains(s.show(), want) })
 }
 
 // keys types; names such as C-z and Enter are tmux's.
@@ -100,7 +100,7 @@ var liveLine = regexp.MustCompile(`(?m)^[|/\\-] \[(one|two) `)
 func (s *screen) wantLive(what string) {
 	s.t.Helper()
 	old := -1
-	eventually(s.t, 20*time.Second, what+": each stage has one line", func() bool {
+	eventually(s.t, what+": each stage has one line", func() bool {
 		shown := s.show() // perhaps while a line is being drawn
 		lines := strings.Split(shown, "\n")
 		found := liveLine.FindAllStringSubmatch(strings.Join(lines[max(0, len(lines)-3):], "\n"), -1)
@@ -163,6 +163,7 @@ func newSideBySide(t *testing.T) (p *project, end func()) {
 // has one line, which is never wrapped, and nothing of older ones stays. In the
 // end there is a summary.
 func TestProgressIsResized(t *testing.T) {
+	t.Parallel()
 	p, end := newSideBySide(t)
 	s := newScreen(t, 100, 30)
 	s.begin(p)
@@ -173,7 +174,7 @@ func TestProgressIsResized(t *testing.T) {
 	}
 	end()
 	s.waitFor("built sha256:")
-	eventually(t, time.Minute, "the prompt is back", func() bool { return strings.HasSuffix(s.show(), "\nprompt>") })
+	eventually(t, "the prompt is back", func() bool { return strings.HasSuffix(s.show(), "\nprompt>") })
 	shown := s.show()
 	if _, end, _ := strings.Cut(shown, "built sha256:"); liveLine.MatchString(end) {
 		t.Error("a live line is left after the end")
@@ -191,6 +192,7 @@ func TestProgressIsResized(t *testing.T) {
 // Ctrl-Z stops the program and leaves the terminal to the shell; fg goes on
 // where it was, bg leaves the terminal alone.
 func TestProgressIsStopped(t *testing.T) {
+	t.Parallel()
 	p, end := newSideBySide(t)
 	s := newScreen(t, 80, 30)
 	s.begin(p)
@@ -249,6 +251,7 @@ func (p *project) onTerminal(env []string, args ...string) string {
 
 // What the environment says of colours and terminals is respected.
 func TestProgressOfEnvironment(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "version: 1\nstages: [{name: s, from: scratch, steps: [{file: /NONCE, content: x}]}]\n")
 	p.build().ok()
 	build := []string{"build", "--storage-root", p.store, p.dir}
@@ -280,6 +283,7 @@ func TestProgressOfEnvironment(t *testing.T) {
 
 // Pushes and pulls show how many bytes they have moved.
 func TestProgressOfTransfers(t *testing.T) {
+	t.Parallel()
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: the same for every user")
 	}

@@ -17,6 +17,7 @@ import (
 // Layers are sent straight from their files. One that has been damaged in the
 // store is an error, and never becomes an image in a registry.
 func TestDamagedLayerIsNotPushed(t *testing.T) {
+	t.Parallel()
 	needTool(t, "skopeo")
 	name := registry.Start(t, registry.Options{}) + "/group/app:"
 	p := newProject(t, "version: 1\nname: localhost/app\nstages:\n  - name: final\n    from: scratch\n    steps: [{file: /f, content: NONCE good}]\n")
@@ -50,6 +51,7 @@ func TestDamagedLayerIsNotPushed(t *testing.T) {
 // nor sent again, and no request names it. Once the registry has lost that
 // image, the layers are asked for; and sent, where they are lost, too.
 func TestPushAsksForNoLayerAgain(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{nil, {"--compression", "zstd"}, {"--compression-level", "9"}} {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) { testPushAsksForNoLayerAgain(t, flags) })
 	}
@@ -98,6 +100,7 @@ func testPushAsksForNoLayerAgain(t *testing.T, flags []string) {
 // A layer that the repository has in gzip form is sent in the form that is asked
 // for, and then both are known.
 func TestPushInAnotherForm(t *testing.T) {
+	t.Parallel()
 	needTool(t, "skopeo")
 	f := registry.StartFront(t, registry.FrontOptions{})
 	name := f.Address + "/group/app:"

@@ -27,6 +27,7 @@ const raceSecondsEnv = "PDIBUILD_TEST_RACE_SECONDS"
 // link to a directory of the host, all the time; the other one has secrets and
 // mounts below that directory. Nothing of the host may be changed or made.
 func TestMountPointRace(t *testing.T) {
+	t.Parallel()
 	seconds := 3
 	if text := os.Getenv(raceSecondsEnv); text != "" {
 		n, err := strconv.Atoi(text)

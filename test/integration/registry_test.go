@@ -13,6 +13,7 @@ import (
 // The program's login for a registry goes nowhere else, whatever the registry
 // answers: in pushes and pulls, with attachments and step caches.
 func TestLoginStaysAtItsRegistry(t *testing.T) {
+	t.Parallel()
 	behind := registry.Options{User: "ann", Password: "s3cret"}
 	front := registry.StartFront(t, registry.FrontOptions{Behind: behind})
 	elsewhere := registry.StartElsewhere(t, front.Behind, behind)
@@ -61,6 +62,7 @@ func TestLoginStaysAtItsRegistry(t *testing.T) {
 
 // An image's own name is where it is pushed to, unless it is one of this host.
 func TestPushNeedsADestination(t *testing.T) {
+	t.Parallel()
 	addr := registry.Start(t, registry.Options{})
 	p := newProject(t, "version: 1\nname: localhost/app\nstages:\n  - name: final\n    from: scratch\n    steps: [{file: /f, content: NONCE}]\n")
 	p.build("--tag", "1", "--tag", addr+"/group/app:1").ok()

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // in runs a command in a container of the project's store. Verb is run or
@@ -29,7 +28,8 @@ func (o outcome) prints(text string) {
 // Whoever the container's user is, what two MPI ranks write to a volume belongs
 // to the person who ran them, who can remove it.
 func TestRunMPIWritesToVolume(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	for _, user := range []string{"", "root", "1234:5678", "1987654321", "5000:0"} {
 		t.Run("user "+user, func(t *testing.T) {
 			dir := t.TempDir()
@@ -72,14 +72,16 @@ func wantMine(t *testing.T, path string) {
 // A user of the image keeps its home, also where a volume makes it necessary
 // to change ids.
 func TestRunHomeBelongsToUser(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	const script = `touch /opt/pdi/file && stat -c %u /opt/pdi && whoami && echo "$HOME"`
 	want := "1001\npdi\n/opt/pdi\n"
 	p.in("run", "-v", t.TempDir()+":/data", "hello-mpi:test", "sh", "-c", script).prints(want)
 }
 
 func TestRunFlags(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("host\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -111,7 +113,8 @@ func TestRunFlags(t *testing.T) {
 
 // The exit code is the command's; without a command it says why.
 func TestRunExitCodes(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	image := "hello-mpi:test"
 	tests := []struct {
 		name  string
@@ -142,6 +145,7 @@ func TestRunExitCodes(t *testing.T) {
 
 // An image without a command needs one.
 func TestRunNeedsCommand(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "version: 1\nname: localhost/nothing-NONCE\nstages:\n  - {name: s, from: scratch, steps: [{file: /x, content: y}]}\n")
 	p.build("--tag", "test").ok()
 	p.in("run", "localhost/nothing-"+p.nonce+":test").fails(2, "neither the command line nor the image names one", "pdibuild run IMAGE -- COMMAND")
@@ -150,13 +154,14 @@ func TestRunNeedsCommand(t *testing.T) {
 
 // Signals reach the command, which may end in its own way.
 func TestRunPassesSignals(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGQUIT} {
 		for _, group := range []bool{false, true} {
 			script := `for s in TERM INT HUP USR1 QUIT; do trap "echo got \$s; n=\$((n+1))" $s; done; n=0; echo READY >&2; while [ $n = 0 ]; do sleep 0.1; done; sleep 0.5; echo n=$n; exit 5`
 			s := p.startIn(script)
 			s.signal(sig, group)
-			if code := s.end(20 * time.Second); code != 5 {
+			if code := s.end(); code != 5 {
 				t.Errorf("%v, group %v: exit code %d, want the command's 5\n%s", sig, group, code, s.stderr.String())
 			}
 			if !strings.Contains(s.stdout.String(), "n=1\n") {
@@ -169,12 +174,13 @@ func TestRunPassesSignals(t *testing.T) {
 
 // Nothing stays when the program is killed: neither the command nor its files.
 func TestRunIsKilled(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	seconds := ownSeconds()
 	s := p.startIn("echo READY >&2; exec sleep " + seconds)
 	s.signal(syscall.SIGKILL, false)
-	s.end(20 * time.Second)
-	eventually(t, 10*time.Second, "the command has ended", func() bool { return sleeping(seconds) == 0 })
+	s.end()
+	eventually(t, "the command has ended", func() bool { return sleeping(seconds) == 0 })
 	p.in("run", "hello-mpi:test", "true").prints("") // clears up
 	noWorkIsLeft(t, p.store)
 }
@@ -196,7 +202,8 @@ func (p *project) startCommand(args ...string) *started {
 // An image that the store does not have is fetched, from a file or a registry,
 // unless that is forbidden.
 func TestRunFetchesImage(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	archive := "oci-archive:" + filepath.Join(t.TempDir(), "image.tar")
 	if o := p.in("export", "--compression", "none", "hello-mpi:test", archive); o.code != 0 {
 		t.Fatalf("export: exit code %d\n%s", o.code, o.stderr)
@@ -211,10 +218,11 @@ func TestRunFetchesImage(t *testing.T) {
 // Where the ids of a volume cannot be mapped, root is told whose its files will
 // be.
 func TestRunVolumeWithoutMapping(t *testing.T) {
+	t.Parallel()
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: only root maps the ids of volumes")
 	}
-	p, _ := helloMPI(t)
+	p := helloMPI(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
 		t.Skipf("SKIPPED: this test needs a file system that cannot map ids: %v", err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,13 +33,18 @@ type search struct {
 }
 
 // places are where a build may write: the store with its run root, cache and
-// logs, directories for temporary files, and the home directory.
+// logs, directories for temporary files, and the home directory. None is in
+// another one, so that each file is looked at once.
 func places(store string) []string {
 	dirs := []string{store, os.TempDir(), "/tmp", "/var/tmp", "/run", "/dev/shm"}
 	if home, err := os.UserHomeDir(); err == nil {
 		dirs = append(dirs, home)
 	}
-	return dirs
+	slices.Sort(dirs)
+	dirs = slices.Compact(dirs)
+	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		return slices.ContainsFunc(dirs, func(other string) bool { return strings.HasPrefix(dir, strings.TrimSuffix(other, "/")+"/") })
+	})
 }
 
 // find returns the files that hold the value, in content or name. It runs in

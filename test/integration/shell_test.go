@@ -37,6 +37,7 @@ stages:
 
 // A failed step can be looked into as it was, until the recipe builds.
 func TestShellFailed(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "version: 1\n")
 	p.env = []string{"TOKEN=a-secret-value-" + p.nonce, "ftp_proxy=http://user:password@proxy:1"}
 	recipe := strings.Replace(failingRecipe, "secrets: [token]", "secrets: [{id: token}]", 1)
@@ -92,6 +93,7 @@ func keptFiles(t *testing.T, store string) []string {
 
 // What is kept of a recipe that is gone goes with the next build.
 func TestShellFailedRecipeIsGone(t *testing.T) {
+	t.Parallel()
 	gone := newProject(t, strings.NewReplacer("COMMAND", "exit 1", "secrets: [token]", "").Replace(failingRecipe))
 	gone.build().fails(4)
 	gone.build().fails(4) // which has removed what other tests have left
@@ -108,6 +110,7 @@ func TestShellFailedRecipeIsGone(t *testing.T) {
 
 // A container in which the step has left a secret is not kept.
 func TestShellFailedNotWithSecret(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, strings.NewReplacer("secrets: [token]", "secrets: [{id: token}]", "COMMAND", "cp /run/secrets/token /opt/t; exit 1").Replace(failingRecipe))
 	p.env = []string{"TOKEN=a-secret-value-" + p.nonce}
 	o := p.build().fails(4, "look inside: not possible, its container was not kept because it held a secret")
@@ -122,12 +125,13 @@ func TestShellFailedNotWithSecret(t *testing.T) {
 
 // Two shells in one failed container would see each other's half-written files.
 func TestShellFailedOnce(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, strings.NewReplacer("COMMAND", "exit 1", "secrets: [token]", "").Replace(failingRecipe))
 	p.build().fails(4)
 	s := p.startCommand("shell", "--storage-root", p.store, "--failed", p.dir, "--", "sh", "-c", "echo READY >&2; sleep 2; cat /opt/partial")
 	p.in("shell", "--failed", p.dir, "--", "true").fails(2, "somebody else uses it", "end the other shell first")
 	p.build().fails(4) // replaces what the shell is in
-	if code := s.end(20 * time.Second); code != 0 || s.stdout.String() != "partial\n" {
+	if code := s.end(); code != 0 || s.stdout.String() != "partial\n" {
 		t.Errorf("exit code %d, output %q\n%s", code, s.stdout.String(), s.stderr.String())
 	}
 	if o := p.in("rm", "--failed"); o.code != 0 {
@@ -138,6 +142,7 @@ func TestShellFailedOnce(t *testing.T) {
 }
 
 func TestShellStage(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, strings.NewReplacer("COMMAND", "exit 1", "secrets: [token]", "").Replace(failingRecipe))
 	p.in("shell", "--stage", "final", p.dir, "--", "true").fails(2, `nothing of stage "final" is built yet`, "pdibuild build --target final")
 	p.build().fails(4)
@@ -153,7 +158,8 @@ func TestShellStage(t *testing.T) {
 // later, with Ctrl-C and Ctrl-D for what runs inside; the outer one is as
 // before in the end.
 func TestShellOnTerminal(t *testing.T) {
-	p, _ := helloMPI(t)
+	t.Parallel()
+	p := helloMPI(t)
 	outer, inner := openTerminal(t)
 	before, err := unix.IoctlGetTermios(int(inner.Fd()), unix.TCGETS)
 	if err != nil {
@@ -188,7 +194,7 @@ func TestShellOnTerminal(t *testing.T) {
 		if _, err := outer.WriteString(keys); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, fmt.Sprintf("after %q the screen shows %q", keys, want),
+		eventually(t, fmt.Sprintf("after %q the screen shows %q", keys, want),
 			func() bool { return strings.Contains(screen.String(), want) })
 	}
 	say("stty size; tty\n", "30 101\r\n/dev/pts/0")

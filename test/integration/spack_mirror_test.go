@@ -35,6 +35,7 @@ var canaryFound = regexp.MustCompile(`the canary in the environment of (\d+) and
 // registries that want a password, or a token, given as a secret, a variable
 // or a login.
 func TestHostilePackageFindsNoCredential(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		registry     registry.Options
 		step, mirror string

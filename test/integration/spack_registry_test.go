@@ -40,6 +40,7 @@ func (p *project) again(args ...string) outcome {
 // A whole build with a registry that gives tokens: packages are pushed with the
 // secrets, and pulled by everybody.
 func TestSpackRegistryWithTokens(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{User: "hpc", Password: "a secret pass"})
 	p := newMirrorProject(t, f)
 	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=a secret pass"}
@@ -66,6 +67,7 @@ func TestSpackRegistryWithTokens(t *testing.T) {
 // Packages of the environment can be pulled as an image, by the tag that the
 // step names: at once or, when the registry refuses, later.
 func TestSpackRegistryTag(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{})
 	p := newMirrorProject(t, f)
 	p.recipe(strings.ReplaceAll(p.read("pdibuild.yaml"), "push: [far]", "push: [far], tag: latest"))
@@ -99,6 +101,7 @@ func TestSpackRegistryTag(t *testing.T) {
 // Whatever a registry says, the build succeeds with one warning per direction,
 // and what could not be pushed is sent later.
 func TestSpackRegistryInTrouble(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{})
 	for name, c := range map[string]struct {
 		refuse func(*http.Request) int
@@ -139,6 +142,7 @@ func TestSpackRegistryInTrouble(t *testing.T) {
 // A registry that wants fewer requests makes the build slower, which is said
 // once; one that wants none for hours is gone on without.
 func TestSpackRegistryWantsFewerRequests(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{RetryAfter: "1"})
 	p := newMirrorProject(t, f)
 	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=a secret pass"}
@@ -200,6 +204,7 @@ func clearCache(t *testing.T, f *registry.Front) {
 // An index that is half written costs time, no build: the packages are found
 // without it.
 func TestSpackHalfWrittenIndex(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{})
 	p := newMirrorProject(t, f)
 	p.env = []string{"USER_OF_THE_MIRROR=hpc", "SECRET_OF_THE_MIRROR=x"}
@@ -244,6 +249,7 @@ func putIndex(t *testing.T, address, content string) {
 // Two builds at once share the binary cache: each finds whole packages, and the
 // third has nothing to build.
 func TestSpackBuildsShareTheCache(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	p.write("spack.yaml", "spack: {view: true, specs: [app]}\n")
 	q := newProject(t, strings.NewReplacer("STEP", "", "PREPARE", "true").Replace(spackRecipe)+"    labels: {second: \"yes\"}\n")
@@ -266,6 +272,7 @@ func TestSpackBuildsShareTheCache(t *testing.T) {
 // A spack.lock that fits is used; what does not fit is concretized anew, with a
 // warning; fresh is said to Spack.
 func TestSpackLock(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", ", concretize: fresh", "true")
 	p.write("spack.yaml", "spack: {view: true, specs: [app]}\n")
 	p.build("--write-lock").ok().says("Concretized 1 spec (concretize --fresh)")
@@ -286,6 +293,7 @@ func TestSpackLock(t *testing.T) {
 
 // The next build knows how long the packages have taken.
 func TestSpackEstimate(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "slow 3", "", "true")
 	o := p.build("--progress", "json").ok()
 	o.says(`"text":"building app@1.0"`, `"building":["app@1.0"]`, `"from_cache":0,"built":3`)
@@ -304,6 +312,7 @@ func TestSpackEstimate(t *testing.T) {
 // An image whose packages are in another repository of the registry is pushed
 // without them: the registry is told where it has them.
 func TestPushMountsPackages(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{})
 	p := newSpackProject(t, "", "", "true")
 	p.write("spack.yaml", "spack: {view: true, specs: [app]}\n")

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pdidev/pdibuild/test/spackdouble"
 )
@@ -85,6 +84,7 @@ func emptyBuildcache(t *testing.T, p *project) {
 }
 
 func TestSpackEnvironment(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	img, o := p.export("--tag", "spack")
 	o.says("the build goes on", "127.0.0.1:9")
@@ -160,6 +160,7 @@ func TestSpackEnvironment(t *testing.T) {
 // Spack's hash says what a package is: a layer of packages that have not
 // changed is taken over, and nobody reads the packages to make it.
 func TestUnchangedPackagesAreNotRead(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	img, first := p.export("-v")
 	first.says("packages in 2 layers, of which 0 are known")
@@ -201,6 +202,7 @@ func driverOf(t *testing.T, store string) string {
 }
 
 func TestSpackFailureIsResumed(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "broken", "", "true")
 	o := p.build().fails(4, `stage "builder"`, "app@1.0/appappa failed in phase install", "error: it is broken", "pdibuild shell --failed", "run the same command again")
 	log := o.stderr[strings.Index(o.stderr, "all of its output: ")+len("all of its output: "):]
@@ -218,18 +220,19 @@ func TestSpackFailureIsResumed(t *testing.T) {
 // After a kill -9 in the middle of a package, only what was not finished is
 // built.
 func TestSpackKilled(t *testing.T) {
+	t.Parallel()
 	seconds := ownSeconds()
 	p := newSpackProject(t, "slow "+seconds, "", "true")
 	cmd := p.command(p.buildArgs()...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Minute, "the package is being built", func() bool { return sleeping(seconds) == 1 })
+	eventually(t, "the package is being built", func() bool { return sleeping(seconds) == 1 })
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	eventually(t, 2*time.Second, "the step's processes are gone", func() bool { return sleeping(seconds) == 0 })
+	eventually(t, "the step's processes are gone", func() bool { return sleeping(seconds) == 0 })
 	p.environment("fast")
 	wantFromCache(t, p.build().ok(), map[string]bool{"base": true, "tool": true, "app": false})
 	noWorkIsLeft(t, p.store)
@@ -250,6 +253,7 @@ func wantFromCache(t *testing.T, o outcome, want map[string]bool) {
 
 // The build never sees the mirror's credential, whoever gives it.
 func TestSpackCredentialStaysOutside(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", ", buildcache: {push: [far], password: mirror_password}", "true")
 	p.env = []string{"SECRET_OF_THE_MIRROR=not-for-the-build-" + p.nonce}
 	o := p.build().ok()
@@ -265,6 +269,7 @@ func TestSpackCredentialStaysOutside(t *testing.T) {
 }
 
 func TestSpackCacheRequired(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", ", buildcache: {required: true}", "true")
 	p.build().fails(7, "127.0.0.1:9", "required")
 }
@@ -272,12 +277,14 @@ func TestSpackCacheRequired(t *testing.T) {
 // A library that the builder has and the final image lacks is found before
 // the image is written.
 func TestEnvironmentLacksLibrary(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "rm -f /lib/*/libselinux.so.1 /usr/lib/*/libselinux.so.1")
 	p.build().fails(4, "libselinux.so.1", "needed by base-elf and 1 more", "in package libselinux1", "apt-get install")
 }
 
 // Wrong environments are found before anything is done, with file and line.
 func TestSpackWrongInput(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	for name, c := range map[string]struct{ content, says string }{
 		"no YAML":  {"spack: [\n", "spack.yaml:"},

@@ -29,6 +29,7 @@ func (p *project) localPackages() map[string]string {
 // A damaged package in the binary cache is noticed by its digest, dropped and
 // built again, and so is a source archive; one line says so, once.
 func TestSpackDamageIsMended(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	first := p.build().ok()
 	cache := filepath.Join(p.store, "pdibuild/cache/spack")
@@ -97,6 +98,7 @@ func gpgHome(t *testing.T, keys ...string) (home string, gpg func(stdin []byte, 
 // Of a mirror with signed packages, those are taken that are signed with a key
 // which gpg of this host knows; the others are compiled, with a warning.
 func TestSpackSignedMirror(t *testing.T) {
+	t.Parallel()
 	p := newSpackProject(t, "", "", "true")
 	p.build().ok()
 	signer, sign := gpgHome(t, "signer@example.org")

@@ -57,21 +57,21 @@ func (p *project) startUntil(words string, args ...string) *started {
 		close(s.ended)
 	}()
 	p.t.Cleanup(func() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) })
-	s.waitFor(words, 3*time.Minute)
+	s.waitFor(words)
 	return s
 }
 
 // waitFor waits until the build has said the words.
-func (s *started) waitFor(words string, within time.Duration) {
+func (s *started) waitFor(words string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(within); !strings.Contains(s.stderr.String(), words); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); !strings.Contains(s.stderr.String(), words); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-s.ended:
 			s.t.Fatalf("the build has ended with %d before it said %q\n%s", s.cmd.ProcessState.ExitCode(), words, s.stderr.String())
 		default:
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("the build has not said %q within %v\n%s", words, within, s.stderr.String())
+			s.t.Fatalf("the build has not said %q within %v\n%s", words, waitLimit, s.stderr.String())
 		}
 	}
 }
@@ -91,13 +91,13 @@ func (s *started) signal(sig syscall.Signal, group bool) {
 
 // end waits for the end of the program and returns its exit code, or -1 when
 // a signal has ended it.
-func (s *started) end(within time.Duration) int {
+func (s *started) end() int {
 	s.t.Helper()
 	select {
 	case <-s.ended:
 		return s.cmd.ProcessState.ExitCode()
-	case <-time.After(within):
-		s.t.Fatalf("the program still runs %v later\n%s", within, s.stderr.String())
+	case <-time.After(waitLimit):
+		s.t.Fatalf("the program still runs %v later\n%s", waitLimit, s.stderr.String())
 		return 0
 	}
 }

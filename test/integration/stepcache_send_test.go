@@ -14,6 +14,7 @@ import (
 // since the image does not need their layers: the second cache is as good as the
 // first.
 func TestStepCachePassesOn(t *testing.T) {
+	t.Parallel()
 	addr := registry.Start(t, registry.Options{})
 	dir := filepath.Join(t.TempDir(), "steps")
 	atRegistry, atAnother := "type=registry,ref="+addr+"/first,", "type=registry,ref="+addr+"/second/cache,"
@@ -45,6 +46,7 @@ func TestStepCachePassesOn(t *testing.T) {
 // Layers that a registry has got with an image are not sent to it again with
 // their steps: it is told where it has them.
 func TestStepCacheMountsLayers(t *testing.T) {
+	t.Parallel()
 	f := registry.StartFront(t, registry.FrontOptions{})
 	p := newProject(t, stepCacheRecipe)
 	image := p.fresh("-t", f.Address+"/one/image:1", "--push")
@@ -62,6 +64,7 @@ func TestStepCacheMountsLayers(t *testing.T) {
 // A secret that a step used is nowhere in what step caches get: neither in
 // layers nor in what is noted about steps.
 func TestStepCacheHoldsNoSecret(t *testing.T) {
+	t.Parallel()
 	needTool(t, "skopeo")
 	b := newSecretBuild(t, `
       - run: sha256sum < /run/secrets/tok > /opt/sum

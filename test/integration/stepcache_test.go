@@ -65,6 +65,7 @@ func (p *project) storedLayers() int {
 // A fresh host takes all steps from the cache, whichever kind it is, and makes
 // the same image; what only other steps need is not even fetched.
 func TestStepCacheWarmsAFreshHost(t *testing.T) {
+	t.Parallel()
 	addr := registry.Start(t, registry.Options{})
 	local := filepath.Join(t.TempDir(), "steps")
 	for name, c := range map[string]struct{ to, from string }{
@@ -104,6 +105,7 @@ func TestStepCacheWarmsAFreshHost(t *testing.T) {
 
 // mode=min leaves out what the image is not based on.
 func TestStepCacheMin(t *testing.T) {
+	t.Parallel()
 	addr := registry.Start(t, registry.Options{})
 	p := newProject(t, stepCacheRecipe)
 	o := p.fresh("--cache-to", "type=registry,ref="+addr+"/min")
@@ -117,6 +119,7 @@ func TestStepCacheMin(t *testing.T) {
 
 // What has another digest, another key or no sense is refused: the step runs.
 func TestStepCacheRefusesPoison(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "steps")
 	p := newProject(t, stepCacheRecipe)
 	first := p.fresh("--cache-to", "type=local,dest="+dir+",mode=max")
@@ -177,6 +180,7 @@ func TestStepCacheRefusesPoison(t *testing.T) {
 
 // A cache that cannot be reached is said once, and the build goes on.
 func TestStepCacheUnreachable(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +200,7 @@ func TestStepCacheUnreachable(t *testing.T) {
 // Steps that are finished when a build fails are sent, too; export and import
 // do the same without a build.
 func TestStepCacheExportImport(t *testing.T) {
+	t.Parallel()
 	addr := registry.Start(t, registry.Options{User: "me", Password: "secret-word"})
 	p := newProject(t, stepCacheRecipe)
 	first := p.fresh()
@@ -218,6 +223,7 @@ func TestStepCacheExportImport(t *testing.T) {
 // What a spack step found out comes with its entry: an environment is made, and
 // its libraries are looked at, on a host on which Spack never ran.
 func TestStepCacheKnowsSpackEnvironments(t *testing.T) {
+	t.Parallel()
 	if kindOfUser() != asRoot {
 		t.Skip("SKIPPED: as root only, since it sends and fetches a whole base image")
 	}

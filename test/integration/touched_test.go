@@ -11,6 +11,7 @@ import (
 // All that a command does to files of layers below is in the image, the same one
 // with every driver, also where size, time, mode and owner are as before.
 func TestTouchedFilesOfLayersBelow(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: final
     from: small
     steps:
@@ -44,6 +45,7 @@ func TestTouchedFilesOfLayersBelow(t *testing.T) {
 // Directories change places: an overlay renames none that a layer below has, and
 // its commands copy. Other drivers get the same files.
 func TestDirectoriesThatChangePlaces(t *testing.T) {
+	t.Parallel()
 	p := newSmall(t, `  - name: final
     from: small
     steps:
@@ -58,6 +60,7 @@ func TestDirectoriesThatChangePlaces(t *testing.T) {
 // references to layers below, as the storage.conf of some distributions has it,
 // the image is the same.
 func TestOverlayWithReferences(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: the kernel has overlays with metacopy for root alone")
 	}

@@ -1,0 +1,147 @@
+//go:build integration
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// stores are the image stores that tests build in. Each belongs to one test at a
+// time, with its subtests, so that tests side by side do not see each other's
+// containers, mounts and caches. What a test has built stays for the next one,
+// above all the base image.
+var stores = struct {
+	sync.Mutex
+	free  []string
+	made  int
+	owned map[string]*owned
+}{owned: map[string]*owned{}}
+
+// An owned store is that of a test whose projects use it.
+type owned struct {
+	dir   string
+	users int
+}
+
+// storeOf returns the store of the test for as long as t runs.
+func storeOf(t *testing.T) string {
+	t.Helper()
+	top, _, _ := strings.Cut(t.Name(), "/")
+	stores.Lock()
+	defer stores.Unlock()
+	o := stores.owned[top]
+	if o == nil {
+		o = &owned{dir: takeStore(t)}
+		stores.owned[top] = o
+	}
+	o.users++
+	t.Cleanup(func() {
+		stores.Lock()
+		defer stores.Unlock()
+		if o.users--; o.users == 0 {
+			delete(stores.owned, top)
+			stores.free = append(stores.free, o.dir)
+		}
+	})
+	return o.dir
+}
+
+// takeStore returns the store that was used last, since what it has is still in
+// memory, or a new one.
+func takeStore(t *testing.T) string {
+	t.Helper()
+	if n := len(stores.free); n > 0 {
+		dir := stores.free[n-1]
+		stores.free = stores.free[:n-1]
+		return dir
+	}
+	dir := filepath.Join(storeRoot, fmt.Sprint("store", stores.made))
+	stores.made++
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// prepared are images that take long to make and are made once, as directories
+// in imagesDir. Other users' runs, and later ones, find them there.
+var prepared = struct {
+	sync.Mutex
+	errs map[string]error
+}{errs: map[string]error{}}
+
+// preparedImage is the image of that name for 'from:'. Where it is not there
+// yet, it is built in a context.
+func preparedImage(t *testing.T, name, context string) string {
+	t.Helper()
+	prepared.Lock()
+	defer prepared.Unlock()
+	dir := filepath.Join(imagesDir, name)
+	if _, err := os.Stat(dir); err != nil {
+		if prepared.errs[name] == nil {
+			prepared.errs[name] = prepareImage(t, context, dir)
+		}
+		if err := prepared.errs[name]; err != nil {
+			t.Fatalf("make the image %s: %v", name, err)
+		}
+	}
+	return "oci:" + dir
+}
+
+// prepareImage builds an image as a whole directory that every user may read.
+func prepareImage(t *testing.T, context, dir string) error {
+	t.Helper()
+	made, err := os.MkdirTemp(imagesDir, "making-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(made)
+	p := &project{t: t, dir: context, store: storeOf(t)}
+	if o := p.build("--tag", "prepared", "--compression", "none", "-o", "type=oci,dest="+filepath.Join(made, "image")); o.code != 0 {
+		return fmt.Errorf("exit code %d\n%s", o.code, o.stderr)
+	}
+	err = filepath.WalkDir(made, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm() | 0o444
+		if d.IsDir() {
+			mode |= 0o111
+		}
+		return os.Chmod(path, mode)
+	})
+	if err = errors.Join(err, os.Rename(filepath.Join(made, "image"), dir)); errors.Is(err, fs.ErrExist) {
+		return nil // another user was quicker
+	}
+	return err
+}
+
+// base starts most recipes: a Debian that is bootstrapped once.
+func base(t *testing.T) string {
+	t.Helper()
+	context := t.TempDir()
+	if err := os.WriteFile(filepath.Join(context, "pdibuild.yaml"), []byte(bootstrapRecipe), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return preparedImage(t, "bookworm", context)
+}
+
+const bootstrapRecipe = "version: 1\nname: localhost/bootstrap\nstages: [{name: s, from: 'mmdebstrap:bookworm'}]\n"
+
+// A Debian that is bootstrapped has the same id for every user.
+func TestBootstrap(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, bootstrapRecipe)
+	tell(t, "bootstrap", p.build().ok().ImageID)
+}
