@@ -73,7 +73,7 @@ func (a *app) noteEvents() func(builder.Event) {
 	var last time.Time
 	return func(e builder.Event) {
 		if e.Kind != progress.Transfer {
-			a.note("%s", e.Text)
+			a.note("%s", wordedEvent(e).Text)
 		} else if e.Time.Sub(last) >= progress.TransferInterval {
 			last = e.Time
 			a.note("%s %s", e.Text, progress.TransferText(e))

@@ -131,7 +131,7 @@ func flagError(flag string, err error) error {
 	var place *outfile.Error
 	switch {
 	case errors.As(err, &input):
-		hint = input.Hint
+		hint = remedy(input, input.Hint)
 	case errors.As(err, &place):
 		hint = place.Hint
 	}

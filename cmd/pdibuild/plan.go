@@ -120,7 +120,11 @@ func printForecasts(w io.Writer, plan *builder.Plan) error {
 				continue
 			}
 			where := fmt.Sprintf("%s %d/%d", stage.Name, i+1, len(stage.Steps))
-			if _, err := fmt.Fprintf(w, "%s: %s\n", where, step.Spack); err != nil {
+			text := step.Spack.String()
+			if !step.Spack.Known {
+				text += "; 'pdibuild build --write-lock' also writes it beside spack.yaml"
+			}
+			if _, err := fmt.Fprintf(w, "%s: %s\n", where, text); err != nil {
 				return err
 			}
 			for _, trouble := range step.Spack.Trouble {

@@ -14,6 +14,7 @@ type maskedPrinter struct {
 
 // Event masks what the event says.
 func (p *maskedPrinter) Event(e builder.Event) {
+	e = wordedEvent(e)
 	e.Stage, e.Text = p.mask(e.Stage), p.mask(e.Text)
 	p.Printer.Event(e)
 }

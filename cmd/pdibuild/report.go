@@ -162,7 +162,7 @@ func explainRecipe(bad recipe.Errors) []failure {
 	var all []failure
 	for _, e := range bad {
 		all = append(all, failure{
-			Message: e.Error(), ExitCode: codeRecipe,
+			Message: e.Error(), ExitCode: codeRecipe, Hint: worded(e.Code, e.Data, ""),
 			File: e.File, Line: e.Line, Column: e.Column, snippet: e.Snippet(),
 		})
 	}
@@ -205,7 +205,7 @@ func explain(err error) failure {
 	case errors.As(err, &registry):
 		f.ExitCode, f.Hint, f.resumes = codeRegistry, registryHint(registry), true
 	case errors.As(err, &input):
-		f.ExitCode, f.Hint, f.Stage, f.Step = codeRecipe, input.Hint, input.Stage, input.Step
+		f.ExitCode, f.Hint, f.Stage, f.Step = codeRecipe, remedy(input, input.Hint), input.Stage, input.Step
 		f.setPlace(err)
 	case errors.As(ownDiskError(err), &host):
 		f.ExitCode, f.Hint = codeHost, host.Hint
@@ -248,7 +248,7 @@ func (f *failure) setPlace(err error) {
 }
 
 func explainStep(f *failure, step *builder.StepError) {
-	f.ExitCode, f.Hint, f.resumes = codeStep, step.Hint, true
+	f.ExitCode, f.Hint, f.resumes = codeStep, remedy(step, step.Hint), true
 	f.Stage, f.Step = step.Stage, step.Step
 	f.Tail, f.LogFile, f.kept, f.NotKept = step.Tail, step.LogFile, step.Kept, step.NotKept
 	if f.Hint == "" && step.ExitCode >= 0 {
@@ -265,8 +265,8 @@ func leakHint(leak *builder.LeakError) string {
 }
 
 func registryHint(e *builder.RegistryError) string {
-	if e.Hint != "" {
-		return e.Hint
+	if hint := remedy(e, e.Hint); hint != "" {
+		return hint
 	}
 	host, _, _ := strings.Cut(strings.TrimPrefix(e.Image, "docker://"), "/")
 	return fmt.Sprintf("check the name and the network; log in with 'podman login %s', or give --creds or --authfile", host)
@@ -278,7 +278,7 @@ func asUsage(err error) error {
 	var input *builder.InputError
 	var host *builder.HostError
 	if errors.As(err, &input) && !errors.As(err, &host) {
-		return &usageError{err: err, hint: input.Hint}
+		return &usageError{err: err, hint: remedy(input, input.Hint)}
 	}
 	return err
 }

@@ -32,6 +32,8 @@ type Mirrors struct {
 	// Report gets messages, Warn those that the user has to see.
 	Report func(text string)
 	Warn   func(text string)
+	// Pending gets the warning that packages wait in the local binary cache.
+	Pending func(text string)
 
 	// slow are the addresses whose slowness was reported.
 	slow sync.Map
@@ -220,10 +222,10 @@ func (m *Mirrors) Fail(op, name, address string, err error) error {
 	if errors.As(err, &missing) {
 		err = fmt.Errorf("%w (secrets in the step's 'buildcache', variables in the mirror's access_pair, or 'podman login %s' give them)", err, missing.Host)
 	}
-	consequence := "the build goes on without it"
+	warn, consequence := m.Warn, "the build goes on without it"
 	if op == "push" {
-		consequence = "nothing is lost: the packages are in the local binary cache, and 'pdibuild push --buildcache' sends them later"
+		warn, consequence = m.Pending, "nothing is lost: the packages are in the local binary cache"
 	}
-	m.Warn(fmt.Sprintf("binary cache %s (%s), %s: %v; %s", name, address, op, err, consequence))
+	warn(fmt.Sprintf("binary cache %s (%s), %s: %v; %s", name, address, op, err, consequence))
 	return nil
 }

@@ -130,7 +130,7 @@ func (s *Store) PushPending(ctx context.Context, access Access, opt PendingPushO
 		n, err := s.pushPending(ctx, local, p, access, opt)
 		sent += n
 		if err != nil {
-			errs = append(errs, &failure.RegistryError{Op: "push", Image: p.URL, Err: err, Hint: "log in with 'podman login', give --creds, or set the variables that the environment names; the packages stay in the local binary cache"})
+			errs = append(errs, &failure.RegistryError{Op: "push", Image: p.URL, Err: err, Hint: "log in with 'podman login', or set the variables that the environment names; the packages stay in the local binary cache", Code: failure.PendingLogin})
 		}
 	}
 	return sent, errors.Join(errs...)

@@ -27,6 +27,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -68,7 +69,7 @@ func (b *Builder) fetchBase(ctx context.Context, from string, o baseOptions) (_ 
 			return state{}, fmt.Errorf("from %s: %w", from, err)
 		}
 		if err != nil {
-			return state{}, &InputError{Subject: "from " + from, Err: err, Hint: "list the images of this store with 'pdibuild images'"}
+			return state{}, &InputError{Subject: "from " + from, Err: err, Code: fail.ImageNotFound}
 		}
 		return b.imageState(ctx, img.ID, o.platform)
 	}
@@ -105,7 +106,7 @@ func (b *Builder) namedBase(ctx context.Context, name string, o baseOptions) (st
 		return b.imageState(ctx, id, o.platform)
 	}
 	if o.pull == PullNever {
-		return state{}, &InputError{Subject: "from " + name, Err: errNotLocal, Hint: "allow it to be fetched with --pull=missing"}
+		return state{}, &InputError{Subject: "from " + name, Err: errNotLocal, Hint: "let it be fetched", Code: fail.PullForbidden}
 	}
 	if !o.fetch {
 		return state{}, errNotLocal
@@ -136,7 +137,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 	}
 	resolved, err := shortnames.Resolve(sys, name)
 	if err != nil && idPattern.MatchString(name) {
-		return state{}, &InputError{Subject: "from " + name, Err: errors.New("no image of this store has this id"), Hint: "list the images of this store with 'pdibuild images'; one of a registry has a name, such as docker.io/library/debian:12"}
+		return state{}, &InputError{Subject: "from " + name, Err: errors.New("no image of this store has this id"), Hint: "an image of a registry has a name, such as docker.io/library/debian:12", Code: fail.ImageNotFound}
 	}
 	if err != nil {
 		return state{}, &InputError{Subject: "from " + name, Err: err, Hint: "write the registry's name in front, such as docker.io/library/debian:12"}
@@ -214,14 +215,14 @@ func fileBaseError(from string, err error) error {
 	if errors.As(err, &in) {
 		return &InputError{Subject: "from " + from, Err: in, Hint: in.Hint}
 	}
-	hint := fileImageHint(from, err)
-	switch hint {
+	in = &InputError{Subject: "from " + from, Err: err, Hint: fileImageHint(from, err)}
+	switch in.Hint {
 	case missingHint:
-		hint += "; a relative one starts at the directory of the build context"
+		in.Hint += "; a relative one starts at the directory of the build context"
 	case damagedHint:
-		hint += "; 'pdibuild inspect " + from + "' looks into it"
+		in.Code, in.Data = fail.DamagedImage, fail.Data{"image": from}
 	}
-	return &InputError{Subject: "from " + from, Err: err, Hint: hint}
+	return in
 }
 
 // fileImageID returns the digest of the image's configuration. To find it, an

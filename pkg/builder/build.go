@@ -363,9 +363,11 @@ type stepRun struct {
 	bench   *bench
 	planned PlannedStep
 	n, of   int
-	// log is the step's log, if a command has run; lookFor says what to look at
-	// in the container that it has left.
-	log, lookFor string
+	// log is the step's log, if a command has run.
+	log string
+	// buildDirectory is set when the container of the failed step has the
+	// directory of a build.
+	buildDirectory bool
 	// made are the layers that no record names yet.
 	made []*work
 }
@@ -496,7 +498,8 @@ func (x *stepRun) explain(ctx context.Context, err error) error {
 	case errors.As(err, &input):
 		return stepContext(x.stage.Name, x.n, x.planned.Text, err)
 	}
-	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hintFor(err), Err: err}
+	hint, code := hintFor(err)
+	return &StepError{Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hint, Code: code, Err: err}
 }
 
 // logPath is the file of one of the step's logs. What it is of may come from

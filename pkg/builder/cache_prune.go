@@ -17,6 +17,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/internal/quantity"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
@@ -101,7 +102,7 @@ type pruning struct {
 func (p *pruning) run(ctx context.Context, entries []*CacheEntry) error {
 	for _, e := range entries {
 		if p.spared(e) {
-			e.kept("what only --all removes")
+			e.kept("what was not asked for")
 		}
 	}
 	spread(entries)
@@ -369,6 +370,6 @@ func (b *Builder) keepLimits(ctx context.Context, limits CacheLimits, emit func(
 		emit(Event{Kind: progress.Info, Text: fmt.Sprintf("cache: %d entries removed, %s; %s are left", len(res.Removed), quantity.Format(res.Freed), quantity.Format(res.Left))})
 	}
 	if limits.Keep > 0 && res.Left > limits.Keep {
-		emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("the cache has %s, more than the %s that it may have; images and running builds keep %s of it ('pdibuild cache ls' says which)", quantity.Format(res.Left), quantity.Format(limits.Keep), quantity.Format(res.Kept))})
+		emit(Event{Kind: progress.Warning, Code: string(fail.CacheOverLimit), Text: fmt.Sprintf("the cache has %s, more than the %s that it may have; images and running builds keep %s of it", quantity.Format(res.Left), quantity.Format(limits.Keep), quantity.Format(res.Kept))})
 	}
 }

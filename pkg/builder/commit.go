@@ -71,7 +71,7 @@ func (b *Builder) layers(top string) ([]*storage.Layer, error) {
 			return nil, fmt.Errorf("find layer %.12s: %w", id, err)
 		}
 		if l.UncompressedDigest == "" {
-			return nil, fmt.Errorf("layer %.12s has no digest; fetch its image again with --pull=always", id)
+			return nil, fmt.Errorf("layer %.12s has no digest; fetch its image again", id)
 		}
 		chain = append(chain, l)
 		id = l.Parent

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pdidev/pdibuild/internal/worker"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // ContainerOptions say how a container differs from what its image says. The
@@ -99,11 +100,11 @@ func (b *Builder) containerImage(ctx context.Context, image string, opt Containe
 	})
 	var in *InputError
 	if errors.As(err, &in) && b.ids.unpackError(err) == nil {
-		return s, &InputError{Subject: "image " + image, Err: errors.New("the store has none of that name"), Hint: "'pdibuild images' lists the images of this store; a name with a registry in front, such as docker.io/library/debian:12, is fetched from there"}
+		return s, &InputError{Subject: "image " + image, Err: errors.New("the store has none of that name"), Hint: "a name with a registry in front, such as docker.io/library/debian:12, is fetched from there", Code: fail.ImageNotFound}
 	}
 	var reg *RegistryError
 	if errors.As(err, &reg) {
-		reg.Hint = "the store has no image of that name ('pdibuild images' lists them), so it was asked for there; " + reg.Hint
+		reg.NotInStore = true
 	}
 	return s, err
 }
@@ -174,7 +175,7 @@ func containerArgs(view *rootView, config v1.ImageConfig, opt ContainerOptions) 
 	}
 	all := slices.Concat(entrypoint, args)
 	if len(all) == 0 || all[0] == "" {
-		return nil, &InputError{Err: errors.New("no command: neither the command line nor the image names one"), Hint: "write it after the image: pdibuild run IMAGE -- COMMAND; 'pdibuild shell IMAGE' looks inside"}
+		return nil, &InputError{Err: errors.New("no command: neither the command line nor the image names one"), Hint: "give a command", Code: fail.NoCommand}
 	}
 	return all, nil
 }
@@ -186,7 +187,7 @@ func imageShell(view *rootView) ([]string, error) {
 			return []string{sh}, nil
 		}
 	}
-	return nil, &InputError{Err: errors.New("there is no shell in it: neither bash nor sh"), Hint: "run one of its programs: pdibuild run --entrypoint PROGRAM IMAGE"}
+	return nil, &InputError{Err: errors.New("there is no shell in it: neither bash nor sh"), Hint: "run one of its programs", Code: fail.NoShell}
 }
 
 // A containerUser is whose environment it is.
@@ -253,7 +254,7 @@ func (c *Container) checkWorkdir(view *rootView) error {
 	if view.isDir(dir) {
 		return nil
 	}
-	return &InputError{Subject: "working directory " + dir, Err: errors.New("it is not in the container"), Hint: "name one of the image's with -w, or mount one there with -v DIR:" + dir}
+	return &InputError{Subject: "working directory " + dir, Err: errors.New("it is not in the container"), Hint: "name a directory of the image, or mount one there", Code: fail.NoWorkdir, Data: fail.Data{"dir": dir}}
 }
 
 // Streams connect a command in a container with whoever runs it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
@@ -51,7 +52,7 @@ func (c *Container) mapVolumes(opt ContainerOptions) {
 			continue
 		}
 		if opt.Events != nil && m.Write {
-			opt.Events(Event{Kind: progress.Warning, Text: fmt.Sprintf("volume %s: what is written there belongs to uid %d, the container's user, because this file system cannot map ids (%v); --user root avoids it", m.Source, c.req.UID, err)})
+			opt.Events(Event{Kind: progress.Warning, Code: string(fail.VolumeOwner), Text: fmt.Sprintf("volume %s: what is written there belongs to uid %d, the container's user, because this file system cannot map ids (%v)", m.Source, c.req.UID, err)})
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -35,7 +36,7 @@ func (b *Builder) StageContainer(ctx context.Context, p *Plan, stage string, opt
 		return nil, err
 	}
 	if done == 0 {
-		return nil, &InputError{Err: fmt.Errorf("nothing of stage %q is built yet", stage), Hint: "build it with 'pdibuild build --target " + stage + "'"}
+		return nil, &InputError{Err: fmt.Errorf("nothing of stage %q is built yet", stage), Hint: "build it", Code: fail.StageNotBuilt, Data: fail.Data{"stage": stage}}
 	}
 	if done < of {
 		opt.tell(fmt.Sprintf("stage %q is built up to step %d of %d: this is what it has then", stage, done, of))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/outfile"
 	"github.com/pdidev/pdibuild/internal/spelling"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // An ExportDestination is a file or directory that an image can be written to.
@@ -68,10 +69,11 @@ func FindExport(text string) (*ExportDestination, error) {
 		if near := spelling.Closest(transport, known); near != "" {
 			hint = fmt.Sprintf("did you mean %s? %s", near, hint)
 		}
+		in := &InputError{Err: fmt.Errorf("unknown format %q", transport), Hint: hint}
 		if transport == "docker" {
-			hint = "'pdibuild push' sends an image to a registry"
+			in.Hint, in.Code = "Push sends an image to a registry", fail.NoExportFormat
 		}
-		return nil, &InputError{Err: fmt.Errorf("unknown format %q", transport), Hint: hint}
+		return nil, in
 	}
 	d := &ExportDestination{transport: transport}
 	d.path, d.name, d.named = strings.Cut(rest, ":")

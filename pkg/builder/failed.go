@@ -18,6 +18,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/lockfile"
 	"github.com/pdidev/pdibuild/internal/worker"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -220,13 +221,13 @@ func (b *Builder) FailedContainer(ctx context.Context, source string, opt Contai
 	defer func() { err = b.hostCause("open the container of the failed step", err) }()
 	s, err := b.failed.read(b.failed.path(source))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &InputError{Err: fmt.Errorf("no step of %s has failed, or it was built since", source), Hint: "'pdibuild shell --stage NAME' looks into a stage, 'pdibuild shell IMAGE' into an image"}
+		return nil, &InputError{Err: fmt.Errorf("no step of %s has failed, or it was built since", source), Hint: "look into a stage, or into an image", Code: fail.NoFailedStep}
 	}
 	if err != nil {
 		return nil, err
 	}
 	if s.Layer == "" {
-		return nil, &InputError{Err: fmt.Errorf("stage %q, step %d (%s) failed, and %s", s.Stage, s.Step, s.Text, s.NotKept), Hint: "'pdibuild shell --stage NAME' looks into a stage as far as it was built"}
+		return nil, &InputError{Err: fmt.Errorf("stage %q, step %d (%s) failed, and %s", s.Stage, s.Step, s.Text, s.NotKept), Hint: "look into the stage as far as it was built", Code: fail.NotKept}
 	}
 	wk, err := b.works.adopt(s.Layer)
 	if errors.Is(err, lockfile.ErrHeld) {
@@ -332,8 +333,8 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 		return step
 	}
 	step.Kept = true
-	if x.lookFor != "" {
-		step.Hint += ". " + x.lookFor
+	if x.buildDirectory {
+		step.Code = fail.BuildDirectory
 	}
 	return step
 }

@@ -14,22 +14,23 @@ import (
 	"github.com/pdidev/pdibuild/internal/atomicfile"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/outfile"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
 // hintFor says what can be done about an error that a host's limits cause.
-func hintFor(err error) string {
+func hintFor(err error) (string, fail.Code) {
 	switch reserved := (*layer.ReservedError)(nil); {
 	case errors.As(err, &reserved):
-		return "let the step remove the file, or give it another name"
+		return "let the step remove the file, or give it another name", ""
 	case errors.Is(err, errOtherPlatform):
-		return "build for the image's platform with --platform, or start from an image for this one"
+		return "build for the image's platform, or start from an image for this one", fail.WrongPlatform
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return "too many open files: raise the limit with 'ulimit -n' and run the command again"
+		return "too many open files: raise the limit with 'ulimit -n' and run the command again", ""
 	case errors.Is(err, syscall.ENOMEM):
-		return "the memory is used up: close other programs or build fewer stages at once with --jobs 1"
+		return "the memory is used up: close other programs or build fewer stages at once", fail.MemoryUsedUp
 	}
-	return ""
+	return "", ""
 }
 
 // diskHint adds to the way out that nothing is lost.

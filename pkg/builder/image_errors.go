@@ -11,6 +11,8 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/oci/layout"
+
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // errOtherPlatform says that a local image is not for the wanted platform.
@@ -32,12 +34,16 @@ func (e *platformError) Error() string {
 // Is makes it an errOtherPlatform.
 func (e *platformError) Is(target error) bool { return target == errOtherPlatform }
 
-func (e *platformError) hint() string {
+// input is the error about a stage that starts from the image.
+func (e *platformError) input(from string) *InputError {
 	if e.has.OS == "" || e.has.Architecture == "" {
-		return "the image is damaged, or no image to run: take another one, or make it anew"
+		return &InputError{Subject: "from " + from, Err: e, Hint: "the image is damaged, or no image to run: take another one, or make it anew"}
 	}
 	has := e.has.OS + "/" + e.has.Architecture
-	return fmt.Sprintf("take an image for %s; to build for the image's platform, say --platform %s, or 'platform: %s' in the stage", e.want, has, has)
+	return &InputError{
+		Subject: "from " + from, Err: e, Code: fail.OtherPlatform, Data: fail.Data{"want": e.want, "has": has},
+		Hint: fmt.Sprintf("take an image for %s; to build for the image's platform, write 'platform: %s' in the stage", e.want, has),
+	}
 }
 
 const missingHint = "check the path"
@@ -55,7 +61,7 @@ func baseError(from string, err error) error {
 	case err == nil, errors.Is(err, errNotLocal), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &platform):
-		return &InputError{Subject: "from " + from, Err: platform, Hint: platform.hint()}
+		return platform.input(from)
 	case errors.As(err, &input) && !strings.HasPrefix(input.Subject, "from "):
 		return &InputError{Subject: "from " + from, Err: input, Hint: input.Hint}
 	case errors.As(err, &input), errors.As(err, &host), errors.As(err, &registry):

@@ -21,7 +21,7 @@ func TestBaseErrors(t *testing.T) {
 		err           error
 		message, hint string
 	}{
-		{&platformError{v1.Platform{OS: "linux", Architecture: "arm64"}, "linux/amd64"}, "the image is for linux/arm64, not linux/amd64", "--platform linux/arm64"},
+		{&platformError{v1.Platform{OS: "linux", Architecture: "arm64"}, "linux/amd64"}, "the image is for linux/arm64, not linux/amd64", "platform: linux/arm64"},
 		{&platformError{v1.Platform{}, "linux/amd64"}, "does not name the system and the processor", "damaged"},
 		{errors.New("unexpected end of JSON input"), "unexpected end of JSON input", "damaged"},
 		{&InputError{Subject: "base image", Err: errors.New("a zero byte")}, "base image: a zero byte", ""},

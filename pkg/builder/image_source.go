@@ -20,6 +20,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // An ImageSource is an image to be read, wherever it is. Nothing of it is
@@ -75,7 +76,7 @@ func (b *Builder) openStored(ctx context.Context, name string) (*ImageSource, er
 		return nil, err
 	}
 	if err != nil {
-		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "'pdibuild images' lists the images of this store; docker://" + name + " is the one of the registry, and oci-archive:FILE a file"}
+		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "docker://" + name + " is the one of the registry, and oci-archive:FILE a file", Code: fail.ImageNotFound}
 	}
 	ref, err := is.Transport.NewStoreReference(b.store, nil, img.ID)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
+
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // A checkedReference is an image whose layers, and configuration, are where the
@@ -88,6 +90,6 @@ func layerURLError(what string, blob types.BlobInfo) error {
 	}
 	return &InputError{
 		Subject: what + " (" + blob.Digest.String() + ")", Err: fmt.Errorf("it would be fetched from %s: %w", at, errLayerURL),
-		Hint: "if you trust the image and that server, allow it with --allow-layer-urls",
+		Hint: "if you trust the image and that server, allow layers from other addresses", Code: fail.LayerAddresses,
 	}
 }

@@ -2,9 +2,11 @@ package builder
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 
 	"github.com/pdidev/pdibuild/internal/secret"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -125,6 +127,12 @@ func maskField(s *secret.Set, f reflect.Value) bool {
 		*value = maskAll(s, *value)
 	case *error:
 		*value = maskError(s, *value)
+	case *fail.Data:
+		clean := maps.Clone(*value)
+		for name, text := range clean {
+			clean[name] = s.Mask(text)
+		}
+		*value = clean
 	default:
 		return false
 	}

@@ -83,6 +83,7 @@ func TestErrorsAreMasked(t *testing.T) {
 		"host":                      hostErrorWith("mount "+value, "look at "+value, cause),
 		"registry":                  &RegistryError{Op: "push", Image: "r.example/" + value, Hint: value, Err: cause},
 		"input":                     &InputError{Subject: "copy " + value, Hint: value, Stage: value, Err: cause},
+		"data":                      &InputError{Hint: "x", Code: "x", Data: map[string]string{"x": value}, Err: errors.New("y")},
 		"several":                   errors.Join(errors.New("harmless"), fmt.Errorf("wrapped: %w", &StepError{Text: value, Err: cause})),
 		"url":                       errors.New("get https://u:hunter22%0Asecond%20line@host/"),
 	} {

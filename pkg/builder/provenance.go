@@ -15,6 +15,7 @@ import (
 	"go.podman.io/image/v5/transports/alltransports"
 
 	"github.com/pdidev/pdibuild/internal/secret"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -126,7 +127,7 @@ func (b *Builder) Provenance(image, subject, manifestDigest, version string) ([]
 	}
 	raw, err := b.store.ImageBigData(img.ID, originsKey)
 	if err != nil {
-		return nil, &InputError{Subject: "provenance of " + image, Err: errors.New("this store does not know how the image was built"), Hint: "build it here: provenance is noted by 'pdibuild build'"}
+		return nil, &InputError{Subject: "provenance of " + image, Err: errors.New("this store does not know how the image was built"), Hint: "build it here", Code: fail.NoProvenance}
 	}
 	var o origins
 	if err := json.Unmarshal(raw, &o); err != nil {

@@ -14,11 +14,13 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pdidev/pdibuild/internal/registry"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // registryError explains why a registry did not do what was asked of it.
 func registryError(op, name string, err error) error {
-	e := &RegistryError{Op: op, Image: name, Err: err, Hint: registryHint(err)}
+	e := &RegistryError{Op: op, Image: name, Err: err}
+	registryHint(e)
 	var nobody *registry.NoCredentialError
 	if op != "push" && errors.As(err, &nobody) {
 		e.Hint += "; registries answer the same when there is no such image"
@@ -26,8 +28,9 @@ func registryError(op, name string, err error) error {
 	return e
 }
 
-// registryHint is the way out, where one is known.
-func registryHint(err error) string {
+// registryHint sets the way out, where one is known.
+func registryHint(e *RegistryError) {
+	err := e.Err
 	var (
 		refused     *registry.RefusedError
 		nobody      *registry.NoCredentialError
@@ -40,31 +43,30 @@ func registryHint(err error) string {
 	)
 	switch {
 	case errors.As(err, &refused) && refused.User != "":
-		return fmt.Sprintf("check the user, the password and what the user may do there, or log in again with 'podman login %s'", refused.Host)
+		e.Hint = fmt.Sprintf("check the user, the password and what the user may do there, or log in again with 'podman login %s'", refused.Host)
 	case errors.As(err, &refused):
-		return loginHint(refused.Host)
+		loginHint(e, refused.Host)
 	case errors.As(err, &nobody):
-		return loginHint(nobody.Host)
+		loginHint(e, nobody.Host)
 	case errors.As(err, &unknown):
-		return loginHint("REGISTRY")
+		loginHint(e, "REGISTRY")
 	case errors.As(err, &page):
-		return "open it in a browser: perhaps this network wants a login first; else check the registry's name and https_proxy"
+		e.Hint = "open it in a browser: perhaps this network wants a login first; else check the registry's name and https_proxy"
 	case errors.As(err, &realm):
-		return "the registry's token server needs https; --tls-verify=false sends the login without TLS"
+		e.Hint, e.Code = "the registry's token server needs https", fail.PlainTokenServer
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return "this registry speaks plain HTTP: add --tls-verify=false"
+		e.Hint, e.Code = "this registry speaks plain HTTP: allow it", fail.PlainRegistry
 	case errors.As(err, &certificate), errors.As(err, &authority):
-		return "give the registry's certificate with --cert-dir DIR, or add --tls-verify=false"
+		e.Hint, e.Code = "give the registry's certificate, or allow unknown ones", fail.UnknownCertificate
 	case isNotFound(err):
-		return "check the image's name and tag"
+		e.Hint = "check the image's name and tag"
 	case errors.As(err, &network):
-		return "the registry cannot be reached from here; finished steps are kept, run the command again later"
+		e.Hint = "the registry cannot be reached from here; finished steps are kept, run the command again later"
 	}
-	return ""
 }
 
-func loginHint(host string) string {
-	return fmt.Sprintf("log in with 'podman login %s' or give --creds USER:PASSWORD or --authfile FILE", host)
+func loginHint(e *RegistryError, host string) {
+	e.Hint, e.Code, e.Data = fmt.Sprintf("log in with 'podman login %s'", host), fail.LoginNeeded, fail.Data{"host": host}
 }
 
 // isNotFound says that a registry does not have what was asked for.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/atomicfile"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -53,7 +54,7 @@ func (b *Builder) writeLock(p *Plan, planned PlannedStep) error {
 	}
 	data, err := os.ReadFile(b.lockPath(planned.Key))
 	if errors.Is(err, fs.ErrNotExist) {
-		return &InputError{Subject: "--write-lock", Err: errors.New("what the step has concretized to is no longer kept"), Hint: "build once with --no-cache"}
+		return &InputError{Subject: "write the lock file", Err: errors.New("what the step has concretized to is no longer kept"), Hint: "build once more without what is kept", Code: fail.LockNotKept}
 	}
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func (p *Plan) checkLocks() error {
 			}
 			name := filepath.Join(p.Context, lockName(step))
 			if unix.Access(filepath.Dir(name), unix.W_OK) != nil && unix.Access(name, unix.W_OK) != nil {
-				return &InputError{Subject: "write the lock file", Err: fmt.Errorf("nothing can be written to %s", filepath.Dir(name)), Hint: "build without --write-lock, or in a copy of the directory"}
+				return &InputError{Subject: "write the lock file", Err: fmt.Errorf("nothing can be written to %s", filepath.Dir(name)), Hint: "do not write it, or build in a copy of the directory", Code: fail.LockNotWritable}
 			}
 		}
 	}

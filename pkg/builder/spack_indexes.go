@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
+	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
 // lendIndexes lets Spack see what the mirrors have while it concretizes, so that
@@ -29,7 +31,10 @@ func (j *spackJob) lendIndexes(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, buildcache.ErrNotFound): // an empty cache, or one without an index
-			j.say("binary cache %s has no index: Spack does not reuse what is there but takes what it needs by chance; 'pdibuild cache buildcache index' makes one", mirror.Name)
+			e := j.event(progress.Info)
+			e.Code = string(fail.NoIndex)
+			e.Text = fmt.Sprintf("binary cache %s has no index: Spack does not reuse what is there but takes what it needs by chance", mirror.Name)
+			j.run.emit(e)
 		case err != nil: // fetch reports it
 			j.say("binary cache %s (%s): %v; Spack concretizes without it", mirror.Name, mirror.Fetch.URL, err)
 		default:

@@ -17,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -52,7 +53,7 @@ func (p *Plan) spackInputs(step recipe.SpackInstall) (*spackInputs, error) {
 		return nil, err
 	}
 	if in.env, err = spack.ParseEnvironment(name, data); err != nil {
-		return nil, &InputError{Err: err, Hint: "correct the environment; 'pdibuild validate' reads it again"}
+		return nil, &InputError{Err: err, Hint: "correct the environment", Code: fail.EnvironmentInvalid}
 	}
 	if _, err := in.pushedTo(step); err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func (p *Plan) spackInputs(step recipe.SpackInstall) (*spackInputs, error) {
 		parts = append(parts, string(in.lock))
 		if in.lock != nil {
 			if _, err := spack.ParseLock(filepath.Join(p.Context, lock), in.lock); err != nil {
-				return nil, &InputError{Err: err, Hint: "remove it and build with --write-lock, which makes it again"}
+				return nil, &InputError{Err: err, Hint: "remove it and let the build write it again", Code: fail.LockInvalid}
 			}
 		}
 	}

@@ -192,7 +192,7 @@ func (j *spackJob) installError(err error, failures []spack.Failure) error {
 		switch first.Reason().Kind {
 		case spack.ReasonFetch, spack.ReasonChecksum, spack.ReasonSpace: // nothing was begun
 		default:
-			j.lookFor = "'pdibuild shell --failed' stands in its build directory; '. ./spack-build-env.txt' there sets its environment"
+			j.buildDirectory = true
 		}
 	}
 	return &failed

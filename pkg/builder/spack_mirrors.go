@@ -13,6 +13,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/spackmirror"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -113,7 +114,7 @@ func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOption
 
 // forecastStep is about a step that is only planned.
 func (b *Builder) forecastStep(ctx context.Context, m *spackmirror.Mirrors, step *PlannedStep, install recipe.SpackInstall) (*SpackForecast, error) {
-	unknown := &SpackForecast{Hint: "the first build works out what the environment needs and keeps that; 'pdibuild build --write-lock' also writes it beside spack.yaml"}
+	unknown := &SpackForecast{Hint: "the first build works out what the environment needs and keeps that"}
 	data, name := step.spack.lock, spack.LockFileName
 	if data == nil && step.Key != "" {
 		var err error
@@ -196,6 +197,11 @@ func (j *spackJob) mirrors() *spackmirror.Mirrors {
 			Store: j.run.b.spackStore(), Access: j.run.b.mirrorAccess(), Settings: j.step.Buildcache,
 			Env: j.run.opt.Env, Secrets: j.run.opt.Secrets, Variable: j.run.opt.Variable,
 			Report: func(text string) { j.say("%s", text) }, Warn: j.warn,
+			Pending: func(text string) {
+				e := j.event(progress.Warning)
+				e.Text, e.Code = text, string(fail.PushPending)
+				j.run.emit(e)
+			},
 		}
 	}
 	return j.known

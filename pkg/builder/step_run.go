@@ -21,6 +21,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -102,14 +103,20 @@ func (x *stepRun) runCommand(ctx context.Context, s state, wk *work, cmd command
 		return req, err
 	}
 	if report.ExitCode != 0 {
+		hint, code := x.exitHint(req, report, out.Tail()), fail.Code("")
+		if hint == killedHint {
+			code = fail.MemoryUsedUp
+		}
 		return req, &StepError{
 			Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: report.ExitCode,
-			Tail: out.Tail(), LogFile: log.Name(), Hint: x.exitHint(req, report, out.Tail()),
+			Tail: out.Tail(), LogFile: log.Name(), Hint: hint, Code: code,
 			Err: fmt.Errorf("exit status %d", report.ExitCode),
 		}
 	}
 	return req, nil
 }
+
+const killedHint = "the command was killed, probably for memory: use fewer parallel jobs in it, or build fewer stages at once"
 
 // exitHint explains a failed command where this host is the cause.
 func (x *stepRun) exitHint(req *stepRequest, report worker.Report, tail []string) string {
@@ -128,7 +135,7 @@ func (x *stepRun) exitHint(req *stepRequest, report worker.Report, tail []string
 	case slices.ContainsFunc(tail, saysDiskError):
 		return "a disk reports errors: run the command again when it works, finished steps are kept; the kernel's log ('dmesg') may say which one it is"
 	case report.ExitCode == 137:
-		return "the command was killed, probably for memory: use fewer parallel jobs in it, or --jobs 1"
+		return killedHint
 	}
 	return ""
 }
@@ -286,7 +293,7 @@ func (x *stepRun) addSecrets(req *stepRequest, uses []recipe.SecretUse) error {
 			if x.run.plan.Recipe.Secrets[use.ID].Optional {
 				continue
 			}
-			return &InputError{Err: fmt.Errorf("secret %q was not given", use.ID), Hint: fmt.Sprintf("give it with --secret id=%s,env=VARIABLE or --secret id=%s,src=FILE", use.ID, use.ID)}
+			return &InputError{Err: fmt.Errorf("secret %q was not given", use.ID), Hint: "give its value", Code: fail.SecretMissing, Data: fail.Data{"id": use.ID}}
 		}
 		target := use.Target
 		if target == "" {

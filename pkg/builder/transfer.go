@@ -24,6 +24,7 @@ import (
 	"go.podman.io/storage/pkg/archive"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // Push sends an image of the store to a registry and returns the digest of
@@ -81,7 +82,7 @@ func (b *Builder) ownDestination(img *storage.Image, image string) (string, erro
 		name = img.Names[0]
 	}
 	bad := func(reason string) error {
-		return &InputError{Subject: "push " + image, Err: errors.New(reason), Hint: "give a DESTINATION, such as registry.example.org/group/name:tag"}
+		return &InputError{Subject: "push " + image, Err: errors.New(reason), Hint: "give a destination, such as registry.example.org/group/name:tag"}
 	}
 	if name == "" {
 		return "", bad(fmt.Sprintf("the image has %d names", len(img.Names)))
@@ -232,7 +233,7 @@ func (b *Builder) findImage(name string) (*storage.Image, error) {
 		return nil, fmt.Errorf("find image %s: %w", name, err)
 	}
 	if err != nil {
-		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "list the images of this store with 'pdibuild images', or build it first"}
+		return nil, &InputError{Subject: "image " + name, Err: errNotLocal, Hint: "build it first", Code: fail.ImageNotFound}
 	}
 	return img, nil
 }

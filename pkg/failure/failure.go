@@ -43,8 +43,10 @@ type StepError struct {
 	Tail []string
 	// LogFile has all of it.
 	LogFile string
-	// Hint is the way out where one is known.
+	// Hint is the way out where one is known, Code and Data the same for programs.
 	Hint string
+	Code Code
+	Data Data
 	// Kept is true when the step's container is kept for a look inside; see
 	// FailedContainer of pkg/builder. NotKept is why it could not be kept.
 	Kept    bool
@@ -97,8 +99,14 @@ func (e *LeakError) Error() string {
 type RegistryError struct {
 	// Op is "pull" or "push", Image the reference.
 	Op, Image string
-	Hint      string
-	Err       error
+	// NotInStore is set for an image whose name could have been that of one in the
+	// store.
+	NotInStore bool
+	// Hint is the way out where one is known, Code and Data the same for programs.
+	Hint string
+	Code Code
+	Data Data
+	Err  error
 }
 
 func (e *RegistryError) Error() string {
@@ -109,8 +117,11 @@ func (e *RegistryError) Unwrap() error { return e.Err }
 // An InputError is about a recipe that does not fit what it is applied to:
 // context, arguments, secrets, options.
 type InputError struct {
-	// Subject is what is wrong, Hint the way out.
+	// Subject is what is wrong, Hint the way out, Code and Data the same for
+	// programs.
 	Subject, Hint string
+	Code          Code
+	Data          Data
 	// Stage and Step, counted from 1, are where it is in the recipe; Step is 0
 	// for what is not about a step.
 	Stage string

@@ -202,7 +202,7 @@ func (p *page) packages(r *Report) {
 		list := slices.Clone(r.Debian)
 		slices.SortStableFunc(list, func(a, b *DebianPackage) int { return int(b.Size>>10 - a.Size>>10) })
 		n := min(len(list), len(r.Directories), 10)
-		p.heading(fmt.Sprintf("DEBIAN PACKAGES (the largest %d of %d; all with --format json or 'pdibuild sbom')", n, len(list)))
+		p.heading(fmt.Sprintf("DEBIAN PACKAGES (the largest %d of %d; the bill of materials has all)", n, len(list)))
 		for _, d := range list[:n] {
 			p.line("  %s\t%s\t%s", SizeText(d.Size), shown(d.Name), shown(d.Version))
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // An Error is one thing that is wrong with a recipe.
@@ -20,6 +22,9 @@ type Error struct {
 	Message, Suggestion string
 	// Source is the line of the file.
 	Source string
+	// Code and Data are the cause for programs that have a way out of their own.
+	Code failure.Code
+	Data failure.Data
 }
 
 // Error is one line: file:line:column: what is wrong (did you mean "x"?).

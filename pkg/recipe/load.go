@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/internal/yamlfile"
+	"github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/spack"
 
 	"gopkg.in/yaml.v3"
@@ -30,7 +31,7 @@ func Load(dir string) (*Recipe, error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, Errors{{File: dir, Message: "there is no such directory"}}
 	}
-	return nil, Errors{{Message: fmt.Sprintf("no %s in %s; 'pdibuild init' writes one to start with, --file names another; a spack.yaml alone would do, too", FileName, dir)}}
+	return nil, Errors{{Message: fmt.Sprintf("no %s in %s; a spack.yaml alone would do, too", FileName, dir), Code: failure.NoRecipe}}
 }
 
 // Find returns the file in dir that Load reads: pdibuild.yaml, pdibuild.yml or
@@ -91,7 +92,7 @@ func Parse(name string, data []byte) (*Recipe, error) {
 
 // recipeFile is what a recipe is as a YAML file. A plain file of the largest
 // size has no more values.
-var recipeFile = yamlfile.Kind{Name: "a recipe", Empty: "is empty; 'pdibuild init' writes a recipe to start with", MaxNodes: 1 << 19}
+var recipeFile = yamlfile.Kind{Name: "a recipe", Empty: "is empty; a recipe begins with 'version: 1'", MaxNodes: 1 << 19}
 
 func (d *decoder) at(line, column int, message string) *Error {
 	return &Error{File: d.file, Line: line, Column: column, Message: message, Source: d.doc.Source(line)}

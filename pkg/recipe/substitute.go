@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // Expand replaces ${NAME} and ${NAME:-default} in s by what lookup says, and
@@ -115,7 +117,7 @@ func (r *Recipe) checkGiven(given map[string]string) error {
 			continue
 		}
 		if _, ok := r.Secrets[name]; ok {
-			errs.add(&Error{Message: fmt.Sprintf("%q is a secret; give it with --secret id=%s, or it would be stored in the image", name, name)})
+			errs.add(&Error{Message: fmt.Sprintf("%q is a secret; as an argument it would be stored in the image", name), Code: failure.SecretMissing, Data: failure.Data{"id": name}})
 			continue
 		}
 		errs.add(&Error{

@@ -129,7 +129,7 @@ func TestSubstituteRefuses(t *testing.T) {
 		want  string
 	}{
 		{map[string]string{"DIRR": "x"}, `the recipe has no argument "DIRR"; it has DIR, EMPTY, MONEY, V (did you mean "DIR"?)`},
-		{map[string]string{"token": "s3cret"}, `"token" is a secret; give it with --secret id=token, or it would be stored in the image`},
+		{map[string]string{"token": "s3cret"}, `"token" is a secret; as an argument it would be stored in the image`},
 		{map[string]string{"V": "a b"}, `stages[0].from: "debian:a b" is neither a stage nor an image name`},
 		{map[string]string{"DIR": "opt"}, `stages[0].workdir: "opt/w" must be an absolute path`},
 	} {

@@ -204,7 +204,7 @@ func (v *validator) webName(path, source, to string) {
 // inContext reports paths that lead out of the build context.
 func (v *validator) inContext(path, source string) {
 	if clean := pathpkg.Clean(source); clean == ".." || strings.HasPrefix(clean, "../") {
-		v.fail(path, "%q is outside of the build context; copy it there, or build with the directory above as the context and -f for the recipe", source)
+		v.fail(path, "%q is outside of the build context; copy it there, or build with the directory above as the context", source)
 	}
 }
 
