@@ -67,7 +67,9 @@ const (
 	IsolationAuto Isolation = "auto"
 	// IsolationOCI runs commands with crun or runc.
 	IsolationOCI Isolation = "oci"
-	// IsolationChroot runs commands with Buildah's chroot.
+	// IsolationChroot runs commands without another program, in namespaces and a
+	// root of their own; it works on every host. Buildah's option of that name
+	// isolates less.
 	IsolationChroot Isolation = "chroot"
 )
 
