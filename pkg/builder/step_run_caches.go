@@ -9,6 +9,7 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/pdidev/pdibuild/internal/imagestore"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,19 +75,32 @@ func (s *cacheSearch) directory(d *os.Root, name string) error {
 // opened and a directory when its target is read.
 const searchTries = 50
 
-func (s *cacheSearch) restlessEntry(d *os.Root, base, name string) (err error) {
+// restlessEntry searches a file, and what is below it if it is a directory. An
+// error of a disk is not repeated, nor is one from further down.
+func (s *cacheSearch) restlessEntry(d *os.Root, base, name string) error {
+	var below *os.Root
+	var err error
 	for range searchTries {
-		if err = s.entry(d, base, name); err == nil || errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if below, err = s.entry(d, base, name); err == nil || errors.Is(err, fs.ErrNotExist) || imagestore.IsDiskError(err) {
+			break
 		}
 	}
-	return err
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || below == nil {
+		return err
+	}
+	defer below.Close()
+	return s.directory(below, name)
 }
 
-func (s *cacheSearch) entry(d *os.Root, base, name string) error {
+// entry searches a file and returns the root below it if it is a directory. One
+// with a secret is removed.
+func (s *cacheSearch) entry(d *os.Root, base, name string) (*os.Root, error) {
 	info, err := d.Lstat(base)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = s.file(d, base, name, info)
 	var leak *LeakError
@@ -95,17 +109,12 @@ func (s *cacheSearch) entry(d *os.Root, base, name string) error {
 		if s.first == nil {
 			s.first = leak
 		}
-		return d.RemoveAll(base)
+		return nil, d.RemoveAll(base)
 	}
 	if err != nil || !info.IsDir() {
-		return err
+		return nil, err
 	}
-	below, err := d.OpenRoot(base)
-	if err != nil {
-		return err
-	}
-	defer below.Close()
-	return s.directory(below, name)
+	return d.OpenRoot(base)
 }
 
 // file searches one file if it has changed, and of a directory its name.

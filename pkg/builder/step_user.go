@@ -96,8 +96,8 @@ func differs(name, kind string, settings [][3]string) error {
 	}
 }
 
-// addLine appends a line unless the file has one for that name. The files with
-// passwords are not made where there are none.
+// addLine appends a line, unless the file has one for that name. Files with
+// passwords are never made.
 func addLine(view *rootView, tree *layer.Tree, file, line string) error {
 	data, err := view.read(file)
 	if err != nil {
@@ -116,8 +116,12 @@ func addLine(view *rootView, tree *layer.Tree, file, line string) error {
 		text += "\n"
 	}
 	text += line + "\n"
-	hdr := regular(file, int64(len(text)))
-	if old, err := view.header(file); err == nil && old.Typeflag == tar.TypeReg {
+	place, err := view.Resolve(file) // it may be a link to where the image keeps it
+	if err != nil {
+		return err
+	}
+	hdr := regular(place, int64(len(text)))
+	if old, err := view.header(place); err == nil && old.Typeflag == tar.TypeReg {
 		hdr.Mode, hdr.Uid, hdr.Gid = old.Mode, old.Uid, old.Gid
 	}
 	return tree.Add(layer.Entry{Header: hdr, Open: layer.Bytes([]byte(text))})
