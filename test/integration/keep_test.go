@@ -210,6 +210,25 @@ func TestUserThatExists(t *testing.T) {
 	}
 }
 
+// Where the accounts are behind a link, as in images that are run read-only, the
+// link stays and the new account is behind it.
+func TestUserWhereAccountsAreLinks(t *testing.T) {
+	t.Parallel()
+	p := newSmall(t, `  - name: final
+    from: small
+    steps:
+      - run: mkdir -p /usr/share/accounts && mv /etc/passwd /usr/share/accounts/ && ln -s ../usr/share/accounts/passwd /etc/passwd
+      - user: {name: app, uid: 1001}
+`)
+	img, _ := p.export()
+	if passwd := img.file("/etc/passwd"); passwd.Typeflag != tar.TypeSymlink {
+		t.Errorf("/etc/passwd is no link any more: %c", passwd.Typeflag)
+	}
+	if accounts := img.file("/usr/share/accounts/passwd").content; !strings.Contains(accounts, "app:x:1001:") {
+		t.Errorf("the accounts are\n%s", accounts)
+	}
+}
+
 // Of a variable that a base image sets twice, the last value counts.
 func TestBaseWithVariableTwice(t *testing.T) {
 	t.Parallel()
