@@ -68,6 +68,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "internal/spackinstall", "internal/envlayers", "go.podman.io/buildah", "go.podman.io/storage"},
 	},
 	{
+		"internal/namespace", "a process's namespaces are below all that runs in them",
+		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "internal/imagestore", "internal/worker", "go.podman.io/buildah", "net/http"},
+	},
+	{
 		"internal", "internal packages are below pkg/",
 		[]string{"cmd", "pkg", "go.podman.io/buildah"},
 	},
@@ -75,7 +79,7 @@ var rules = []struct {
 
 // rooms are the internal packages that do a part of pkg/builder's work, with the
 // packages of pkg/ that are below them. The rule for internal does not hold.
-var rooms = []string{"internal/spackmirror"}
+var rooms = []string{"internal/namespace", "internal/spackmirror"}
 
 // engineUsers are the packages that may import buildah, storage or image
 // themselves; cache only image.
@@ -85,6 +89,7 @@ var engineUsers = map[string][]string{
 	"pkg/inspect":         {"go.podman.io/storage", "go.podman.io/image"},
 	"pkg/cache":           {"go.podman.io/image"},
 	"internal/imagestore": {"go.podman.io/storage"},
+	"internal/namespace":  {"go.podman.io/storage/pkg/unshare", "go.podman.io/storage/pkg/homedir"},
 	"internal/registry":   {"go.podman.io/image/v5/pkg/tlsclientconfig"}, // it reads certificates
 	// Neither knows an engine: podman's profile is a table, and what the worker
 	// takes from storage starts processes and maps ids.
