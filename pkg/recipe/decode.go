@@ -98,13 +98,13 @@ func (d *decoder) command(n *yaml.Node, v reflect.Value, path string) {
 	switch n.Kind {
 	case yaml.ScalarNode:
 		d.scalar(n, v.FieldByName("Shell"), path)
-		if v.IsZero() {
-			v.FieldByName("Argv").Set(reflect.ValueOf([]string{})) // it was given, and is empty
-		}
 	case yaml.SequenceNode:
 		d.list(n, v.FieldByName("Argv"), path)
 	default:
 		d.fail(n, path, "must be a command: a string for the shell or a list of strings")
+	}
+	if v.IsZero() {
+		v.FieldByName("Argv").Set(reflect.ValueOf([]string{})) // it was given, and is empty
 	}
 }
 

@@ -51,8 +51,8 @@ func (r *Recipe) Epoch() int64 {
 	return *r.SourceDateEpoch
 }
 
-// A Secret says where the host keeps a secret value. With neither Env nor
-// File set, the value has to be given to the build (--secret id=…).
+// A Secret says where the host keeps a secret value. With neither env
+// nor file, the value has to be given to the build (--secret id=…).
 type Secret struct {
 	// Env is the name of the host's environment variable.
 	Env string `yaml:"env,omitempty"`
@@ -186,8 +186,7 @@ type Run struct {
 	Network string `yaml:"network,omitempty"`
 }
 
-// A SecretUse lets one command read one secret. In YAML it is the secret's id
-// or a map.
+// A SecretUse is a secret that one command can read: its id or, in YAML, a map.
 type SecretUse struct {
 	// ID of the secret, as declared in the recipe.
 	ID string `yaml:"id"`
@@ -218,11 +217,11 @@ type Mount struct {
 	// Size limits a tmpfs, for example 64m. Empty means half the memory.
 	Size string `yaml:"size,omitempty"`
 	// Owner of a cache's directory: name or uid, optionally :group. It is what a
-	// command of another user than root needs to write there. Empty leaves the
-	// directory as it is, which is root's when it is new.
+	// command of another user than root needs to write there. Without it the
+	// directory stays as it is, which is root's when it is new.
 	Owner string `yaml:"owner,omitempty"`
-	// Mode of a cache's directory, octal, for example "0775". Empty leaves it as
-	// it is, which is 0755 when it is new.
+	// Mode of a cache's directory, octal, for example "0775". Without it, that
+	// stays as it is, which is 0755 when it is new.
 	Mode string `yaml:"mode,omitempty"`
 }
 
@@ -336,12 +335,12 @@ type SpackInstall struct {
 	Spack *SpackSource `yaml:"spack,omitempty"`
 	// Buildcache is the remote binary cache.
 	Buildcache *Buildcache `yaml:"buildcache,omitempty"`
-	// Concretize is "reuse" or "fresh". Empty leaves it to Spack.
+	// Concretize is "reuse" or "fresh". Without it, Spack decides.
 	Concretize string `yaml:"concretize,omitempty"`
 	// Jobs is a number or "auto" (the default).
 	Jobs string `yaml:"jobs,omitempty"`
-	// ConcurrentPackages is how many packages are built at once at most. Zero
-	// leaves it to Spack.
+	// ConcurrentPackages is how many packages are built at once at most. Without
+	// it, Spack decides.
 	ConcurrentPackages int `yaml:"concurrent_packages,omitempty"`
 	// Upstreams are install trees of other Spack installations in the image,
 	// by name, whose packages are used.

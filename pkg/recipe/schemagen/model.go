@@ -104,20 +104,24 @@ func field(f reflect.StructField, doc string) (fieldInfo, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	return fieldInfo{key: key, doc: forYAML(f.Name, key, doc), required: options != "omitempty", typ: t}, true
+	return fieldInfo{key: key, doc: forYAML(f.Name, doc), required: options != "omitempty", typ: t}, true
 }
 
-// forYAML begins a comment with the key, or with what follows, instead of Go's
-// name of the field.
-func forYAML(name, key, doc string) string {
+// forYAML turns a field's comment into a description: the key stands before it,
+// so a field's name that is the subject goes, with its verb.
+func forYAML(name, doc string) string {
 	rest, ok := strings.CutPrefix(doc, name+" ")
-	if !ok || !strings.EqualFold(name, strings.ReplaceAll(key, "_", "")) {
-		return doc
+	first, _, _ := strings.Cut(rest, " ")
+	if ok && !slices.Contains([]string{"of", "by", "in", "for", "to", "that", "which", "may", "secrets", "packages"}, first) {
+		for _, verb := range []string{"is ", "are ", "has ", "says "} {
+			rest = strings.TrimPrefix(rest, verb)
+		}
+		value, _, _ := strings.Cut(rest, " ")
+		if doc = rest; !strings.ContainsAny(value, "/:") && value != "bind" {
+			doc = strings.ToUpper(rest[:1]) + rest[1:]
+		}
 	}
-	if strings.Contains(key, "_") {
-		return strings.ToUpper(rest[:1]) + rest[1:]
-	}
-	return strings.ToUpper(key[:1]) + key[1:] + " " + rest
+	return strings.NewReplacer("Empty means ", "Default: ", "Zero means ", "Default: ").Replace(doc)
 }
 
 func (t typeInfo) check() error {

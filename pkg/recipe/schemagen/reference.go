@@ -16,9 +16,9 @@ A recipe is one YAML file, ` + "`pdibuild.yaml`" + `. ` + "`pdibuild init`" + ` 
 ` + "`pdibuild validate`" + ` checks one and reports everything that is wrong at once, and
 ` + "`pdibuild schema`" + ` prints the JSON Schema with which editors complete and check it.
 
-Where text is wanted, a number or a truth value is taken as it is written, so
+Where a string is expected, a number or a truth value is taken as it is written, so
 that ` + "`mode: 0755`" + `, ` + "`expose: [8080]`" + ` and ` + "`version: 1.10`" + ` in labels need no quotes.
-Where a list of texts is wanted, one text stands for a list of one. A command is
+Where a list of strings is expected, a single string is a list of one. A command is
 a string for the stage's shell or a list: the program and its arguments.
 
 `
@@ -93,11 +93,11 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[environment]():
 		return "path or map"
 	case reflect.TypeFor[recipe.SecretUse](), reflect.TypeFor[recipe.UserSpec]():
-		return "text or [map](#" + anchor(title(t.Name())) + ")"
+		return "string or [map](#" + anchor(title(t.Name())) + ")"
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return "text"
+		return "string"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int, reflect.Int64:
