@@ -228,7 +228,7 @@ func TestKilledArchives(t *testing.T) {
 			start := time.Now()
 			after()
 			k.took, k.want = time.Since(start)/2, st.inventory()
-			for range max(*kills/7, 3) {
+			for range max(*kills/7, min(3, *kills/2)) {
 				for range 1 + random.IntN(3) {
 					k.kill(st, command, nil)
 				}

@@ -86,11 +86,13 @@ func TestSignals(t *testing.T) {
 	k := &killing{t: t, name: "reference"}
 	want := k.measure(s.newStore(t, "reference"), s.job("reference"))
 	codes := map[string]int{}
-	for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+	signals = signals[:max(3, min(*kills, len(signals)))]
+	for i, signal := range signals {
 		name := fmt.Sprintf("signal%d", i)
 		j, st := s.job(name), s.newStore(t, name)
 		v := st.start(j.args()...)
-		seen, _ := v.wait(moment{delay: k.took * time.Duration(i+1) / 8})
+		seen, _ := v.wait(moment{delay: k.took * time.Duration(i+1) / time.Duration(len(signals)+2)})
 		_ = syscall.Kill(-v.cmd.Process.Pid, signal)
 		for e := range v.events {
 			seen = append(seen, e)
