@@ -190,14 +190,17 @@ stages:
   - name: made
     from: BASE
     steps:`+strangeTree+`
+      - run: rm -rf /var/lib/dpkg/info; mkdir /var/lib/dpkg/info; touch /tmp/x; rm /tmp/x; ln -s a /opt/l
   - name: final
-    from: BASE
+    from: scratch # vfs copies all of a stage for each step
     steps:
       - {copy: /t, from: made, to: /t}
+      - {copy: /etc/passwd, from: made, to: /etc/passwd}
+      - {copy: /opt, from: made, to: /opt}
+      - {copy: /var/lib/dpkg, from: made, to: /var/lib/dpkg}
       - copy: data
         to: /opt/data
-        owner: pdi
-      - run: rm -rf /var/lib/dpkg/info; mkdir /var/lib/dpkg/info; touch /tmp/x; rm /tmp/x; chown games /opt/data/a; ln -s a /opt/l
+        owner: games
       - user: {name: pdi, uid: 1001}
 `)
 	p.write("data/a", "a\n")
@@ -294,6 +297,8 @@ func helloMPI(t *testing.T) *project {
 // The example of the README runs where podman has the same store.
 func TestHelloMPI(t *testing.T) {
 	t.Parallel()
+	preparedImage(t, "hello-mpi", example())
+	ownStoreWith(t, "hello-mpi")
 	p := newProject(t, "version: 1\n")
 	p.dir = example()
 	tell(t, "hello-mpi", p.build("--tag", "test").ok().ImageID)

@@ -30,6 +30,24 @@ type search struct {
 	Value string
 	Since time.Time
 	Dirs  []string
+	// Not are directories of other tests below Dirs.
+	Not []string
+}
+
+// otherTests are the stores of other tests, and the images of all.
+func otherTests(t *testing.T, store string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(storeRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	not := []string{imagesDir}
+	for _, e := range entries {
+		if dir := filepath.Join(storeRoot, e.Name()); dir != store && strings.HasPrefix(e.Name(), "store") {
+			not = append(not, dir)
+		}
+	}
+	return not
 }
 
 // places are where a build may write: the store with its run root, cache and
@@ -98,7 +116,7 @@ func searchMain() {
 			if err != nil {
 				return nil //nolint:nilerr // the search goes on
 			}
-			if d.IsDir() && ofTheKernel(path) {
+			if d.IsDir() && (slices.Contains(s.Not, path) || ofTheKernel(path, d)) {
 				return fs.SkipDir
 			}
 			if d.IsDir() {
@@ -123,12 +141,29 @@ func skipForeign(path string) error {
 }
 
 // ofTheKernel says that a directory is no storage: someone has left a /proc
-// or /sys mounted, whose files may be endless.
-func ofTheKernel(path string) bool {
+// or /sys mounted, whose files may be endless. Each file system is asked once.
+func ofTheKernel(path string, d fs.DirEntry) bool {
+	info, err := d.Info()
+	if err != nil {
+		return false
+	}
+	file, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || kernels[file.Dev] != nil {
+		return ok && *kernels[file.Dev]
+	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return false
 	}
+	found := isKernel(st)
+	kernels[file.Dev] = &found
+	return found
+}
+
+// kernels are the file systems that searchMain has asked, by number.
+var kernels = map[uint64]*bool{}
+
+func isKernel(st unix.Statfs_t) bool {
 	return st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC || st.Type == unix.CGROUP_SUPER_MAGIC || st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 

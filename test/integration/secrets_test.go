@@ -38,7 +38,7 @@ stages:
 	// Of characters that are different in a URL.
 	b.value = "s3/cret+" + nonce() + "=&x"
 	b.env = []string{"TOK=" + b.value}
-	b.search = search{Value: b.value, Since: time.Now(), Dirs: places(b.store)}
+	b.search = search{Value: b.value, Since: time.Now(), Dirs: places(b.store), Not: otherTests(t, b.store)}
 	return b
 }
 
@@ -140,8 +140,9 @@ func TestSecretWhileRunning(t *testing.T) {
 func TestSearchFinds(t *testing.T) {
 	t.Parallel()
 	value := "planted-" + nonce()
-	s := search{Value: value, Since: time.Now(), Dirs: places(storeRoot)}
-	dir, err := os.MkdirTemp(storeRoot, "planted-")
+	store := storeOf(t)
+	s := search{Value: value, Since: time.Now(), Dirs: places(store), Not: otherTests(t, store)}
+	dir, err := os.MkdirTemp(store, "planted-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +299,7 @@ func TestSecretNotPushed(t *testing.T) {
 	if err != nil || len(files) < 4 { // version, manifest, config, layers
 		t.Fatalf("skopeo has pulled %d files, %v", len(files), err)
 	}
-	s := search{Value: b.value, Since: b.search.Since, Dirs: append(b.search.Dirs, dir)}
+	s := search{Value: b.value, Since: b.search.Since, Dirs: append(b.search.Dirs, dir), Not: b.search.Not}
 	s.wantAbsent(t, "after the push")
 	s.Value = sha256Hex(b.value) // the layer is there, and the search sees its content
 	if len(s.find(t)) == 0 {

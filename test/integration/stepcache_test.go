@@ -231,13 +231,14 @@ func TestStepCacheKnowsSpackEnvironments(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "steps")
 	first := p.build("--tag", "steps", "--cache-to", "type=local,dest="+dir+",mode=max").ok()
 	warm := p.fresh("--tag", "steps", "--cache-from", "type=local,src="+dir)
-	if warm.ImageID != first.ImageID || warm.Executed != 0 {
-		t.Errorf("image %s with %d steps executed, want %s with none\n%s", warm.ImageID, warm.Executed, first.ImageID, warm.stderr)
+	const bases = 2 // are read from their directory
+	if warm.ImageID != first.ImageID || warm.Executed != bases {
+		t.Errorf("image %s with %d steps executed, want %s with the %d bases alone\n%s", warm.ImageID, warm.Executed, first.ImageID, bases, warm.stderr)
 	}
 	// The final stage changes: the environment is made from the builder's layers.
 	p.recipe(strings.NewReplacer("STEP", "", "PREPARE", "echo changed >/changed").Replace(spackRecipe))
 	changed := p.fresh("--tag", "steps", "--cache-from", "type=local,src="+dir)
-	if changed.Executed == 0 || strings.Contains(changed.stderr, "] spack ") && !strings.Contains(changed.stderr, "cached: spack") {
+	if changed.Executed <= bases || strings.Contains(changed.stderr, "] spack ") && !strings.Contains(changed.stderr, "cached: spack") {
 		t.Errorf("%d steps executed\n%s", changed.Executed, changed.stderr)
 	}
 	if local := p.build("--tag", "steps", "--tls-verify=false", "--cache-from", "type=local,src="+dir).ok(); local.ImageID != changed.ImageID || local.Executed != 0 {

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // stores are the image stores that tests build in. Each belongs to one test at a
@@ -31,14 +33,17 @@ type owned struct {
 }
 
 // storeOf returns the store of the test for as long as t runs.
-func storeOf(t *testing.T) string {
+func storeOf(t *testing.T) string { return own(t, takeStore) }
+
+// own makes the store that take returns the test's, unless it has one.
+func own(t *testing.T, take func(*testing.T) string) string {
 	t.Helper()
 	top, _, _ := strings.Cut(t.Name(), "/")
 	stores.Lock()
 	defer stores.Unlock()
 	o := stores.owned[top]
 	if o == nil {
-		o = &owned{dir: takeStore(t)}
+		o = &owned{dir: take(t)}
 		stores.owned[top] = o
 	}
 	o.users++
@@ -75,7 +80,9 @@ func takeStore(t *testing.T) string {
 var prepared = struct {
 	sync.Mutex
 	errs map[string]error
-}{errs: map[string]error{}}
+	// stores are those in which this run has made them.
+	stores map[string]string
+}{errs: map[string]error{}, stores: map[string]string{}}
 
 // preparedImage is the image of that name for 'from:'. Where it is not there
 // yet, it is built in a context.
@@ -87,6 +94,7 @@ func preparedImage(t *testing.T, name, context string) string {
 	if _, err := os.Stat(dir); err != nil {
 		if prepared.errs[name] == nil {
 			prepared.errs[name] = prepareImage(t, context, dir)
+			prepared.stores[name] = storeOf(t)
 		}
 		if err := prepared.errs[name]; err != nil {
 			t.Fatalf("make the image %s: %v", name, err)
@@ -139,9 +147,45 @@ func base(t *testing.T) string {
 
 const bootstrapRecipe = "version: 1\nname: localhost/bootstrap\nstages: [{name: s, from: 'mmdebstrap:bookworm'}]\n"
 
-// A Debian that is bootstrapped has the same id for every user.
+// ownStoreWith gives the test the store in which this run has made a prepared
+// image, if it did, so that its steps are there. It waits for the test that has
+// the store.
+func ownStoreWith(t *testing.T, name string) {
+	t.Helper()
+	prepared.Lock()
+	dir := prepared.stores[name]
+	prepared.Unlock()
+	own(t, func(t *testing.T) string {
+		if dir == "" {
+			return takeStore(t)
+		}
+		for {
+			if i := slices.Index(stores.free, dir); i >= 0 {
+				stores.free = slices.Delete(stores.free, i, i+1)
+				return dir
+			}
+			stores.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			stores.Lock()
+		}
+	})
+}
+
+// A Debian that is bootstrapped has the same id for every user, and a host that
+// has a step cache does without.
 func TestBootstrap(t *testing.T) {
 	t.Parallel()
+	base(t)
+	ownStoreWith(t, "bookworm")
 	p := newProject(t, bootstrapRecipe)
-	tell(t, "bootstrap", p.build().ok().ImageID)
+	first := p.build().ok()
+	tell(t, "bootstrap", first.ImageID)
+	if kindOfUser() != asRoot {
+		return // the same for every user
+	}
+	dir := filepath.Join(t.TempDir(), "steps")
+	p.build("--cache-to", "type=local,dest="+dir).ok()
+	if warm := p.fresh("--cache-from", "type=local,src="+dir); warm.ImageID != first.ImageID || warm.Executed != 0 {
+		t.Errorf("image %s with %d steps executed, want %s with none\n%s", warm.ImageID, warm.Executed, first.ImageID, warm.stderr)
+	}
 }

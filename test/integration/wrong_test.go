@@ -88,7 +88,7 @@ func TestIDsBeyondTheRange(t *testing.T) {
 		words      []string
 	}{
 		"base":  {image, "file: /x\n        content: x", 5, []string{"step 1", "owner 205001:5000 of file /opt/big"}},
-		"copy":  {"scratch", "{copy: pdibuild.yaml, to: /opt/g, owner: '70000:5'}", 5, []string{"step 2", "owner 70000:5 of file /opt/g"}},
+		"copy":  {"scratch", "{copy: pdibuild.yaml, to: /g, owner: '70000:5'}", 5, []string{"step 2", "owner 70000:5 of file /g"}},
 		"user":  {"BASE", "{run: 'true', user: '70000:70000'}", 5, []string{"step 2", "the step's user 70000:70000"}},
 		"chown": {"BASE", "{run: 'echo x >/opt/f && chown 70000 /opt/f'}", 4, []string{"step 2", "an id that this user does not have"}},
 	} {
