@@ -68,6 +68,14 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "internal/spackinstall", "internal/envlayers", "go.podman.io/buildah", "go.podman.io/storage"},
 	},
 	{
+		"internal/buildcontext", "the context is read without an engine",
+		[]string{"cmd", "pkg/builder", "pkg/spack", "pkg/inspect", "internal/worker", "internal/registry", "go.podman.io/buildah"},
+	},
+	{
+		"internal/fileentry", "files become entries of layers below all that makes layers",
+		[]string{"cmd", "pkg/builder", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "internal/worker", "go.podman.io/buildah"},
+	},
+	{
 		"internal/namespace", "a process's namespaces are below all that runs in them",
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "internal/imagestore", "internal/worker", "go.podman.io/buildah", "net/http"},
 	},
@@ -79,7 +87,7 @@ var rules = []struct {
 
 // rooms are the internal packages that do a part of pkg/builder's work, with the
 // packages of pkg/ that are below them. The rule for internal does not hold.
-var rooms = []string{"internal/namespace", "internal/spackmirror"}
+var rooms = []string{"internal/buildcontext", "internal/fileentry", "internal/namespace", "internal/spackmirror"}
 
 // engineUsers are the packages that may import buildah, storage or image
 // themselves; cache only image.

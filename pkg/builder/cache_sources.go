@@ -1,7 +1,9 @@
 package builder
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/pdidev/pdibuild/pkg/cache"
@@ -53,4 +55,12 @@ func (e *CacheEntry) knownSHA256(known *cache.Contents) (string, error) {
 		known.Put(f, before, sum)
 	}
 	return fmt.Sprintf("%x", sum), nil
+}
+
+func readSHA256(r io.Reader) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return sum, err
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -157,12 +158,12 @@ func (j *environmentJob) packs() ([][]installedPackage, error) {
 
 // packageSize is how many bytes the files of a package have in its layer.
 func packageSize(source *rootView, p installedPackage) (size int64, err error) {
-	files := &selection{root: source.Root, exclude: packageMetadata}
-	prefix, err := files.within(p.Prefix)
+	files := &buildcontext.Selection{Root: source.Root, Exclude: packageMetadata}
+	prefix, err := files.Within(p.Prefix)
 	if err != nil {
 		return 0, err
 	}
-	err = files.walk(&prefix, func(f *rootfs.File, _ string) error {
+	err = files.Walk(&prefix, func(f *rootfs.File, _ string) error {
 		if f.Info.Mode().IsRegular() {
 			size += f.Info.Size()
 		}
@@ -199,8 +200,8 @@ func packNote(pack []installedPackage) string {
 // copier copies a directory of the source to the same place.
 func (j *environmentJob) copier(tree *layer.Tree, to string, exclude []string) *stageCopier {
 	return &stageCopier{
-		copier:    &copier{tree: tree, to: to, mode: keptMode},
-		selection: selection{root: j.source.Root, exclude: exclude}, files: j.files, adjust: archiveMode,
+		copier:    &copier{tree: tree, to: to, mode: buildcontext.KeptMode},
+		Selection: buildcontext.Selection{Root: j.source.Root, Exclude: exclude}, files: j.files, adjust: archiveMode,
 	}
 }
 
@@ -226,7 +227,7 @@ func (j *environmentJob) environmentTree() (*layer.Tree, error) {
 			return nil, fmt.Errorf("copy the view %s: %w", view, err)
 		}
 	}
-	c := &copier{tree: tree, mode: keptMode}
+	c := &copier{tree: tree, mode: buildcontext.KeptMode}
 	if err := j.addSbang(c); err != nil {
 		return nil, err
 	}
@@ -331,7 +332,7 @@ func (j *environmentJob) addView(tree *layer.Tree, root string) error {
 		if err != nil {
 			return err
 		}
-		if err := (&copier{mode: keptMode, tree: tree}).add(e); err != nil {
+		if err := (&copier{mode: buildcontext.KeptMode, tree: tree}).add(e); err != nil {
 			return err
 		}
 		if dir, err = j.source.Resolve(root); err != nil {

@@ -15,32 +15,6 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// An ignore file is understood or refused, whatever is in it.
-func FuzzIgnore(f *testing.F) {
-	f.Add([]byte("# comment\n*.o\n!keep.o\n/build/**\n"), "build/a/b.o")
-	f.Add([]byte("\xef\xbb\xbf[a-\n**/[!x]\\\n!"), "../..")
-	f.Fuzz(func(t *testing.T, data []byte, name string) {
-		if len(data) > 4<<10 || len(name) > 4<<10 {
-			return
-		}
-		m, err := parseIgnore(".dockerignore", data)
-		if err != nil {
-			if !strings.Contains(err.Error(), ".dockerignore") {
-				t.Errorf("%v does not name the file", err)
-			}
-			return
-		}
-		c := &selection{ignore: m}
-		first, _ := c.ignores(name)
-		if second, _ := c.ignores(name); first != second {
-			t.Errorf("%q is ignored, and is not", name)
-		}
-		if all, _ := c.ignores("/"); all {
-			t.Error("the whole context is ignored")
-		}
-	})
-}
-
 // What a registry has for a step is used or refused, whatever it is.
 func FuzzRemoteStep(f *testing.F) {
 	key := strings.Repeat("a", 64)

@@ -15,9 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/internal/worker"
+	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
@@ -189,7 +191,7 @@ func copied(t *testing.T, view *rootView, files *layerFiles, sources ...string) 
 	defer files.close()
 	for _, source := range sources {
 		tree := &layer.Tree{}
-		s := &stageCopier{copier: &copier{tree: tree, to: "/out", intoDir: true, mode: keptMode}, selection: selection{root: view.Root}, files: files}
+		s := &stageCopier{copier: &copier{tree: tree, to: "/out", intoDir: true, mode: buildcontext.KeptMode}, Selection: buildcontext.Selection{Root: view.Root}, files: files}
 		if err := s.copy(source); err != nil {
 			continue
 		}
@@ -259,6 +261,19 @@ func layerFilesFind(l *layerFiles, name string) any {
 	return []any{info, found, f != nil, err}
 }
 
+// contextOf is a build context with a directory and a link.
+func contextOf() (*buildcontext.Source, error) {
+	dir, err := os.MkdirTemp("", "context-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.Symlink("/x", filepath.Join(dir, "link"))); err != nil {
+		return nil, err
+	}
+	return buildcontext.Read(buildcontext.Options{Dir: dir, Known: cache.OpenContents(dir, dir)}, []string{"."})
+}
+
 // writeEnvironmentIn writes what a spack step writes, where the image has links.
 func writeEnvironmentIn(root *rootfs.Root) error {
 	env, err := spack.ParseEnvironment("spack.yaml", []byte("spack: {specs: [zlib]}"))
@@ -269,9 +284,10 @@ func writeEnvironmentIn(root *rootfs.Root) error {
 		stepRun: &stepRun{run: &run{plan: &Plan{Context: root.HostPath()}}}, wk: &work{root: root}, dir: "/opt/env",
 		in: &spackInputs{env: env, lock: []byte("{}")}, step: recipe.SpackInstall{},
 	}
-	dir := &sourceFile{rel: "sub", mode: fs.ModeDir | 0o755}
-	link := &sourceFile{rel: "link", mode: fs.ModeSymlink | 0o777, link: "/x"}
-	source := &copySource{files: []sourceFile{*dir, *link}}
+	source, err := contextOf()
+	if err != nil {
+		return err
+	}
 	for _, target := range []string{"repos/1", "new", strings.Repeat("../", 40) + strings.TrimPrefix(filepath.Dir(root.HostPath()), "/") + "/host/evil"} {
 		if err := (&spackFiles{target: target, source: source}).write(root.HostPath(), root, "/opt/env"); err != nil {
 			return err

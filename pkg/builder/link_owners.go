@@ -74,7 +74,7 @@ func (wk *work) recordLinks(report worker.Report) {
 	wk.links.now, wk.links.byInode = map[string]owner{}, map[inode]owner{}
 	for _, e := range report.Owners {
 		o := owner{e.UID, e.GID}
-		wk.links.byInode[inode{dev: e.Dev, ino: e.Ino}] = o
+		wk.links.byInode[inode{Dev: e.Dev, Ino: e.Ino}] = o
 		if e.Path != "" {
 			wk.links.now[e.Path] = o
 		}

@@ -3,6 +3,7 @@ package builder
 import (
 	"io"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -192,7 +193,7 @@ type PlannedStep struct {
 
 	step recipe.Step
 	// source is what a copy step copies.
-	source *copySource
+	source *buildcontext.Source
 	// mounts identify what a run step sees through bind mounts.
 	mounts []string
 	// spack is what a spack step installs.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -130,7 +131,7 @@ func (b *Builder) planStage(ctx context.Context, p *Plan, st *recipe.Stage, stat
 		}
 		if planned.source != nil {
 			// The step is planned again when its turn has come.
-			planned.source = &copySource{key: planned.source.key}
+			planned.source = &buildcontext.Source{Key: planned.source.Key}
 		}
 		ps.Steps, s = append(ps.Steps, planned), next
 	}
@@ -409,8 +410,8 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 			return "", err
 		}
 		planned.source = source
-		parts = append(parts, source.key, ownerHint(st, step.Owner))
-		if source.key == "" {
+		parts = append(parts, source.Key, ownerHint(st, step.Owner))
+		if source.Key == "" {
 			return "", nil
 		}
 	case recipe.File:
@@ -482,10 +483,10 @@ func (p *Plan) mountKeys(step recipe.Run, states map[string]state) (keys []strin
 		if err != nil {
 			return nil, false, err
 		}
-		if src.key == "" {
+		if src.Key == "" {
 			return nil, false, nil
 		}
-		keys = append(keys, src.key)
+		keys = append(keys, src.Key)
 	}
 	return keys, true, nil
 }

@@ -288,25 +288,18 @@ func (j *spackJob) writeScope(dir string) error {
 // below it ("spack repo create DIR NAMESPACE" makes it three levels down).
 func (f *spackFiles) repoRoot() (string, error) {
 	var found []string
-	for i := range f.source.files {
-		if rel := f.source.files[i].rel; path.Base(rel) == "repo.yaml" {
+	for i := range f.source.Files {
+		if rel := f.source.Files[i].Rel; path.Base(rel) == "repo.yaml" {
 			found = append(found, path.Join(f.target, path.Dir(rel)))
 		}
 	}
 	if len(found) != 1 {
 		return "", &InputError{
-			Subject: "repos", Err: fmt.Errorf("%s has %d package repositories", f.source.name(), len(found)),
+			Subject: "repos", Err: fmt.Errorf("%s has %d package repositories", f.source.String(), len(found)),
 			Hint: "name the directory with repo.yaml in it; 'spack repo create' makes one",
 		}
 	}
 	return found[0], nil
-}
-
-func (c *copySource) name() string {
-	if len(c.files) == 0 {
-		return "the directory"
-	}
-	return c.files[0].path
 }
 
 // writeConfig writes the configuration that only this step sees. It goes

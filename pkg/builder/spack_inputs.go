@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -42,7 +42,7 @@ type spackInputs struct {
 // the environment's directory.
 type spackFiles struct {
 	target string
-	source *copySource
+	source *buildcontext.Source
 }
 
 // spackInputs reads what the step names. Mistakes in it are input errors.
@@ -107,7 +107,7 @@ func (in *spackInputs) addFiles(p *Plan, list *[]spackFiles, source, target stri
 		return ""
 	}
 	*list = append(*list, spackFiles{target: target, source: src})
-	return src.key
+	return src.Key
 }
 
 // mayHaveUpstreams reports whether the recipe says anything about upstreams.
@@ -118,7 +118,7 @@ func (in *spackInputs) mayHaveUpstreams(step recipe.SpackInstall) bool {
 // scopesHave reports whether a scope of the recipe has a file of this name.
 func (in *spackInputs) scopesHave(name string) bool {
 	return slices.ContainsFunc(in.scopes, func(f spackFiles) bool {
-		return slices.ContainsFunc(f.source.files, func(s sourceFile) bool { return path.Base(s.rel) == name })
+		return slices.ContainsFunc(f.source.Files, func(s buildcontext.File) bool { return path.Base(s.Rel) == name })
 	})
 }
 
@@ -225,32 +225,5 @@ func fingerprint(dir string, below ...string) (string, error) {
 
 // write puts files of the context below a directory of an image.
 func (f *spackFiles) write(context string, root *rootfs.Root, dir string) error {
-	for i := range f.source.files {
-		src := &f.source.files[i]
-		if err := src.write(context, root, path.Join("/", dir, f.target, src.rel)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (f *sourceFile) write(context string, root *rootfs.Root, name string) (err error) {
-	switch mode := f.mode; {
-	case mode.IsDir():
-		return root.MkdirAll(name)
-	case mode&fs.ModeSymlink != 0:
-		return root.Symlink(f.link, name)
-	}
-	src, err := f.open(context)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := root.Create(name, 0o644|f.mode.Perm()&0o111)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	_, err = io.Copy(dst, src)
-	return err
+	return f.source.Write(context, root, path.Join("/", dir, f.target))
 }

@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -44,18 +43,25 @@ type linkedFile struct {
 	source string
 }
 
-// keptMode keeps the mode of what is copied.
-const keptMode = -1
+// copySource identifies what step copies.
+func (p *Plan) copySource(step recipe.Copy, states map[string]state) (*buildcontext.Source, error) {
+	if step.From != "" {
+		return &buildcontext.Source{Key: extend(states[step.From].key, step.Sources...)}, nil
+	}
+	if len(step.Sources) == 1 && buildcontext.IsURL(step.Sources[0]) {
+		return &buildcontext.Source{Key: keyOf("url", step.Sources[0], step.Checksum)}, nil
+	}
+	return buildcontext.Read(buildcontext.Options{Dir: p.Context, Mode: step.Mode, Exclude: step.Exclude, Known: p.contents}, step.Sources)
+}
 
-func parseMode(text string) (int64, error) {
-	if text == "" {
-		return keptMode, nil
+// sameContext ensures that a step copies what the context had when the build
+// was planned: an image of two states of it would match neither.
+func sameContext(before, now PlannedStep) error {
+	step, ok := now.step.(recipe.Copy)
+	if !ok || step.From != "" || before.source == nil || before.source.Key == now.source.Key {
+		return nil
 	}
-	mode, err := strconv.ParseInt(text, 8, 32)
-	if err != nil {
-		return 0, &InputError{Subject: "mode " + text, Err: err}
-	}
-	return mode, nil
+	return &InputError{Subject: "copy " + strings.Join(step.Sources, " "), Err: errors.New("files have changed since the build was planned"), Hint: buildcontext.ChangingHint}
 }
 
 // addCopy adds what the step copies. The returned function releases the
@@ -69,28 +75,28 @@ func (x *stepRun) addCopy(ctx context.Context, view *rootView, tree *layer.Tree,
 	switch {
 	case step.From != "":
 		return x.copyStage(c, step)
-	case len(step.Sources) == 1 && isURL(step.Sources[0]):
+	case len(step.Sources) == 1 && buildcontext.IsURL(step.Sources[0]):
 		return done, x.copyURL(ctx, c, step)
 	}
 	return done, c.addContext(x.planned.source, x.run.plan.Context, x.run.plan.time())
 }
 
 // addContext adds files of the context.
-func (c *copier) addContext(src *copySource, context string, modified time.Time) error {
-	c.intoDir = c.intoDir || len(src.matches) > 1
-	linked := src.linked()
-	for i := range src.files {
-		f := &src.files[i]
-		e, err := src.entry(i, context, c.name(&src.matches[f.match], f.rel))
+func (c *copier) addContext(src *buildcontext.Source, context string, modified time.Time) error {
+	c.intoDir = c.intoDir || len(src.Matches) > 1
+	linked := src.Linked()
+	for i := range src.Files {
+		f := &src.Files[i]
+		e, err := src.Entry(i, context, c.name(&src.Matches[f.Match], f.Rel))
 		if err != nil {
 			return err
 		}
 		e.Header.ModTime = modified
 		var id inode
-		if first := src.first(i); linked[first] {
-			id.ino = uint64(first)
+		if first := src.First(i); linked[first] {
+			id.Ino = uint64(first)
 		}
-		c.source = f.path
+		c.source = f.Path
 		if err := c.addLinked(e, id); err != nil {
 			return err
 		}
@@ -103,7 +109,7 @@ func newCopier(image *rootView, tree *layer.Tree, step recipe.Copy) (*copier, er
 	if err != nil {
 		return nil, err
 	}
-	mode, err := parseMode(step.Mode)
+	mode, err := buildcontext.ParseMode(step.Mode)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +121,12 @@ func newCopier(image *rootView, tree *layer.Tree, step recipe.Copy) (*copier, er
 
 // name is where a copied file goes: the content of a directory below the
 // destination, a file into it or in its place.
-func (c *copier) name(m *match, rel string) string {
+func (c *copier) name(m *buildcontext.Match, rel string) string {
 	switch {
-	case m.isDir():
+	case m.IsDir():
 		return path.Join(c.to, rel)
 	case c.intoDir:
-		return path.Join(c.to, m.base())
+		return path.Join(c.to, m.Base())
 	}
 	return c.to
 }
@@ -133,8 +139,8 @@ func (c *copier) add(e layer.Entry) error { return c.addLinked(e, inode{}) }
 func (c *copier) addLinked(e layer.Entry, id inode) error {
 	e.Header.Uid, e.Header.Gid = c.uid, c.gid
 	e.Header.Uname, e.Header.Gname = "", ""
-	if c.mode != keptMode {
-		e.Header.Mode = modeFor(c.mode, e.Header.FileInfo().Mode())
+	if c.mode != buildcontext.KeptMode {
+		e.Header.Mode = buildcontext.ModeFor(c.mode, e.Header.FileInfo().Mode())
 	}
 	if err := c.place(&e.Header); err != nil {
 		return err
@@ -169,17 +175,6 @@ func (c *copier) addPlaced(e layer.Entry, id inode) error {
 	return err
 }
 
-// modeFor applies a file's mode; a directory can be entered where it can be read.
-func modeFor(mode int64, kind fs.FileMode) int64 {
-	switch {
-	case kind.IsDir():
-		return mode | (mode&0o444)>>2
-	case kind&fs.ModeSymlink != 0:
-		return 0o777
-	}
-	return mode
-}
-
 // addFile adds a file with the recipe's content.
 func addFile(view *rootView, tree *layer.Tree, step recipe.File) error {
 	mode := step.Mode
@@ -199,7 +194,7 @@ func addFile(view *rootView, tree *layer.Tree, step recipe.File) error {
 
 // addDirectory adds a directory, unless it is there.
 func addDirectory(view *rootView, tree *layer.Tree, name string, uid, gid int) error {
-	c := &copier{tree: tree, image: view, uid: uid, gid: gid, mode: keptMode}
+	c := &copier{tree: tree, image: view, uid: uid, gid: gid, mode: buildcontext.KeptMode}
 	c.source = "the directory"
 	at, err := c.directory(path.Clean("/" + name))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -27,7 +28,7 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 		s.files.close()
 		return wk.release()
 	}
-	s.selection = selection{root: wk.root, exclude: step.Exclude}
+	s.Selection = buildcontext.Selection{Root: wk.root, Exclude: step.Exclude}
 	for _, source := range step.Sources {
 		if err := s.copy(source); err != nil {
 			return done, err
@@ -39,7 +40,7 @@ func (x *stepRun) copyStage(c *copier, step recipe.Copy) (done func() error, err
 // A stageCopier walks through a mounted stage.
 type stageCopier struct {
 	*copier
-	selection
+	buildcontext.Selection
 	// files finds the layer that a file comes from.
 	files *layerFiles
 	// drop leaves a file out; nil leaves out none.
@@ -49,7 +50,7 @@ type stageCopier struct {
 }
 
 func (s *stageCopier) copy(source string) error {
-	found, err := s.find(source)
+	found, err := s.Find(source)
 	if err != nil {
 		return stageError(source, err)
 	}
@@ -58,7 +59,7 @@ func (s *stageCopier) copy(source string) error {
 	copied := 0
 	for i := range found {
 		err := s.copyMatch(&found[i])
-		if errors.Is(err, errExcluded) {
+		if errors.Is(err, buildcontext.ErrExcluded) {
 			nothing = err
 			continue
 		}
@@ -73,8 +74,8 @@ func (s *stageCopier) copy(source string) error {
 	return nil
 }
 
-func (s *stageCopier) copyMatch(m *match) error {
-	return s.walk(m, func(f *rootfs.File, rel string) error { return s.addFile(f, s.name(m, rel)) })
+func (s *stageCopier) copyMatch(m *buildcontext.Match) error {
+	return s.Walk(m, func(f *rootfs.File, rel string) error { return s.addFile(f, s.name(m, rel)) })
 }
 
 // stageError explains why a source stands for nothing.
@@ -85,9 +86,9 @@ func stageError(source string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return &InputError{Err: fmt.Errorf("%s is not in the stage: %w", source, fs.ErrNotExist), Hint: hint}
-	case errors.Is(err, errExcluded):
+	case errors.Is(err, buildcontext.ErrExcluded):
 		hint = "change exclude, or do not copy it"
-	case errors.Is(err, errNoMatch):
+	case errors.Is(err, buildcontext.ErrNoMatch):
 		return &InputError{Err: fmt.Errorf("nothing in the stage matches %s", source), Hint: hint}
 	}
 	return &InputError{Err: fmt.Errorf("%s in the stage: %w", source, err), Hint: hint}
@@ -95,7 +96,7 @@ func stageError(source string, err error) error {
 
 // copyDirectory copies what is in a directory of the stage.
 func (s *stageCopier) copyDirectory(name string) error {
-	m, err := s.within(name)
+	m, err := s.Within(name)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	var id inode
 	if hasLinks(f.Info) {
 		id = inodeOf(f.Info)
-		id.layer = n
+		id.Layer = n
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)
 	if origin != nil {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/buildcontext"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/worker"
@@ -73,7 +74,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 func (x *stepRun) checkMounts(step recipe.Run) error {
 	now, _, err := x.run.plan.mountKeys(step, x.run.finished())
 	if err == nil && !slices.Equal(now, x.planned.mounts) {
-		err = &InputError{Subject: "mounts of the context", Err: errors.New("files changed while the command was running"), Hint: changingHint}
+		err = &InputError{Subject: "mounts of the context", Err: errors.New("files changed while the command was running"), Hint: buildcontext.ChangingHint}
 	}
 	return err
 }

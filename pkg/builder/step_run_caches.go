@@ -9,8 +9,9 @@ import (
 	"path"
 	"syscall"
 
-	"github.com/pdidev/pdibuild/internal/imagestore"
 	"golang.org/x/sys/unix"
+
+	"github.com/pdidev/pdibuild/internal/imagestore"
 )
 
 // A usedCache is a cache mount of a command that has secrets.

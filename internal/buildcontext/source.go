@@ -1,4 +1,7 @@
-package builder
+// Package buildcontext reads the build context: what the sources of a copy step
+// name, what ignore files and exclude leave out, and the digests of files. It also
+// downloads files from the web.
+package buildcontext
 
 import (
 	"archive/tar"
@@ -25,38 +28,40 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/stepkey"
 	"github.com/pdidev/pdibuild/pkg/cache"
+	"github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/layer"
-	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
-// A copySource is what a copy step copies, identified.
-type copySource struct {
-	// key identifies names and contents; "" while the stage that it comes
+// A Source is what a copy step copies, identified.
+type Source struct {
+	// Key identifies names and contents; "" while the stage that it comes
 	// from is not known.
-	key string
-	// matches are what the sources stand for in the context, and files are
+	Key string
+	// Matches are what the sources stand for in the context, and Files are
 	// those of each, in walking order.
-	matches []match
-	files   []sourceFile
+	Matches []Match
+	Files   []File
 	// attributes are the extended ones, by the number of the file.
 	attributes map[int]map[string]string
 }
 
-// A sourceFile is a file of the context as it was when the build was planned.
-type sourceFile struct {
-	// match is the number of the match that it belongs to; rel is its path
+// A File is a file of the context as it was when the build was planned.
+type File struct {
+	// Match is the number of the match that it belongs to; Rel is its path
 	// below the match ("." for the match itself).
-	match int32
+	Match int32
 	// same is the number, from 1 on, of the first file that is this one under
 	// another name, a hard link; 0 if this is the first.
 	same int32
-	rel  string
-	// path in the context, which has no links.
-	path string
-	link string
+	Rel  string
+	// Path in the context, which has no links.
+	Path string
+	// Link is where a symbolic link leads.
+	Link string
 	// There may be a million of these: no fs.FileInfo, which is large.
 	mode fs.FileMode
 	// size is the number of a device where it is one.
@@ -66,64 +71,65 @@ type sourceFile struct {
 }
 
 // Name implements fs.FileInfo.
-func (f *sourceFile) Name() string { return path.Base(f.path) }
+func (f *File) Name() string { return path.Base(f.Path) }
 
 // Size implements fs.FileInfo.
-func (f *sourceFile) Size() int64 { return f.size }
+func (f *File) Size() int64 { return f.size }
 
 // Mode implements fs.FileInfo.
-func (f *sourceFile) Mode() fs.FileMode { return f.mode }
+func (f *File) Mode() fs.FileMode { return f.mode }
 
 // ModTime implements fs.FileInfo.
-func (f *sourceFile) ModTime() time.Time { return time.Time{} }
+func (f *File) ModTime() time.Time { return time.Time{} }
 
 // IsDir implements fs.FileInfo.
-func (f *sourceFile) IsDir() bool { return f.mode.IsDir() }
+func (f *File) IsDir() bool { return f.mode.IsDir() }
 
 // Sys implements fs.FileInfo.
-func (f *sourceFile) Sys() any { return nil }
+func (f *File) Sys() any { return nil }
 
-func (f *sourceFile) describe(info fs.FileInfo) { f.mode, f.size = info.Mode(), info.Size() }
+func (f *File) describe(info fs.FileInfo) { f.mode, f.size = info.Mode(), info.Size() }
 
-// isURL reports whether a source is fetched from the web.
-func isURL(source string) bool {
+// IsURL reports whether a source is fetched from the web.
+func IsURL(source string) bool {
 	u, err := url.Parse(source)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https")
 }
 
-// copySource identifies what step copies.
-func (p *Plan) copySource(step recipe.Copy, states map[string]state) (*copySource, error) {
-	if step.From != "" {
-		return &copySource{key: extend(states[step.From].key, step.Sources...)}, nil
-	}
-	if len(step.Sources) == 1 && isURL(step.Sources[0]) {
-		return &copySource{key: keyOf("url", step.Sources[0], step.Checksum)}, nil
-	}
-	c := &contextReader{dir: p.Context, newMode: step.Mode, known: p.contents}
-	c.exclude = step.Exclude
-	return c.read(step.Sources)
+// Options of Read.
+type Options struct {
+	// Dir is the context.
+	Dir string
+	// Mode is what the step gives its files, "" where it gives none.
+	Mode string
+	// Exclude are the patterns of the step.
+	Exclude []string
+	// Known are files that need not be read.
+	Known *cache.Contents
 }
 
-// A contextReader reads the build context. Links that lead out of it are not
-// followed, whatever happens meanwhile.
-type contextReader struct {
-	dir string
-	// newMode is the one that the step gives, "" where it gives none.
-	newMode string
-	// known are files that need not be read.
-	known *cache.Contents
-	// selection is open while the context is read.
-	selection
-	source copySource
+// Read identifies what sources name in the context. Links that lead out of it
+// are not followed, even while others change the context.
+func Read(opt Options, sources []string) (*Source, error) {
+	c := &reader{Options: opt, Selection: Selection{Exclude: opt.Exclude}}
+	return c.read(sources)
+}
+
+// A reader reads the build context.
+type reader struct {
+	Options
+	// Selection is open while the context is read.
+	Selection
+	source Source
 	// first is the number of the first name of a file with several, from 1 on.
-	first map[inode]int32
+	first map[fileentry.Inode]int32
 }
 
-func (c *contextReader) read(sources []string) (_ *copySource, err error) {
-	if c.root, err = rootfs.Open(c.dir); err != nil {
-		return nil, &InputError{Subject: "context " + c.dir, Err: err}
+func (c *reader) read(sources []string) (_ *Source, err error) {
+	if c.Root, err = rootfs.Open(c.Dir); err != nil {
+		return nil, &failure.InputError{Subject: "context " + c.Dir, Err: err}
 	}
-	defer func() { err = errors.Join(err, c.root.Close()) }()
+	defer func() { err = errors.Join(err, c.Root.Close()) }()
 	if c.ignore, err = c.readIgnore(); err != nil {
 		return nil, err
 	}
@@ -132,36 +138,36 @@ func (c *contextReader) read(sources []string) (_ *copySource, err error) {
 			return nil, sourceError(source, err)
 		}
 	}
-	mode, err := parseMode(c.newMode)
-	c.source.key = c.key(mode)
+	mode, err := ParseMode(c.Mode)
+	c.source.Key = c.key(mode)
 	return &c.source, err
 }
 
 // add adds what a source stands for.
-func (c *contextReader) add(source string) error {
-	found, err := c.find(source)
+func (c *reader) add(source string) error {
+	found, err := c.Find(source)
 	if err != nil {
 		return err
 	}
-	from := len(c.source.files)
+	from := len(c.source.Files)
 	var nothing error
 	for i := range found {
-		before := len(c.source.files)
-		err := c.walk(&found[i], c.addFile)
-		if errors.Is(err, errIgnored) || errors.Is(err, errExcluded) {
+		before := len(c.source.Files)
+		err := c.Walk(&found[i], c.addFile)
+		if errors.Is(err, errIgnored) || errors.Is(err, ErrExcluded) {
 			nothing = err
-			c.source.files = c.source.files[:before]
+			c.source.Files = c.source.Files[:before]
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		c.source.matches = append(c.source.matches, found[i])
+		c.source.Matches = append(c.source.Matches, found[i])
 	}
-	if len(c.source.files) == from {
+	if len(c.source.Files) == from {
 		return nothing
 	}
-	return c.hashAll(c.source.files[from:])
+	return c.hashAll(c.source.Files[from:])
 }
 
 var errNotInContext = errors.New("the build context has no such file or directory")
@@ -170,31 +176,31 @@ func sourceError(source string, err error) error {
 	hint := "paths start at the build context and cannot leave it"
 	switch {
 	case errors.Is(err, errChanging):
-		hint = changingHint
+		hint = ChangingHint
 	case errors.Is(err, fs.ErrNotExist):
 		err = errNotInContext
 	case errors.Is(err, errIgnored):
 		hint = "change the pattern that ignores it, or bring it back with a later !pattern"
-	case errors.Is(err, errExcluded):
+	case errors.Is(err, ErrExcluded):
 		hint = "change exclude, or do not copy it"
-	case errors.Is(err, errNoMatch):
+	case errors.Is(err, ErrNoMatch):
 		hint = "compare the pattern with what is in the build context, and with exclude and the ignore file"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "you may not read it; change its permissions or name it in .containerignore"
 	}
-	return &InputError{Subject: "copy " + source, Err: err, Hint: hint}
+	return &failure.InputError{Subject: "copy " + source, Err: err, Hint: hint}
 }
 
 // readIgnore reads .containerignore, else .dockerignore; see dockerignore in
 // docker's build documentation for the patterns.
-func (c *contextReader) readIgnore() (*patterns, error) {
+func (c *reader) readIgnore() (*patterns, error) {
 	for _, name := range []string{".containerignore", ".dockerignore"} {
-		data, err := c.root.ReadFile(name)
+		data, err := c.Root.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, &InputError{Subject: name, Err: err}
+			return nil, &failure.InputError{Subject: name, Err: err}
 		}
 		return parseIgnore(name, data)
 	}
@@ -204,26 +210,26 @@ func (c *contextReader) readIgnore() (*patterns, error) {
 func parseIgnore(name string, data []byte) (*patterns, error) {
 	list, err := ignorefile.ReadAll(bytes.NewReader(data))
 	if err != nil {
-		return nil, &InputError{Subject: name, Err: err}
+		return nil, &failure.InputError{Subject: name, Err: err}
 	}
 	m, err := newPatterns(list)
 	if err != nil {
-		return nil, &InputError{Subject: name, Err: err, Hint: "patterns are as in .dockerignore files"}
+		return nil, &failure.InputError{Subject: name, Err: err, Hint: "patterns are as in .dockerignore files"}
 	}
 	return m, nil
 }
 
 // addFile identifies one file.
-func (c *contextReader) addFile(f *rootfs.File, rel string) (err error) {
-	src := sourceFile{match: int32(len(c.source.matches)), rel: rel, path: cmp.Or(strings.TrimPrefix(f.Name, "/"), ".")}
+func (c *reader) addFile(f *rootfs.File, rel string) (err error) {
+	src := File{Match: int32(len(c.source.Matches)), Rel: rel, Path: cmp.Or(strings.TrimPrefix(f.Name, "/"), ".")}
 	src.describe(f.Info)
 	switch mode := src.mode; {
 	case mode.IsDir(), mode.Type() == fs.ModeNamedPipe:
 	case mode.Type() == fs.ModeSymlink:
-		src.link, err = f.Readlink()
+		src.Link, err = f.Readlink()
 	case mode.IsRegular():
 		src.same = c.linked(f.Info)
-		src.sha256, src.known = c.known.Get(f.Info) // else see hashAll
+		src.sha256, src.known = c.Known.Get(f.Info) // else see hashAll
 	case mode&fs.ModeDevice != 0:
 		src.size = deviceNumber(f.Info)
 	default:
@@ -233,25 +239,25 @@ func (c *contextReader) addFile(f *rootfs.File, rel string) (err error) {
 		err = c.addAttributes(f)
 	}
 	if err == nil {
-		c.source.files = append(c.source.files, src)
+		c.source.Files = append(c.source.Files, src)
 	}
 	return err
 }
 
 // linked returns the number, from 1 on, of an earlier file that is the same one
 // as the next, 0 if there is none.
-func (c *contextReader) linked(info fs.FileInfo) int32 {
-	if !hasLinks(info) {
+func (c *reader) linked(info fs.FileInfo) int32 {
+	if !fileentry.HasLinks(info) {
 		return 0
 	}
-	id := inodeOf(info)
+	id := fileentry.InodeOf(info)
 	if first := c.first[id]; first != 0 {
 		return first
 	}
 	if c.first == nil {
-		c.first = map[inode]int32{}
+		c.first = map[fileentry.Inode]int32{}
 	}
-	c.first[id] = int32(len(c.source.files) + 1)
+	c.first[id] = int32(len(c.source.Files) + 1)
 	return 0
 }
 
@@ -263,13 +269,13 @@ func deviceNumber(info fs.FileInfo) int64 {
 	return int64(st.Rdev) //nolint:unconvert // not a uint64 on every architecture
 }
 
-// addAttributes notes the extended attributes of the next file.
-func (c *contextReader) addAttributes(f *rootfs.File) error {
+// addAttributes records the extended attributes of the next file.
+func (c *reader) addAttributes(f *rootfs.File) error {
 	if !f.Info.IsDir() && !f.Info.Mode().IsRegular() {
 		return nil
 	}
 	var hdr tar.Header
-	if err := readAttributes(f, &hdr); err != nil {
+	if err := fileentry.ReadAttributes(f, &hdr); err != nil {
 		return err
 	}
 	kept := layer.Attributes(hdr.PAXRecords)
@@ -280,13 +286,12 @@ func (c *contextReader) addAttributes(f *rootfs.File) error {
 	if c.source.attributes == nil {
 		c.source.attributes = map[int]map[string]string{}
 	}
-	c.source.attributes[len(c.source.files)] = kept
+	c.source.attributes[len(c.source.Files)] = kept
 	return nil
 }
 
-// isDesktopAttribute reports whether an attribute was set by a program of the
-// host that had to do with the file, such as the one that downloaded it: it is
-// not part of what somebody wants to copy, and another one on each host.
+// isDesktopAttribute reports whether a program of the host, such as the one that
+// downloaded the file, set the attribute for itself. It differs from host to host.
 func isDesktopAttribute(key string) bool {
 	name := strings.TrimPrefix(key, "SCHILY.xattr.user.")
 	for _, prefix := range []string{"xdg.", "mime", "baloo.", "com.apple.", "com.dropbox.", "DOSATTRIB", "Zone.Identifier"} {
@@ -299,7 +304,7 @@ func isDesktopAttribute(key string) bool {
 
 // hashAll identifies the contents of regular files that are not known, several
 // at a time.
-func (c *contextReader) hashAll(files []sourceFile) error {
+func (c *reader) hashAll(files []File) error {
 	var g errgroup.Group
 	g.SetLimit(runtime.NumCPU())
 	for i := range files {
@@ -314,18 +319,18 @@ func (c *contextReader) hashAll(files []sourceFile) error {
 	}
 	for i := range files {
 		if f := &files[i]; f.same != 0 {
-			first := &c.source.files[f.same-1]
+			first := &c.source.Files[f.same-1]
 			f.mode, f.size, f.sha256, f.known = first.mode, first.size, first.sha256, first.known
 		}
 	}
 	return nil
 }
 
-// hash notes what the file is and its digest, both of one moment: a file that
+// hash records what the file is and its digest, both at one moment: a file that
 // grows or is replaced meanwhile must not get the size of one state and the
 // key of another.
-func (c *contextReader) hash(src *sourceFile) (err error) {
-	f, err := c.root.OpenExact(src.path)
+func (c *reader) hash(src *File) (err error) {
+	f, err := c.Root.OpenExact(src.Path)
 	if err != nil {
 		return err
 	}
@@ -344,37 +349,27 @@ func (c *contextReader) hash(src *sourceFile) (err error) {
 		return errChanging
 	}
 	src.sha256, src.known = [sha256.Size]byte(h.Sum(nil)), true
-	c.known.Put(f, info, src.sha256)
+	c.Known.Put(f, info, src.sha256)
 	return nil
 }
 
-// sameContext makes sure that a step copies what the context had when the build
-// was planned: an image of two states of it would be nobody's.
-func sameContext(before, now PlannedStep) error {
-	step, ok := now.step.(recipe.Copy)
-	if !ok || step.From != "" || before.source == nil || before.source.key == now.source.key {
-		return nil
-	}
-	return &InputError{Subject: "copy " + strings.Join(step.Sources, " "), Err: errors.New("files have changed since the build was planned"), Hint: changingHint}
-}
+// ChangingHint is the way out where files change during a build.
+const ChangingHint = "run the build again when nothing writes to the context"
 
-const changingHint = "run the build again when nothing writes to the context"
-
-// errChanging says that a file of the context is not at rest.
 var errChanging = errors.New("the file changed while it was being read")
 
 // key does not depend on times or owners in the context, nor on permissions
 // that the step replaces.
-func (c *contextReader) key(mode int64) string {
+func (c *reader) key(mode int64) string {
 	k := stepkey.New("context")
-	for i := range c.source.files {
-		f := &c.source.files[i]
-		name := path.Base(f.path)
-		if f.rel == "." {
-			name = c.source.matches[f.match].base()
+	for i := range c.source.Files {
+		f := &c.source.Files[i]
+		name := path.Base(f.Path)
+		if f.Rel == "." {
+			name = c.source.Matches[f.Match].Base()
 		}
-		k.Add(strconv.Itoa(int(f.match)), f.rel, name, f.modeWith(mode).String(), f.link, f.digest())
-		if f.same != 0 && c.source.files[f.same-1].path != f.path {
+		k.Add(strconv.Itoa(int(f.Match)), f.Rel, name, f.modeWith(mode).String(), f.Link, f.digest())
+		if f.same != 0 && c.source.Files[f.same-1].Path != f.Path {
 			k.Add("the same as " + strconv.Itoa(int(f.same)))
 		}
 		if f.mode&fs.ModeDevice != 0 {
@@ -389,65 +384,65 @@ func (c *contextReader) key(mode int64) string {
 }
 
 // modeWith is the file's mode where the step gives one.
-func (f *sourceFile) modeWith(mode int64) fs.FileMode {
-	if mode == keptMode {
+func (f *File) modeWith(mode int64) fs.FileMode {
+	if mode == KeptMode {
 		return f.mode
 	}
-	hdr := tar.Header{Typeflag: tar.TypeReg, Mode: modeFor(mode, f.mode)}
+	hdr := tar.Header{Typeflag: tar.TypeReg, Mode: ModeFor(mode, f.mode)}
 	return f.mode.Type() | hdr.FileInfo().Mode()
 }
 
 // digest is the content's in hex, "" for what has none.
-func (f *sourceFile) digest() string {
+func (f *File) digest() string {
 	if !f.known {
 		return ""
 	}
 	return hex.EncodeToString(f.sha256[:])
 }
 
-// entry is the n-th file as an entry of a layer, under the given name.
-func (c *copySource) entry(n int, context, name string) (layer.Entry, error) {
-	f := &c.files[n]
-	hdr, err := tar.FileInfoHeader(f, f.link)
+// Entry is the n-th file as an entry of a layer, under the given name.
+func (c *Source) Entry(n int, context, name string) (layer.Entry, error) {
+	f := &c.Files[n]
+	hdr, err := tar.FileInfoHeader(f, f.Link)
 	if err != nil {
 		return layer.Entry{}, err
 	}
-	hdr.Name, hdr.PAXRecords = name, c.attributes[c.first(n)-1]
+	hdr.Name, hdr.PAXRecords = name, c.attributes[c.First(n)-1]
 	if f.mode&fs.ModeDevice != 0 {
 		hdr.Devmajor, hdr.Devminor = int64(unix.Major(uint64(f.size))), int64(unix.Minor(uint64(f.size)))
 	}
-	return layer.Entry{Header: *hdr, Open: func() (io.ReadCloser, error) { return f.open(context) }}, nil
+	return layer.Entry{Header: *hdr, Open: func() (io.ReadCloser, error) { return f.Open(context) }}, nil
 }
 
-// first is the number, from 1 on, of the first file that is the n-th, from 0 on.
-func (c *copySource) first(n int) int { return cmp.Or(int(c.files[n].same), n+1) }
+// First is the number, from 1 on, of the first file that is the n-th, from 0 on.
+func (c *Source) First(n int) int { return cmp.Or(int(c.Files[n].same), n+1) }
 
-// linked are the numbers, from 1 on, of the first files that are also others.
-func (c *copySource) linked() map[int]bool {
+// Linked are the numbers, from 1 on, of the first files that are also others.
+func (c *Source) Linked() map[int]bool {
 	linked := map[int]bool{}
-	for i := range c.files {
-		if c.files[i].same != 0 {
-			linked[int(c.files[i].same)] = true
+	for i := range c.Files {
+		if c.Files[i].same != 0 {
+			linked[int(c.Files[i].same)] = true
 		}
 	}
 	return linked
 }
 
-// open reads the file again and makes sure that it is what was planned.
-func (f *sourceFile) open(context string) (io.ReadCloser, error) {
+// Open reads the file again and makes sure that it is what was planned.
+func (f *File) Open(context string) (io.ReadCloser, error) {
 	root, err := rootfs.Open(context)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	file, err := root.OpenExact(f.path)
+	file, err := root.OpenExact(f.Path)
 	if err != nil {
 		return nil, err
 	}
-	return &verifiedFile{File: file, sum: sha256.New(), want: f.sha256, name: f.path}, nil
+	return &verifiedFile{File: file, sum: sha256.New(), want: f.sha256, name: f.Path}, nil
 }
 
-// A verifiedFile fails at its end when its content is not the wanted.
+// A verifiedFile fails at its end when its content has changed.
 type verifiedFile struct {
 	*os.File
 	sum  hash.Hash
@@ -465,11 +460,11 @@ func (v *verifiedFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo keeps io.Copy from passing Read by.
+// WriteTo makes io.Copy call Read.
 func (v *verifiedFile) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{v})
 }
 
 func (v *verifiedFile) changed() error {
-	return &InputError{Subject: "copy " + v.name, Err: errors.New("the file changed while it was being copied"), Hint: changingHint}
+	return &failure.InputError{Subject: "copy " + v.name, Err: errors.New("the file changed while it was being copied"), Hint: ChangingHint}
 }

@@ -1,4 +1,4 @@
-package builder
+package buildcontext
 
 import (
 	"cmp"
@@ -15,59 +15,63 @@ import (
 	"github.com/pdidev/pdibuild/internal/rootfs"
 )
 
-// A selection finds what the sources of a copy step stand for, in the context
+// A Selection finds what the sources of a copy step stand for, in the context
 // and in stages alike.
-type selection struct {
-	root *rootfs.Root
-	// exclude are the patterns of the step.
-	exclude []string
+type Selection struct {
+	Root *rootfs.Root
+	// Exclude are the patterns of the step.
+	Exclude []string
 	// ignore are those of the context; nil has none.
 	ignore *patterns
 }
 
-// A match is a file or directory that a source stands for.
-type match struct {
-	// name is the path by which it was found, real the one in which no part is
+// A Match is a file or directory that a source stands for.
+type Match struct {
+	// Name is the path by which it was found, real the one in which no part is
 	// a link: what a source names is copied, not the link to it.
-	name, real string
+	Name, real string
 	kind       fs.FileMode
 	// exclude leaves out files by their paths in the root.
 	exclude *patterns
-	// source tells what a recipe has asked for from directories of our own.
+	// source is set for what a recipe names, not for directories of our own.
 	source bool
 }
 
-func (m *match) isDir() bool { return m.kind.IsDir() }
+// IsDir reports whether it is a directory.
+func (m *Match) IsDir() bool { return m.kind.IsDir() }
 
-// base is the name that a copied file gets.
-func (m *match) base() string {
-	if m.name == "/" {
+// Base is the name that a copied file gets.
+func (m *Match) Base() string {
+	if m.Name == "/" {
 		return "."
 	}
-	return path.Base(m.name)
+	return path.Base(m.Name)
 }
 
 // copyable is an error where m is something that ends with a process.
-func (m *match) copyable() error {
+func (m *Match) copyable() error {
 	if m.kind&(fs.ModeSocket|fs.ModeIrregular) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s is neither a file nor a directory but %s", m.name, m.kind)
+	return fmt.Errorf("%s is neither a file nor a directory but %s", m.Name, m.kind)
 }
 
+// Reasons why nothing is copied.
 var (
-	errIgnored  = errors.New("it is ignored by .containerignore or .dockerignore")
-	errExcluded = errors.New("exclude leaves it out")
-	errNoMatch  = errors.New("no file matches (or all are ignored or excluded)")
+	errIgnored = errors.New("it is ignored by .containerignore or .dockerignore")
+	// ErrExcluded is returned where the step excludes what it names.
+	ErrExcluded = errors.New("exclude leaves it out")
+	// ErrNoMatch is returned where a pattern finds nothing.
+	ErrNoMatch = errors.New("no file matches (or all are ignored or excluded)")
 )
 
-// find returns what source stands for, at least one.
-func (s *selection) find(source string) ([]match, error) {
+// Find returns what source stands for, at least one.
+func (s *Selection) Find(source string) ([]Match, error) {
 	clean := path.Clean("/" + source)
 	if !rootfs.HasMeta(clean) {
 		m, err := s.at(clean)
 		if err == nil {
-			m.exclude, err = newPatterns(append(below("/", s.exclude), below(m.real, s.exclude)...))
+			m.exclude, err = newPatterns(append(below("/", s.Exclude), below(m.real, s.Exclude)...))
 		}
 		if err == nil {
 			err = s.hides(&m)
@@ -76,9 +80,9 @@ func (s *selection) find(source string) ([]match, error) {
 			err = m.copyable()
 		}
 		m.source = true
-		return []match{m}, err
+		return []Match{m}, err
 	}
-	names, err := s.root.Glob(clean)
+	names, err := s.Root.Glob(clean)
 	if err != nil {
 		return nil, err
 	}
@@ -86,17 +90,17 @@ func (s *selection) find(source string) ([]match, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []match
+	var found []Match
 	for _, name := range names {
 		m, wrong := s.at(name)
 		if wrong != nil {
-			m = match{name: name, real: name} // counts unless something hides it
+			m = Match{Name: name, real: name} // counts unless something hides it
 		}
 		if m.exclude, err = patterns(&m); err != nil {
 			return nil, err
 		}
 		err := s.hides(&m)
-		if errors.Is(err, errIgnored) || errors.Is(err, errExcluded) {
+		if errors.Is(err, errIgnored) || errors.Is(err, ErrExcluded) {
 			continue
 		}
 		if err := cmp.Or(err, wrong, m.copyable()); err != nil {
@@ -106,7 +110,7 @@ func (s *selection) find(source string) ([]match, error) {
 		found = append(found, m)
 	}
 	if len(found) == 0 {
-		return nil, errNoMatch
+		return nil, ErrNoMatch
 	}
 	return found, nil
 }
@@ -114,22 +118,22 @@ func (s *selection) find(source string) ([]match, error) {
 // excludeOf returns the patterns for what a pattern finds: they are about paths
 // in the root, below the directory in which the wildcard is, and below each
 // directory that is found.
-func (s *selection) excludeOf(pattern string) (func(*match) (*patterns, error), error) {
+func (s *Selection) excludeOf(pattern string) (func(*Match) (*patterns, error), error) {
 	dir := pattern
 	for rootfs.HasMeta(dir) {
 		dir = path.Dir(dir)
 	}
-	real, err := s.root.Resolve(dir)
+	real, err := s.Root.Resolve(dir)
 	if err != nil {
 		return nil, err
 	}
-	list := append(below("/", s.exclude), below(real, s.exclude)...)
+	list := append(below("/", s.Exclude), below(real, s.Exclude)...)
 	ofFiles, err := newPatterns(list)
-	return func(m *match) (*patterns, error) {
-		if !m.isDir() {
+	return func(m *Match) (*patterns, error) {
+		if !m.IsDir() {
 			return ofFiles, nil
 		}
-		return newPatterns(append(slices.Clip(list), below(m.real, s.exclude)...))
+		return newPatterns(append(slices.Clip(list), below(m.real, s.Exclude)...))
 	}, err
 }
 
@@ -150,56 +154,56 @@ func below(dir string, list []string) []string {
 }
 
 // at follows the links of a name.
-func (s *selection) at(name string) (match, error) {
-	real, err := s.root.Resolve(name)
+func (s *Selection) at(name string) (Match, error) {
+	real, err := s.Root.Resolve(name)
 	if err != nil {
-		return match{}, err
+		return Match{}, err
 	}
-	info, err := s.root.LstatExact(real)
+	info, err := s.Root.LstatExact(real)
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err := s.root.File(name); err == nil && real != f.Name {
+		if f, err := s.Root.File(name); err == nil && real != f.Name {
 			defer f.Close()
-			return match{}, fmt.Errorf("%s is a link to %s, which does not exist", f.Name, real)
+			return Match{}, fmt.Errorf("%s is a link to %s, which does not exist", f.Name, real)
 		}
 	}
 	if err != nil {
-		return match{}, err
+		return Match{}, err
 	}
-	return match{name: name, real: real, kind: info.Mode().Type()}, nil
+	return Match{Name: name, real: real, kind: info.Mode().Type()}, nil
 }
 
-// within returns a directory to which the patterns of exclude refer.
-func (s *selection) within(name string) (match, error) {
+// Within returns a directory to which the patterns of exclude refer.
+func (s *Selection) Within(name string) (Match, error) {
 	m, err := s.at(name)
 	if err == nil {
-		m.exclude, err = newPatterns(below(m.real, s.exclude))
+		m.exclude, err = newPatterns(below(m.real, s.Exclude))
 	}
 	return m, err
 }
 
-// hides is errIgnored or errExcluded where nothing of m is copied.
-func (s *selection) hides(m *match) error {
-	linkIgnored, err := s.ignores(m.name)
+// hides is errIgnored or ErrExcluded where nothing of m is copied.
+func (s *Selection) hides(m *Match) error {
+	linkIgnored, err := s.ignores(m.Name)
 	ignored, err2 := s.ignores(m.real)
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
-	if linkIgnored && m.name != m.real || ignored && (!m.isDir() || !s.ignore.reinclude()) {
+	if linkIgnored && m.Name != m.real || ignored && (!m.IsDir() || !s.ignore.reinclude()) {
 		return errIgnored
 	}
-	linkExcluded, err := m.excludes(m.name)
+	linkExcluded, err := m.excludes(m.Name)
 	excluded, err2 := m.excludes(m.real)
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
-	if (linkExcluded || excluded) && (!m.isDir() || !m.exclude.reinclude()) {
-		return errExcluded
+	if (linkExcluded || excluded) && (!m.IsDir() || !m.exclude.reinclude()) {
+		return ErrExcluded
 	}
 	return nil
 }
 
 // ignores reports whether the ignore file leaves out a file of the context.
-func (s *selection) ignores(name string) (bool, error) {
+func (s *Selection) ignores(name string) (bool, error) {
 	name = strings.TrimPrefix(name, "/")
 	if name == "" {
 		return false, nil // the whole context cannot be ignored
@@ -208,7 +212,7 @@ func (s *selection) ignores(name string) (bool, error) {
 }
 
 // excludes reports whether the step leaves out a file.
-func (m *match) excludes(name string) (bool, error) {
+func (m *Match) excludes(name string) (bool, error) {
 	name = strings.TrimPrefix(name, "/")
 	if name == "" {
 		return false, nil
@@ -216,13 +220,13 @@ func (m *match) excludes(name string) (bool, error) {
 	return m.exclude.match(name)
 }
 
-// walk calls fn for m and all below it that is copied, with its path below m,
+// Walk calls fn for m and all below it that is copied, with its path below m,
 // which is "." for m itself. It is an error if that leaves nothing of a
 // directory that a source stands for, but the context is never ignored.
-func (s *selection) walk(m *match, fn func(f *rootfs.File, rel string) error) error {
-	pending := m.isDir() // fn has not been called for the directory
+func (s *Selection) Walk(m *Match, fn func(f *rootfs.File, rel string) error) error {
+	pending := m.IsDir() // fn has not been called for the directory
 	var leftOut error    // the reason
-	err := s.root.Walk(m.real, func(f *rootfs.File) error {
+	err := s.Root.Walk(m.real, func(f *rootfs.File) error {
 		reason, err := s.leavesOut(m, f.Name)
 		if err != nil {
 			return err
@@ -259,21 +263,21 @@ func (s *selection) walk(m *match, fn func(f *rootfs.File, rel string) error) er
 }
 
 // leavesOut returns why a file is not copied, nil if it is.
-func (s *selection) leavesOut(m *match, name string) (reason, err error) {
+func (s *Selection) leavesOut(m *Match, name string) (reason, err error) {
 	ignored, err := s.ignores(name)
 	if err != nil || ignored {
 		return errIgnored, err
 	}
 	excluded, err := m.excludes(name)
 	if err != nil || excluded {
-		return errExcluded, err
+		return ErrExcluded, err
 	}
 	return nil, nil
 }
 
 // itself calls fn for m itself.
-func (s *selection) itself(m *match, fn func(f *rootfs.File, rel string) error) error {
-	f, err := s.root.FileExact(m.real)
+func (s *Selection) itself(m *Match, fn func(f *rootfs.File, rel string) error) error {
+	f, err := s.Root.FileExact(m.real)
 	if err != nil {
 		return err
 	}
@@ -309,9 +313,9 @@ func (p *patterns) match(name string) (bool, error) {
 // reinclude reports whether a pattern brings back what another one leaves out.
 func (p *patterns) reinclude() bool { return p != nil && p.list.Exclusions() }
 
-// matchableName puts other characters in the place of those with which the
-// library has trouble: its "**" stops at a line break, and bytes that are no
-// UTF-8 are all the same to it, or a message on standard error.
+// matchableName replaces characters that the library does not handle: its "**"
+// stops at a line break, and it treats all bytes that are not UTF-8 as equal, or
+// writes a message to standard error.
 func matchableName(name string) string {
 	const privateUse = 0x10ff00
 	if utf8.ValidString(name) && !strings.Contains(name, "\n") {

@@ -1,4 +1,4 @@
-package builder
+package buildcontext
 
 import (
 	"errors"
@@ -36,11 +36,11 @@ func TestContextNeverLeadsOutside(t *testing.T) {
 	read, mounted := 0, 0
 	known := cache.OpenContents(t.TempDir(), context)
 	for range 3000 {
-		c := &contextReader{dir: context, known: known}
+		c := newReader(context, known)
 		source, err := c.read([]string{"sub/file"})
 		if err == nil {
 			read++
-			for _, f := range source.files {
+			for _, f := range source.Files {
 				if f.digest() == forbidden {
 					t.Fatal("a file outside of the context was hashed")
 				}
@@ -66,8 +66,12 @@ func TestContextNeverLeadsOutside(t *testing.T) {
 	}
 }
 
-func readAll(f *sourceFile, context string) (string, error) {
-	r, err := f.open(context)
+func newReader(dir string, known *cache.Contents) *reader {
+	return &reader{Options: Options{Dir: dir, Known: known}}
+}
+
+func readAll(f *File, context string) (string, error) {
+	r, err := f.Open(context)
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +119,7 @@ func TestContextFileChangesAfterPlanning(t *testing.T) {
 			file := filepath.Join(dir, "file")
 			writeFile(t, file, "abc")
 			known := cache.OpenContents(t.TempDir(), dir)
-			c := &contextReader{dir: dir, known: known}
+			c := newReader(dir, known)
 			source, err := c.read([]string{"file"})
 			if err != nil {
 				t.Fatal(err)
@@ -123,7 +127,7 @@ func TestContextFileChangesAfterPlanning(t *testing.T) {
 			if err := change(file); err != nil {
 				t.Fatal(err)
 			}
-			if content, err := readAll(&source.files[0], dir); err == nil {
+			if content, err := readAll(&source.Files[0], dir); err == nil {
 				t.Errorf("it was copied as %q, and nobody noticed", content)
 			}
 		})
@@ -141,12 +145,12 @@ func TestContextFileChangesWhilePlanning(t *testing.T) {
 	defer stop()
 	known := cache.OpenContents(t.TempDir(), dir)
 	for range 2000 {
-		c := &contextReader{dir: dir, known: known}
+		c := newReader(dir, known)
 		source, err := c.read([]string{"file"})
 		if err != nil {
 			continue
 		}
-		f := source.files[0]
+		f := source.Files[0]
 		empty := f.digest() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 		if empty != (f.size == 0) {
 			t.Fatalf("%d bytes have the digest %s", f.size, f.digest())
@@ -162,7 +166,7 @@ func TestContextSocketIsNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := &contextReader{dir: dir, known: cache.OpenContents(t.TempDir(), dir)}
+	c := newReader(dir, cache.OpenContents(t.TempDir(), dir))
 	if _, err := c.read([]string{"socket"}); err == nil || !strings.Contains(err.Error(), "neither a file nor a directory") {
 		t.Errorf("copy of a socket: %v", err)
 	}
