@@ -150,6 +150,19 @@ func (s *Store) SetImageBigData(id, key string, data []byte, digestManifest func
 	return s.do(func() error { return s.library.SetImageBigData(id, key, data, digestManifest) })
 }
 
+func (s *Store) Container(id string) (*storage.Container, error) {
+	return guarded(s, func() (*storage.Container, error) { return s.library.Container(id) })
+}
+
+func (s *Store) DeleteContainer(id string) error {
+	return s.do(func() error { return s.library.DeleteContainer(id) })
+}
+
+// With gives the library's store to another library, all of whose calls it guards.
+func (s *Store) With(do func(storage.Store) error) error {
+	return s.do(func() error { return do(s.library) })
+}
+
 func (s *Store) Containers() ([]storage.Container, error) {
 	return guarded(s, s.library.Containers)
 }

@@ -94,6 +94,7 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	}
 	b.works.noteOwners = b.noteImageOwners
 	b.works.recorded, b.works.clear = b.steps.Layers, b.clear
+	b.works.finished = b.finishedImage
 	if b.failed, err = openFailedSteps(b.works, filepath.Join(dir, "failed")); err != nil {
 		return storeError(dir, err)
 	}

@@ -178,6 +178,9 @@ func (g *layerGraph) hold(on, by string) {
 func (g *layerGraph) addImages() {
 	for _, img := range g.images {
 		record, ours := g.ours[img.ID]
+		if !ours && forFailedStep(&img) {
+			continue // its container keeps what it stands on
+		}
 		if ours && len(img.Names) == 0 {
 			e := &CacheEntry{Kind: CacheImage, ID: img.ID, key: record.Key, Text: record.Record.Text, LastUse: record.LastUse}
 			if g.owned[img.TopLayer] == nil {
@@ -203,19 +206,23 @@ func (g *layerGraph) addImages() {
 // addOthers adds containers of failed steps, and notes what else stands on our
 // layers: containers, and layers that are not ours.
 func (g *layerGraph) addOthers(ctx context.Context) error {
-	failed := map[string]*CacheEntry{}
+	failed := map[string]*CacheEntry{} // by the store's id of the layer
 	for _, path := range g.b.failed.records() {
 		s, err := g.b.failed.read(path)
 		if err != nil || s.Layer == "" {
 			continue
 		}
 		e := &CacheEntry{Kind: CacheFailed, ID: s.Layer, Text: fmt.Sprintf("%s: stage %s, step %d", s.Source, s.Stage, s.Step), LastUse: s.Time, path: path}
-		if g.layers[s.Layer] == nil {
+		id := s.Layer
+		if c := g.b.works.container(id); c != nil {
+			id = c.LayerID
+		}
+		if g.layers[id] == nil {
 			e.Useless = "its layer was removed"
-		} else if size, err := g.b.store.DiffSize("", s.Layer); err == nil {
+		} else if size, err := g.b.store.DiffSize("", id); err == nil {
 			e.Size = size
 		}
-		failed[s.Layer] = e
+		failed[id] = e
 		g.entries = append(g.entries, e)
 		if err := ctx.Err(); err != nil {
 			return err
@@ -234,15 +241,18 @@ func (g *layerGraph) addOthers(ctx context.Context) error {
 			g.hold(l.Parent, by)
 		}
 	}
-	return g.holdContainers()
+	return g.holdContainers(failed)
 }
 
-func (g *layerGraph) holdContainers() error {
+func (g *layerGraph) holdContainers(failed map[string]*CacheEntry) error {
 	containers, err := g.b.store.Containers()
 	if err != nil {
 		return err
 	}
 	for _, c := range containers {
+		if failed[c.LayerID] != nil {
+			continue
+		}
 		name := "container " + c.ID[:min(len(c.ID), 12)]
 		if len(c.Names) > 0 {
 			name = "container " + c.Names[0]

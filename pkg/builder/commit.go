@@ -23,22 +23,7 @@ import (
 // there already. The same state gives the same bytes, and so the same id.
 func (r *run) commit(s state) (*Result, error) {
 	r.emit(Event{Kind: progress.Commit})
-	layers, err := r.b.layers(s.layer)
-	if err != nil {
-		return nil, fmt.Errorf("write the image: %w", err)
-	}
-	epoch := r.plan.time()
-	s.image.Created = &epoch
-	s.image.RootFS = v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
-	for _, l := range layers {
-		s.image.RootFS.DiffIDs = append(s.image.RootFS.DiffIDs, l.UncompressedDigest)
-	}
-	s.image.History = fitHistory(s.image.History, len(layers))
-	config, err := s.config()
-	if err != nil {
-		return nil, fmt.Errorf("write the image: %w", err)
-	}
-	manifest, err := manifestFor(config, layers, s.annotations)
+	config, manifest, err := r.documents(&s)
 	if err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}
@@ -46,10 +31,10 @@ func (r *run) commit(s state) (*Result, error) {
 		return nil, err
 	}
 	id := digest.FromBytes(config).Encoded()
-	if err := r.b.createImage(id, s.layer, config, manifest, storage.ImageOptions{CreationDate: epoch}); err != nil {
+	if err := r.b.createImage(id, s.layer, config, manifest, storage.ImageOptions{CreationDate: r.plan.time()}); err != nil {
 		return nil, fmt.Errorf("write the image: %w", err)
 	}
-	r.b.warnLayers(id, len(layers), r.emit)
+	r.b.warnLayers(id, len(s.image.RootFS.DiffIDs), r.emit)
 	if key := imageKey(s); key != "" {
 		if err := r.b.steps.Put(key, cache.Record{ImageID: id, Layer: s.layer, Text: "image of stage " + r.plan.target}); err != nil {
 			return nil, err
@@ -60,6 +45,26 @@ func (r *run) commit(s state) (*Result, error) {
 		res.LogDir = ""
 	}
 	return res, r.b.describe(res, r.opt.Tags)
+}
+
+// documents are the configuration and the manifest of an image of a stage.
+func (r *run) documents(s *state) (config, manifest []byte, err error) {
+	layers, err := r.b.layers(s.layer)
+	if err != nil {
+		return nil, nil, err
+	}
+	epoch := r.plan.time()
+	s.image.Created = &epoch
+	s.image.RootFS = v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
+	for _, l := range layers {
+		s.image.RootFS.DiffIDs = append(s.image.RootFS.DiffIDs, l.UncompressedDigest)
+	}
+	s.image.History = fitHistory(s.image.History, len(layers))
+	if config, err = s.config(); err != nil {
+		return nil, nil, err
+	}
+	manifest, err = manifestFor(config, layers, s.annotations)
+	return config, manifest, err
 }
 
 // layers returns the chain that ends in top, the lowest first.

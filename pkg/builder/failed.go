@@ -133,19 +133,17 @@ func (f *failedSteps) put(source string, s failedStep, wk *work) error {
 	if err != nil {
 		return err
 	}
-	// From the record on, nobody removes the layer: it comes first.
-	if err := atomicfile.WriteIn(temporary, path, data, 0o600); err != nil {
-		return err
-	}
-	if wk != nil {
-		if err := wk.park(); err != nil {
+	record := func() error {
+		// From the record on, nobody removes the layer: it comes first.
+		if err := atomicfile.WriteIn(temporary, path, data, 0o600); err != nil || wk == nil {
 			return err
 		}
+		return wk.park()
 	}
 	if old == nil || old.Layer == "" {
-		return nil
+		return record()
 	}
-	return f.works.discard(old.Layer)
+	return f.works.discard(old.Layer, record)
 }
 
 // drop removes what is kept of a recipe, if anything is.
@@ -160,29 +158,28 @@ func (f *failedSteps) dropRecord(path string) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err := errors.Join(err, os.Remove(path)); err != nil {
-		return false, fmt.Errorf("remove the container of a failed step: %w", err)
+	if err != nil || s.Layer == "" {
+		return false, errors.Join(err, os.Remove(path))
 	}
-	if s.Layer == "" {
-		return false, nil
-	}
-	return true, f.works.discard(s.Layer)
+	return true, f.works.discard(s.Layer, func() error { return os.Remove(path) })
 }
 
-// discard removes a parked working layer, or leaves that to the one who uses
-// it now.
-func (w *works) discard(id string) error {
-	if !w.store.Exists(id) {
-		return nil
-	}
-	wk, err := w.adopt(id)
-	if errors.Is(err, lockfile.ErrHeld) {
-		return nil
-	}
-	if err != nil {
+// discard removes a parked working layer after its record was removed or replaced,
+// or leaves that to the one who uses it now.
+func (w *works) discard(id string, unrecord func() error) error {
+	wk, err := w.tryReserve(id)
+	if err != nil && !errors.Is(err, lockfile.ErrHeld) {
 		return fmt.Errorf("remove the container of a failed step: %w", err)
 	}
-	return wk.release()
+	unrecordErr := unrecord()
+	if unrecordErr != nil {
+		unrecordErr = fmt.Errorf("remove the record of a failed step: %w", unrecordErr)
+	}
+	if err != nil {
+		return unrecordErr
+	}
+	wk.parked, wk.shared = true, unrecordErr != nil
+	return errors.Join(unrecordErr, wk.release())
 }
 
 // leave ends the use of a kept container.
@@ -284,7 +281,7 @@ func (opt ContainerOptions) tell(text string) {
 type failure struct {
 	wk    *work
 	req   *stepRequest
-	below string // the layer under the working layer
+	state state // the stage's, under the working layer
 	err   error
 }
 
@@ -327,6 +324,12 @@ func (x *stepRun) keepFailed(ctx context.Context, f failure) error {
 	if step.NotKept = x.notKept(f, step, record); step.NotKept != "" {
 		x.noteNotKept(step.NotKept)
 		return step
+	}
+	// What fails here leaves it a layer, which is of use to 'shell --failed' alone.
+	if err := x.makeContainer(ctx, f, record); err != nil {
+		info := x.event(progress.Info)
+		info.Text = fmt.Sprintf("buildah cannot use the container of the failed step: %v", err)
+		x.run.emit(info)
 	}
 	if err := x.run.b.failed.put(x.run.plan.source, record, f.wk); err != nil {
 		x.run.emit(Event{Kind: progress.Warning, Text: fmt.Sprintf("the container of the failed step is not kept: %v", err)})
@@ -392,7 +395,7 @@ func (x *stepRun) noteNotKept(why string) {
 // searchChanges searches what the command has changed. A *LeakError says that
 // there is a secret in it.
 func (x *stepRun) searchChanges(f failure) error {
-	in, err := x.run.inspector(f.below)
+	in, err := x.run.inspector(f.state.layer)
 	if err != nil {
 		return err
 	}

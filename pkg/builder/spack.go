@@ -94,7 +94,7 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	defer func() { written(err == nil) }()
 	for _, do := range []func(context.Context) error{j.prepare, j.concretize, j.fetch, j.install} {
 		if err := do(ctx); err != nil {
-			return cache.Record{}, x.keepFailed(ctx, failure{wk, j.request, s.layer, err})
+			return cache.Record{}, x.keepFailed(ctx, failure{wk, j.request, s, err})
 		}
 	}
 	in, err := j.installation(ctx)

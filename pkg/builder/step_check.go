@@ -20,5 +20,5 @@ func (x *stepRun) performCheck(ctx context.Context, s state, step recipe.Check) 
 	req, err := x.runCommand(ctx, s, wk, command{
 		argv: argv(step.Command, s.shell(x.stage)), env: step.Env, user: step.User, workdir: step.Workdir,
 	})
-	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
+	return x.keepFailed(ctx, failure{wk, req, s, err})
 }

@@ -96,7 +96,7 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (
 			{Type: "tmpfs", Target: "/tmp"},
 		},
 	})
-	return x.keepFailed(ctx, failure{wk, req, s.layer, err})
+	return x.keepFailed(ctx, failure{wk, req, s, err})
 }
 
 // script compiles the program and runs it.

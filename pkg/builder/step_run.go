@@ -54,7 +54,7 @@ func (x *stepRun) performRun(ctx context.Context, s state, step recipe.Run) (rec
 	}
 	req, err := x.runCommand(ctx, s, wk, cmd)
 	if err != nil {
-		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s.layer, err})
+		return cache.Record{}, x.keepFailed(ctx, failure{wk, req, s, err})
 	}
 	if err := errors.Join(x.checkMounts(step), req.clear()); err != nil {
 		return cache.Record{}, err

@@ -32,6 +32,8 @@ type works struct {
 	// what else killed builds leave.
 	kept, recorded func() map[string]bool
 	clear          func()
+	// finished reports whether an image is the result of a build.
+	finished func(image string) bool
 	// noteOwners notes the owners of files in all layers of a chain.
 	noteOwners func(top string) error
 
@@ -70,8 +72,9 @@ type work struct {
 	unseen error
 	// closed says that whoever could write to the layer is gone.
 	closed bool
-	// shared is set for a reserved layer that the store had before.
-	shared bool
+	// shared is set for a reserved layer that the store had before, parked for the
+	// container of a failed step.
+	shared, parked bool
 }
 
 // worksIn is where the works of the store in root are.
@@ -101,7 +104,7 @@ func openWorks(store *imagestore.Store, dir string, single bool) (*works, error)
 		return nil, err
 	}
 	none := func() map[string]bool { return nil }
-	return &works{store: store, dir: dir, single: single, kept: none, recorded: none, clear: func() {}, noteOwners: func(string) error { return nil }}, nil
+	return &works{store: store, dir: dir, single: single, kept: none, recorded: none, clear: func() {}, finished: func(string) bool { return false }, noteOwners: func(string) error { return nil }}, nil
 }
 
 // begin is called before anything in the store is changed, and returns a
@@ -252,8 +255,20 @@ func (w *works) create(parent string) (_ *work, err error) {
 	return wk, nil
 }
 
+// layerID is the store's id of the layer: that of a container if it has become
+// one.
+func (wk *work) layerID() string {
+	if !wk.parked {
+		return wk.id
+	}
+	if c := wk.owner.container(wk.id); c != nil {
+		return c.LayerID
+	}
+	return wk.id
+}
+
 func (wk *work) mount() error {
-	dir, err := wk.owner.store.Mount(wk.id, "")
+	dir, err := wk.owner.store.Mount(wk.layerID(), "")
 	if err != nil {
 		return mountError(err)
 	}
@@ -311,7 +326,11 @@ func (wk *work) release() error {
 	if wk.shared {
 		return wk.settle()
 	}
-	err := wk.owner.removeUnused(wk.id)
+	remove := wk.owner.removeUnused
+	if wk.parked {
+		remove = wk.owner.removeFailed
+	}
+	err := remove(wk.id)
 	if wk.below != nil {
 		err = errors.Join(err, wk.below.release())
 	}
@@ -357,6 +376,11 @@ func (w *works) removeUnused(id string) error {
 	return err
 }
 
+// removeFailed is remove for what may be the container of a failed step.
+func (w *works) removeFailed(id string) error {
+	return errors.Join(w.removeContainer(id), w.remove(id))
+}
+
 // inUse reports whether the store keeps a layer because something stands on it.
 func inUse(err error) bool {
 	return errors.Is(err, storage.ErrLayerHasChildren) || errors.Is(err, storage.ErrLayerUsedByImage) || errors.Is(err, storage.ErrLayerUsedByContainer)
@@ -378,11 +402,11 @@ func (w *works) forget(id string) error {
 
 // adopt locks and mounts a working layer that was parked.
 func (w *works) adopt(id string) (_ *work, err error) {
-	wk := &work{owner: w, id: id, scratch: filepath.Join(w.dir, id+".d")}
+	wk := &work{owner: w, id: id, parked: true, scratch: filepath.Join(w.dir, id+".d")}
 	if wk.lock, err = lockfile.Try(filepath.Join(w.dir, id)); err != nil {
 		return nil, err
 	}
-	l, err := w.store.Layer(id)
+	l, err := w.store.Layer(wk.layerID())
 	if err == nil {
 		wk.parent = l.Parent
 		err = wk.mount()
@@ -407,13 +431,24 @@ func (wk *work) park() error {
 	if wk.below != nil {
 		errs = append(errs, wk.below.release())
 	}
-	if _, err := wk.owner.store.Unmount(wk.id, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
+	if _, err := wk.owner.store.Unmount(wk.layerID(), true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, wk.owner.forget(wk.id))
+	errs = append(errs, wk.owner.finishPark(wk.id))
 	_ = wk.lock.Close()
 	wk.lock = nil
 	return errors.Join(errs...)
+}
+
+// finishPark forgets a parked working layer, and removes it if its files were moved
+// into a container.
+func (w *works) finishPark(id string) error {
+	if w.container(id) != nil {
+		if err := w.store.DeleteLayer(id); err != nil && !unknownLayer(err) {
+			return err
+		}
+	}
+	return w.forget(id)
 }
 
 // removeAbandoned clears up after builds that were killed. What cannot be
@@ -429,7 +464,9 @@ func (w *works) removeAbandoned() {
 		return func(id string) {
 			clearOnce()
 			do := remove
-			if kept[id] || recorded()[id] {
+			if kept[id] {
+				do = w.finishPark
+			} else if recorded()[id] {
 				do = w.forget
 			}
 			if do(id) != nil {
@@ -440,7 +477,7 @@ func (w *works) removeAbandoned() {
 	// A layer can be removed when none is on top of it any more.
 	for before := -1; before != left; {
 		before, left = left, 0
-		lockfile.Abandoned(w.dir, nil, clearOne(w.remove))
+		lockfile.Abandoned(w.dir, nil, clearOne(w.removeFailed))
 	}
 	if left > 0 {
 		// What is in use then was taken by another program.
