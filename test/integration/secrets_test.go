@@ -204,6 +204,7 @@ func TestSecretInFailure(t *testing.T) {
 // the file, and nothing of it is kept.
 func TestSecretLeak(t *testing.T) {
 	t.Parallel()
+	whole := search{Value: "s3/cret+" + nonce() + "=&x", Since: time.Now(), Dirs: places(storeOf(t)), Not: otherTests(t, storeOf(t))}
 	const urlEncode = `perl -pe 's/([^A-Za-z0-9_.~-])/sprintf("%%%02X", ord($1))/ge'`
 	for name, command := range map[string]string{
 		"raw":              `(echo before; cat /run/secrets/tok; echo after) > /opt/leak`,
@@ -215,6 +216,8 @@ func TestSecretLeak(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newSecretBuild(t, "      - run: |\n          "+command+"\n        secrets: [tok]\n")
+			b.value, b.env = whole.Value, []string{"TOK=" + whole.Value}
+			b.search.Value, b.search.Dirs = whole.Value, []string{b.store}
 			b.build("-t", "leak").fails(6, "tok", "/opt/leak", "hint")
 			b.search.wantAbsent(t, "after the refused build")
 			if out := b.run("images", "--storage-root", b.store); strings.Contains(out.stdout, b.nonce) {
@@ -222,6 +225,7 @@ func TestSecretLeak(t *testing.T) {
 			}
 		})
 	}
+	whole.wantAbsent(t, "after all refused builds")
 }
 
 // TestSecretNeverSaid: whatever the value has got into, no message, event, log
