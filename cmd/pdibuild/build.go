@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pdidev/pdibuild/internal/secret"
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/builder"
 	"github.com/pdidev/pdibuild/pkg/progress"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -299,26 +300,15 @@ func (v *buildVerb) hide(req *buildRequest, values map[string][]byte, note func(
 func (v *buildVerb) lookInside() string {
 	words := []string{"pdibuild shell --failed"}
 	if v.store.root != "" {
-		words = append(words, "--storage-root "+shellQuote(v.store.root))
+		words = append(words, "--storage-root "+shellquote.Word(v.store.root))
 	}
 	if v.plan.file != "" {
-		words = append(words, "--file "+shellQuote(v.plan.file))
+		words = append(words, "--file "+shellquote.Word(v.plan.file))
 	}
 	if v.plan.contextDir != "." {
-		words = append(words, shellQuote(v.plan.contextDir))
+		words = append(words, shellquote.Word(v.plan.contextDir))
 	}
 	return strings.Join(words, " ")
-}
-
-// shellQuote makes a word of any text.
-func shellQuote(text string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+=:,@%", r)
-	}
-	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // proxies are the variables that docker and podman pass on, too.

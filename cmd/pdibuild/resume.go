@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pdidev/pdibuild/internal/shellquote"
 )
 
 // resume is the command that goes on where this one has stopped, in a form that
@@ -28,7 +30,7 @@ func resume(cmd *cobra.Command, args []string) string {
 		}
 	})
 	for _, arg := range args {
-		words = append(words, shellQuote(arg))
+		words = append(words, shellquote.Word(arg))
 	}
 	return strings.Join(words, " ")
 }
@@ -38,10 +40,10 @@ func resume(cmd *cobra.Command, args []string) string {
 func flagWords(f *pflag.Flag, value string) []string {
 	switch f.NoOptDefVal {
 	case "":
-		return []string{"--" + f.Name, shellQuote(value)}
+		return []string{"--" + f.Name, shellquote.Word(value)}
 	case value:
 		return []string{"--" + f.Name}
 	default:
-		return []string{"--" + f.Name + "=" + shellQuote(value)}
+		return []string{"--" + f.Name + "=" + shellquote.Word(value)}
 	}
 }

@@ -80,6 +80,14 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "internal/imagestore", "internal/worker", "go.podman.io/buildah", "net/http"},
 	},
 	{
+		"internal/envlayers", "it describes layers, and the step that runs it makes them",
+		[]string{"cmd", "pkg/builder", "pkg/inspect", "go.podman.io/buildah"},
+	},
+	{
+		"internal/spackinstall", "it has commands run and leaves layers to the step that runs it",
+		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "internal/envlayers", "go.podman.io/buildah"},
+	},
+	{
 		"internal", "internal packages are below pkg/",
 		[]string{"cmd", "pkg", "go.podman.io/buildah"},
 	},
@@ -87,7 +95,9 @@ var rules = []struct {
 
 // rooms are the internal packages that do a part of pkg/builder's work, with the
 // packages of pkg/ that are below them. The rule for internal does not hold.
-var rooms = []string{"internal/buildcontext", "internal/fileentry", "internal/namespace", "internal/spackmirror"}
+var rooms = []string{
+	"internal/buildcontext", "internal/envlayers", "internal/fileentry", "internal/namespace", "internal/spackinstall", "internal/spackmirror",
+}
 
 // engineUsers are the packages that may import buildah, storage or image
 // themselves; cache only image.

@@ -15,7 +15,7 @@ import (
 // program's own or the user's, no name in it comes from an image, and nothing
 // that they find is opened.
 var walksOfOwnFiles = map[string]string{
-	"pkg/builder/spack_inputs.go": "the Spack that the user names",
+	"internal/spackinstall/inputs.go": "the Spack that the user names",
 }
 
 // sharedCaches handle directories that commands write to, of which they know
@@ -156,7 +156,7 @@ func TestRootsAreEnteredByDescriptor(t *testing.T) {
 // engine reports whether a file belongs to what handles images. The packages
 // that run a command do so in roots of their own and have their own tests.
 func engine(name string) bool {
-	for _, dir := range []string{"internal/rootfs/", "internal/ownership/", "internal/worker/", "internal/depcheck/", "pkg/doctor/", "pkg/recipe/"} {
+	for _, dir := range []string{"internal/rootfs/", "internal/ownership/", "internal/worker/", "internal/depcheck/", "internal/hosttest/", "pkg/doctor/", "pkg/recipe/"} {
 		if strings.HasPrefix(name, dir) {
 			return false
 		}

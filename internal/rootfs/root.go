@@ -140,6 +140,15 @@ func (r *Root) ReadFile(name string) ([]byte, error) {
 	return data, nil
 }
 
+// ReadIfExists returns the content of a file, nil if there is none.
+func (r *Root) ReadIfExists(name string) ([]byte, error) {
+	data, err := r.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
 // ReadDir lists a directory, sorted by name; it follows all links.
 func (r *Root) ReadDir(name string) ([]fs.DirEntry, error) { return r.readDir(name, 0) }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 
-	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
@@ -18,11 +16,10 @@ import (
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
 
-// Spack's hash of a package says what is in its prefix. So a layer of packages
-// that an earlier environment had, and that is still in the store, is made once
-// more by hard links: no file of it is read.
+// A layer of packages that an earlier environment had, and that is still in the
+// store, is made once more by hard links: no file of it is read. See envlayers.
 
-// packFlag is under which the store remembers the key of a layer of packages.
+// packFlag is the flag in the store with the key of a layer of packages.
 const packFlag = "pdibuild-pack"
 
 // packLayers finds such layers by their keys.
@@ -43,53 +40,8 @@ func (b *Builder) packLayers() (map[string]*storage.Layer, error) {
 	return found, nil
 }
 
-// keepPack makes the layer of some packages: again says that it was taken over
-// from an earlier environment, else their prefixes were read.
-func (j *environmentJob) keepPack(ctx context.Context, parent string, pack []installedPackage) (rec cache.Record, again bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return rec, false, context.Cause(ctx)
-	}
-	to := target{parent: parent}
-	if to.pack, err = j.packKey(pack); err != nil {
-		return rec, false, err
-	}
-	if old := j.kept[to.pack]; old != nil {
-		// What is amiss with the old layer, or has removed it meanwhile, does
-		// not matter: then the packages are read.
-		if rec, err = j.retake(ctx, to, old); err == nil {
-			return rec, true, nil
-		}
-	}
-	tree, err := j.packTree(pack)
-	if err != nil {
-		return rec, false, err
-	}
-	rec, err = j.keepOnTarget(ctx, to, tree)
-	return rec, false, err
-}
-
-// packKey identifies all that the layer of packages depends on: what they are,
-// and the directories above them as the stage has them.
-func (j *environmentJob) packKey(pack []installedPackage) (string, error) {
-	above := &layer.Tree{}
-	for _, p := range pack {
-		hdr := regular(path.Join(p.Prefix, "x"), 0)
-		if err := above.Add(layer.Entry{Header: hdr}); err != nil {
-			return "", err
-		}
-	}
-	if err := j.target.addParents(above); err != nil {
-		return "", err
-	}
-	sum := digest.SHA256.Digester()
-	if _, err := above.Encode(sum.Hash(), layer.Options{OneTime: true}); err != nil {
-		return "", err
-	}
-	return keyOf("pack", jsonOf(pack), j.in.Variant, fmt.Sprint(j.run.plan.epoch), sum.Digest().String()), nil
-}
-
-// retake makes a layer once more on top of another one.
-func (x *stepRun) retake(ctx context.Context, to target, old *storage.Layer) (cache.Record, error) {
+// reuse makes a layer once more on top of another one.
+func (x *stepRun) reuse(ctx context.Context, to target, old *storage.Layer) (cache.Record, error) {
 	b := x.run.b
 	rec, err := x.makeLayer(ctx, layerContent{to, old.UncompressedDigest, old.UncompressedSize}, func(id string) (*storage.Layer, error) {
 		return b.relinkLayer(to, id, old)

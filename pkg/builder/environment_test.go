@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/internal/envlayers"
 	"github.com/pdidev/pdibuild/internal/rootfs"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
 )
 
 // How packages are put into layers must not depend on whether they were
@@ -31,7 +33,7 @@ func TestPackageSizeIsThatOfTheLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	size, err := packageSize(&rootView{Root: root}, installedPackage{Name: "app", Prefix: "/opt/app"})
+	size, err := envlayers.PackageSize(&environmentStep{source: root}, spackinstall.Package{Name: "app", Prefix: "/opt/app"})
 	if err != nil || size != 1037 {
 		t.Errorf("the package has %d bytes, %v, not 1037", size, err)
 	}

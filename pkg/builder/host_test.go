@@ -2,105 +2,28 @@ package builder
 
 import (
 	"archive/tar"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/hosttest"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/secret"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
-	"github.com/pdidev/pdibuild/pkg/spack"
 )
-
-// hostText is in all files of the host.
-const hostText = "of the host"
-
-// imageBesideHost makes a root with links to a directory of the host, absolute
-// and with many "..", at its top and as parts of paths that are looked for. The
-// directory has what a function may look for.
-func imageBesideHost(t *testing.T) (root *rootfs.Root, host string) {
-	t.Helper()
-	top := t.TempDir()
-	host = top + "/host"
-	for name, text := range map[string]string{
-		"secret": "", "bin/sh": "", "etc/passwd": "app:x:7:7::/" + hostText + ":/\n", "lib/libhost.so.1": "", "ld/host.conf": "/" + hostText + "\n",
-		"info/host.list": "/lib/libhost.so.1\n", ".spack-db/index.json": `{"database": {"version": "8", "installs": {}}, "` + hostText + `": 1`,
-		"__spack_path_placeholder__/.spack-db/index.json": "{",
-		"repos/x/packages/pkg/package.py":                 "class Pkg(Package):\n    license(\"" + hostText + "\")\n", "spack.yaml": "", "spack.lock": "",
-		"strip-1": "", "captured": "", "build.log": "",
-	} {
-		if text == "" {
-			text = hostText
-		}
-		write(t, filepath.Join(host, name), text)
-	}
-	library, err := os.ReadFile("/proc/self/exe") // any ELF file
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, host+"/lib/libelf.so", string(library))
-	image := top + "/image"
-	dots := strings.Repeat("../", 40) + strings.TrimPrefix(host, "/")
-	for link, target := range map[string]string{
-		"abs": host, "dots": dots, "data/abs": host, "data/dots": dots, "data/file": host + "/secret", "bin": host + "/bin", "etc": host + "/etc",
-		"var/lib/dpkg/info": host + "/info", "lib": dots + "/lib", "opt/view": host, "out/captured": host + "/captured", "out/strip-1": host + "/strip-1",
-		"opt/env/spack.yaml": host + "/spack.yaml", "opt/env/repos": host, "opt/env/new": host + "/new", "pkg/lib64": host + "/lib", "pkg/.spack": host,
-	} {
-		full := filepath.Join(image, link)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755), os.Symlink(target, full)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(t, image+"/conf", "include /data/*/ld/*.conf\ninclude abs/ld/*.conf\n")
-	return openRoot(t, image), host
-}
-
-func write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// fingerprintOf tells whether anything in a directory has changed.
-func fingerprintOf(t *testing.T, dir string) string {
-	t.Helper()
-	h := sha256.New()
-	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(name, &st); err != nil {
-			return err
-		}
-		names := make([]byte, 1000)
-		n, _ := unix.Llistxattr(name, names) // none where there are no attributes
-		_, err = fmt.Fprintln(h, name, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, st.Nlink, string(names[:max(0, n)]))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("%x", h.Sum(nil))
-}
 
 // Whatever takes a name of an image sees and changes files of the image alone.
 func TestNothingOfTheHost(t *testing.T) {
-	root, host := imageBesideHost(t)
+	root, host := hosttest.Image(t)
 	view := &rootView{Root: root}
 	wk := &work{root: root}
 	files := func() *layerFiles {
@@ -114,7 +37,6 @@ func TestNothingOfTheHost(t *testing.T) {
 		}
 		return all
 	}
-	in := &installation{Packages: []installedPackage{{Name: "pkg", Prefix: "/pkg"}, {Name: "abs", Prefix: "/abs"}}}
 	for what, f := range map[string]func() any{
 		"read": func() any { return eachName(func(name string) any { data, _ := view.read(name); return string(data) }) },
 		"header": func() any {
@@ -124,12 +46,6 @@ func TestNothingOfTheHost(t *testing.T) {
 		"copy": func() any {
 			return copied(t, view, files(), "/abs", "/abs/*", "/d*/secret", "/data/*/secret", "/data/f*", "/data/file", "/data/abs/sec*", "/*/lib/*.so")
 		},
-		"kindOf":        func() any { return elfFiles(root, "/abs", "/dots/lib", "/pkg/lib64", "/abs/lib/libelf.so") },
-		"linker":        func() any { return linkerFinds(root, in) },
-		"linkable":      func() any { return chooseLinkable(root, []string{"/pkg/lib64/libelf.so", "/abs/lib/libelf.so"}) },
-		"licence":       func() any { return licenseOf(view, in.Packages[0]) + licenseOf(view, in.Packages[1]) },
-		"unpad":         func() any { return unpad(root, "/abs") },
-		"prefixes":      func() any { return (&spackJob{wk: wk}).addPrefixes(map[string]string{}, "/abs") },
 		"shell":         func() any { shell, _ := imageShell(view); return shell },
 		"layer's files": func() any { return eachName(func(name string) any { return layerFilesFind(files(), name) }) },
 		"layer's root": func() any {
@@ -152,22 +68,21 @@ func TestNothingOfTheHost(t *testing.T) {
 		},
 		"given":   func() any { return (&Container{wk: wk, req: &worker.Request{UID: 4711}}).giveTree(hostNames) },
 		"account": func() any { return (&Container{wk: wk, req: &worker.Request{UID: 4711}}).addAccount() },
-		"write":   func() any { return writeEnvironmentIn(root) },
-		"lent":    func() any { return lent(t, root) },
+		"write":   func() any { return writeContextFilesIn(root) },
 		"upperscan": func() any {
 			tree := &layer.Tree{}
 			return []any{(&work{root: root, closed: true}).scanUpper(root, tree), namesIn(t, tree)}
 		},
 	} {
-		before := fingerprintOf(t, host)
+		before := hosttest.Fingerprint(t, host)
 		got := fmt.Sprintf("%+v", f())
-		if strings.Contains(got, hostText) || strings.Contains(got, "true") || strings.Contains(got, "Name:libelf") {
+		if strings.Contains(got, hosttest.Text) || strings.Contains(got, "true") || strings.Contains(got, "Name:libelf") {
 			t.Errorf("%s found what is of the host: %.300q", what, got)
 		}
-		if strings.Contains(what, "prefixes") && got != "<nil>" || what == "shell" && got != "[]" || what == "unpad" && got != "/abs" {
+		if what == "shell" && got != "[]" {
 			t.Errorf("%s: %s", what, got)
 		}
-		if fingerprintOf(t, host) != before {
+		if hosttest.Fingerprint(t, host) != before {
 			t.Errorf("%s changed files of the host; it said %.300q", what, got)
 		}
 	}
@@ -179,7 +94,7 @@ func hostNamesAsLayer(t *testing.T, host string) *rootfs.Root {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"/abs/secret", "/dots/bin/sh", "/data/file/x"} {
-		write(t, dir+name, "")
+		hosttest.Write(t, dir+name, "")
 		_ = errors.Join(os.Chown(dir+name, 4711, 4711), os.Chown(host+"/secret", 4711, 0)) // only root can
 	}
 	return openRoot(t, dir)
@@ -230,27 +145,6 @@ func contentOf(f io.ReadCloser) string {
 	return string(data)
 }
 
-func elfFiles(root *rootfs.Root, prefixes ...string) any {
-	lists := map[elfKind][]string{}
-	for _, prefix := range prefixes {
-		_ = (&spackJob{wk: &work{root: root}}).sortByKind(prefix, lists) // one that is not there has none
-	}
-	return len(lists) > 0
-}
-
-func linkerFinds(root *rootfs.Root, in *installation) any {
-	l := newLinker(root)
-	l.readConf("/conf", 0)
-	_ = l.addBundled(in) // a package that is not there has none
-	l.places["libhost.so.1"] = "/lib/libhost.so.1"
-	var places []string
-	for _, n := range []need{{library: "libelf.so"}, {library: "/abs/lib/libelf.so"}, {library: "libelf.so", paths: []string{"$ORIGIN/../abs/lib", "/dots/lib"}}} {
-		places = append(places, l.find("/data/x", n))
-	}
-	found := strings.Join(places, "") != "" || len(needsOf(root, "/abs/lib/libelf.so")) > 0 || len(l.versionsOf("/abs/lib/libelf.so")) > 0
-	return []any{l.dirs, found, l.owner("libhost.so.1") != ""}
-}
-
 func layerFilesFind(l *layerFiles, name string) any {
 	defer l.close()
 	if name == "/data/file" { // a link that is there
@@ -274,39 +168,20 @@ func contextOf() (*buildcontext.Source, error) {
 	return buildcontext.Read(buildcontext.Options{Dir: dir, Known: cache.OpenContents(dir, dir)}, []string{"."})
 }
 
-// writeEnvironmentIn writes what a spack step writes, where the image has links.
-func writeEnvironmentIn(root *rootfs.Root) error {
-	env, err := spack.ParseEnvironment("spack.yaml", []byte("spack: {specs: [zlib]}"))
-	if err != nil {
-		return err
-	}
-	j := &spackJob{
-		stepRun: &stepRun{run: &run{plan: &Plan{Context: root.HostPath()}}}, wk: &work{root: root}, dir: "/opt/env",
-		in: &spackInputs{env: env, lock: []byte("{}")}, step: recipe.SpackInstall{},
-	}
+// writeContextFilesIn writes what a spack step writes of the context, where the
+// image has links.
+func writeContextFilesIn(root *rootfs.Root) error {
 	source, err := contextOf()
 	if err != nil {
 		return err
 	}
+	files := &contextFiles{source, root.HostPath()}
 	for _, target := range []string{"repos/1", "new", strings.Repeat("../", 40) + strings.TrimPrefix(filepath.Dir(root.HostPath()), "/") + "/host/evil"} {
-		if err := (&spackFiles{target: target, source: source}).write(root.HostPath(), root, "/opt/env"); err != nil {
+		if err := files.Write(root, path.Join("/opt/env", target)); err != nil {
 			return err
 		}
 	}
-	return j.writeEnvironment()
-}
-
-// lent reads and writes where commands of a spack step may write.
-func lent(t *testing.T, root *rootfs.Root) any {
-	t.Helper()
-	j := &spackJob{lent: root.HostPath(), stepRun: &stepRun{stage: &recipe.Stage{Name: "s"}, run: &run{logDir: t.TempDir(), secrets: secret.NewSet(nil, nil)}}}
-	var data []byte
-	err := j.inLent("out", func(out *rootfs.Root) (err error) {
-		data, _ = out.ReadFile("captured")
-		return out.WriteFile("strip-1", []byte("x"))
-	})
-	log := j.saveLog(spack.Failure{Log: spackLentStage + "/../abs/build.log"})
-	return []any{string(data), err, log}
+	return nil
 }
 
 // The log of a package is in the build's log directory, whatever its version is.

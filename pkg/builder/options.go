@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -197,7 +198,7 @@ type PlannedStep struct {
 	// mounts identify what a run step sees through bind mounts.
 	mounts []string
 	// spack is what a spack step installs.
-	spack *spackInputs
+	spack *spackinstall.Inputs
 }
 
 // PushOptions say how an image is sent away.

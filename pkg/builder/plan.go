@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -427,18 +428,18 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 	case recipe.Check:
 		parts = append(parts, jsonOf(p.args))
 	case recipe.Spack:
-		inputs, err := p.spackInputs(step.Spack)
+		inputs, err := spackinstall.ReadInputs(planContext{p}, step.Spack)
 		if err != nil {
 			return "", err
 		}
 		planned.spack = inputs
-		parts = append(parts, inputs.key)
+		parts = append(parts, inputs.Key)
 	case recipe.Environment:
 		in := states[step.From].installation(step.Name)
 		if in == nil {
 			return "", nil
 		}
-		parts = append(parts, in.key())
+		parts = append(parts, in.Key())
 	}
 	canonical, err := recipe.CanonicalStep(whatCounts(planned.step))
 	if err != nil {

@@ -68,11 +68,7 @@ func (v *rootView) read(name string) ([]byte, error) {
 	if v.Root == nil {
 		return nil, nil
 	}
-	data, err := v.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return data, err
+	return v.ReadIfExists(name)
 }
 
 // addParents adds the directories above the entries: as they are where they

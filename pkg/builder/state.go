@@ -11,6 +11,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pdidev/pdibuild/internal/envlayers"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
 	"github.com/pdidev/pdibuild/internal/stepkey"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -41,7 +43,7 @@ type state struct {
 	// added are the layers of the last step.
 	added []cache.Layer
 	// spack has the installations of spack steps by the environments' names.
-	spack map[string]*installation
+	spack map[string]*spackinstall.Installation
 }
 
 func keyOf(parts ...string) string { return stepkey.Of(parts...) }
@@ -78,12 +80,12 @@ func (s *state) take(step recipe.Step, rec cache.Record) error {
 	if !ok {
 		return nil
 	}
-	in, err := parseInstallation(rec.Data)
+	in, err := spackinstall.ParseInstallation(rec.Data)
 	if err != nil {
 		return err
 	}
 	if s.spack == nil {
-		s.spack = map[string]*installation{}
+		s.spack = map[string]*spackinstall.Installation{}
 	}
 	s.spack[install.Spack.Name] = in
 	return nil
@@ -91,7 +93,7 @@ func (s *state) take(step recipe.Step, rec cache.Record) error {
 
 // installation returns what a spack step has installed; the name may be left
 // out when there is only one. Nil means that it is not known yet.
-func (s state) installation(name string) *installation {
+func (s state) installation(name string) *spackinstall.Installation {
 	if in, ok := s.spack[name]; ok || len(s.spack) != 1 || name != "" {
 		return in
 	}
@@ -190,9 +192,9 @@ func (s *state) applyImageSettings(st *recipe.Stage) {
 	if st.Workdir != "" {
 		c.WorkingDir = st.Workdir
 	}
-	if st.Entrypoint.Shell == activateEntrypoint {
+	if st.Entrypoint.Shell == "activate" {
 		// It runs the arguments it is given: the base's will do.
-		c.Entrypoint = []string{entrypointScript}
+		c.Entrypoint = []string{envlayers.EntrypointScript}
 	} else if !st.Entrypoint.IsZero() {
 		c.Entrypoint = argv(st.Entrypoint, s.shell(st))
 		c.Cmd = nil // the base's arguments were for the base's entrypoint

@@ -1,19 +1,18 @@
 package builder
 
 import (
-	"cmp"
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/envlayers"
 	"github.com/pdidev/pdibuild/internal/rootfs"
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/internal/worker"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -36,12 +35,12 @@ type proof struct{ compiler, file, source, flags string }
 
 // proofs are those of the compilers that the stage names. Where there is a
 // library, the programs of C and C++ are linked with it.
-func proofs(c recipe.Compiler, l *linkable) []proof {
+func proofs(c recipe.Compiler, l *envlayers.Linkable) []proof {
 	declare, used, flags := "", `""`, ""
 	if l != nil {
-		declare = "#ifdef __cplusplus\nextern \"C\"\n#endif\nvoid " + l.symbol + "(void);\nvoid (*volatile needed)(void) = " + l.symbol + ";\n"
-		used = fmt.Sprintf("(needed ? %q : %q)", " with lib"+l.name, "")
-		flags = " -L" + shellQuote(l.dir) + " -l" + l.name
+		declare = "#ifdef __cplusplus\nextern \"C\"\n#endif\nvoid " + l.Symbol + "(void);\nvoid (*volatile needed)(void) = " + l.Symbol + ";\n"
+		used = fmt.Sprintf("(needed ? %q : %q)", " with lib"+l.Name, "")
+		flags = " -L" + shellquote.Quoted(l.Dir) + " -l" + l.Name
 	}
 	fill := strings.NewReplacer("DECLARE", declare, "USED", used).Replace
 	all := []proof{
@@ -68,7 +67,7 @@ func (x *stepRun) proveCompiler(ctx context.Context, s state, c recipe.Compiler)
 	return nil
 }
 
-func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (err error) {
+func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *envlayers.Linkable) (err error) {
 	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return err
@@ -100,21 +99,17 @@ func (x *stepRun) proveOne(ctx context.Context, s state, p proof, l *linkable) (
 }
 
 // script compiles the program and runs it.
-func (p proof) script(l *linkable) string {
+func (p proof) script(l *envlayers.Linkable) string {
 	run := "/tmp/pdibuild-proof"
 	if l != nil {
-		run = "LD_LIBRARY_PATH=" + shellQuote(l.dir) + `"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" ` + run
+		run = "LD_LIBRARY_PATH=" + shellquote.Quoted(l.Dir) + `"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" ` + run
 	}
 	return fmt.Sprintf("%s %s/%s -o /tmp/pdibuild-proof %s && %s", p.compiler, proofDir, p.file, p.flags, run)
 }
 
-// A linkable is a shared library of an environment that a program can be
-// linked with: -L dir -l name, and one of its functions.
-type linkable struct{ dir, name, symbol string }
-
 // linkable returns the library that needs the fewest others of the stage's
 // environments: what is proven is the compiler. It is nil if there is none.
-func (x *stepRun) linkable(s state) (best *linkable, err error) {
+func (x *stepRun) linkable(s state) (best *envlayers.Linkable, err error) {
 	wk, err := x.bench.take(s.layer)
 	if err != nil {
 		return nil, err
@@ -129,71 +124,5 @@ func (x *stepRun) linkable(s state) (best *linkable, err error) {
 			}
 		}
 	}
-	return chooseLinkable(wk.root, candidates), nil
-}
-
-// chooseLinkable returns the library that needs the fewest others, each of
-// which has to be there.
-func chooseLinkable(root *rootfs.Root, candidates []string) *linkable {
-	type candidate struct {
-		linkable
-		needs int
-	}
-	linker := newLinker(root)
-	var usable []candidate
-	for _, name := range candidates {
-		real := linker.file(name)
-		if real == "" {
-			continue
-		}
-		needs := needsOf(root, real)
-		symbol := functionOf(root, real)
-		if symbol == "" || slices.ContainsFunc(needs, func(n need) bool { return !linker.has(real, n) }) {
-			continue
-		}
-		short := strings.TrimSuffix(strings.TrimPrefix(path.Base(name), "lib"), ".so")
-		usable = append(usable, candidate{linkable{path.Dir(name), short, symbol}, len(needs)})
-	}
-	if len(usable) == 0 {
-		return nil
-	}
-	best := slices.MinFunc(usable, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.needs, b.needs), cmp.Compare(a.name, b.name), cmp.Compare(a.dir, b.dir))
-	})
-	return &best.linkable
-}
-
-var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
-
-// functionOf returns a function that a shared library offers, "" if it has none
-// or is something else. It is the one with the longest name, which no compiler
-// has built in.
-func functionOf(root *rootfs.Root, name string) string {
-	file, err := root.OpenExact(name)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	if kindOf(file) != elfShared {
-		return ""
-	}
-	f, err := elf.NewFile(file)
-	if err != nil {
-		return ""
-	}
-	symbols, err := f.DynamicSymbols()
-	if err != nil {
-		return ""
-	}
-	best := ""
-	for _, s := range symbols {
-		if elf.ST_TYPE(s.Info) != elf.STT_FUNC || elf.ST_BIND(s.Info) != elf.STB_GLOBAL || elf.ST_VISIBILITY(s.Other) != elf.STV_DEFAULT ||
-			s.Section == elf.SHN_UNDEF || s.HasVersion && s.VersionIndex.IsHidden() || !identifier.MatchString(s.Name) {
-			continue
-		}
-		if len(s.Name) > len(best) || len(s.Name) == len(best) && s.Name < best {
-			best = s.Name
-		}
-	}
-	return best
+	return envlayers.ChooseLinkable(wk.root, candidates), nil
 }

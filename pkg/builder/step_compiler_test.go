@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/internal/envlayers"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -49,13 +50,13 @@ func candidates(names ...string) (all []string) {
 func TestChooseLinkable(t *testing.T) {
 	root := libraryTree(t)
 	all := candidates("libadangling.so", "libafunctionless.so", "libaalone.so", "libascript.so", "libtwo.so", "libplain.so")
-	if got := chooseLinkable(root, all); got == nil || *got != (linkable{"/opt/lib", "plain", "a_function"}) {
+	if got := envlayers.ChooseLinkable(root, all); got == nil || *got != (envlayers.Linkable{Dir: "/opt/lib", Name: "plain", Symbol: "a_function"}) {
 		t.Errorf("the library is %+v", got)
 	}
-	if got := chooseLinkable(root, all[:5]); got == nil || *got != (linkable{"/opt/lib", "two", "two"}) {
+	if got := envlayers.ChooseLinkable(root, all[:5]); got == nil || *got != (envlayers.Linkable{Dir: "/opt/lib", Name: "two", Symbol: "two"}) {
 		t.Errorf("without the first it is %+v", got)
 	}
-	if got := chooseLinkable(root, all[:4]); got != nil {
+	if got := envlayers.ChooseLinkable(root, all[:4]); got != nil {
 		t.Errorf("among those that cannot be linked with it is %+v", got)
 	}
 }
@@ -64,15 +65,15 @@ func TestChooseLinkable(t *testing.T) {
 // not have what it should.
 func TestProofs(t *testing.T) {
 	root := libraryTree(t)
-	good := &linkable{filepath.Join(root.HostPath(), "opt/lib"), "plain", "a_function"}
+	good := &envlayers.Linkable{Dir: filepath.Join(root.HostPath(), "opt/lib"), Name: "plain", Symbol: "a_function"}
 	for name, c := range map[string]struct {
-		library *linkable
+		library *envlayers.Linkable
 		works   bool
 	}{
 		"no library":       {nil, true},
 		"a library":        {good, true},
-		"no such function": {&linkable{good.dir, good.name, "a_function_of_nobody"}, false},
-		"no such library":  {&linkable{good.dir, "none", good.symbol}, false},
+		"no such function": {&envlayers.Linkable{Dir: good.Dir, Name: good.Name, Symbol: "a_function_of_nobody"}, false},
+		"no such library":  {&envlayers.Linkable{Dir: good.Dir, Name: "none", Symbol: good.Symbol}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, p := range proofs(recipe.Compiler{CC: "gcc", CXX: "g++"}, c.library) {
@@ -83,7 +84,7 @@ func TestProofs(t *testing.T) {
 }
 
 // prove does as proveOne, in directories of the host.
-func prove(t *testing.T, p proof, l *linkable, works bool) {
+func prove(t *testing.T, p proof, l *envlayers.Linkable, works bool) {
 	t.Helper()
 	if _, err := exec.LookPath(p.compiler); err != nil {
 		t.Skipf("SKIPPED: %s is not installed", p.compiler)

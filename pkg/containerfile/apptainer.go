@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -135,7 +136,7 @@ func (d *definitionStage) step(step recipe.Step) error {
 	case recipe.Env:
 		d.setEnv(step.Env)
 	case recipe.Workdir:
-		d.post = append(d.post, "mkdir -p "+quote(step.Workdir)+" && cd "+quote(step.Workdir))
+		d.post = append(d.post, "mkdir -p "+shellquote.Word(step.Workdir)+" && cd "+shellquote.Word(step.Workdir))
 	case recipe.User:
 		if creates(step.User) {
 			d.post = append(d.post, strings.Join(addUser(step.User), " && "))
@@ -183,8 +184,8 @@ func (d *definitionStage) copy(step recipe.Copy) {
 		if strings.HasSuffix(to, "/") {
 			to += path.Base(step.Sources[0])
 		}
-		d.post = append(d.post, "mkdir -p "+quote(path.Dir(to))+" && curl -fsSL -o "+quote(to)+" "+quote(step.Sources[0]),
-			"echo "+quote(strings.TrimPrefix(step.Checksum, "sha256:")+"  "+to)+" | sha256sum -c -")
+		d.post = append(d.post, "mkdir -p "+shellquote.Word(path.Dir(to))+" && curl -fsSL -o "+shellquote.Word(to)+" "+shellquote.Word(step.Sources[0]),
+			"echo "+shellquote.Word(strings.TrimPrefix(step.Checksum, "sha256:")+"  "+to)+" | sha256sum -c -")
 	} else {
 		for _, source := range step.Sources {
 			d.take(step.From, source+" "+step.To)
@@ -194,10 +195,10 @@ func (d *definitionStage) copy(step recipe.Copy) {
 		d.post = append(d.post, "# NOTE: %files copies all of "+step.To+", also what the recipe leaves out.")
 	}
 	if step.Owner != "" {
-		d.post = append(d.post, "chown -R "+quote(withGroup(owner(d.st, step.Owner)))+" "+quote(step.To))
+		d.post = append(d.post, "chown -R "+shellquote.Word(withGroup(owner(d.st, step.Owner)))+" "+shellquote.Word(step.To))
 	}
 	if step.Mode != "" {
-		d.post = append(d.post, "find "+quote(step.To)+" -type f -exec chmod "+step.Mode+" {} +")
+		d.post = append(d.post, "find "+shellquote.Word(step.To)+" -type f -exec chmod "+step.Mode+" {} +")
 	}
 }
 
@@ -222,7 +223,7 @@ func (d *definitionStage) spack(step recipe.SpackInstall) error {
 	for _, f := range e.files {
 		d.take("", f.from+" "+f.to)
 	}
-	d.post = append(d.post, "# The environment.", "mkdir -p "+quote(e.dir), printLines(e.manifest)+" > "+quote(e.dir+"/spack.yaml"))
+	d.post = append(d.post, "# The environment.", "mkdir -p "+shellquote.Word(e.dir), printLines(e.manifest)+" > "+shellquote.Word(e.dir+"/spack.yaml"))
 	if len(e.secrets(d.recipe)) > 0 {
 		d.post = append(d.post, "# NOTE: a definition file has no secrets: the mirrors are used without credentials.")
 	}
@@ -246,7 +247,7 @@ func (d *definitionStage) environmentStep(step recipe.Environment) error {
 	}
 	d.post = append(d.post,
 		"mkdir -p "+path.Dir(profile)+" && echo '. "+e.dir+"/activate.sh' > "+profile,
-		`cat `+quote(e.dir+"/activate.sh")+` >> "${APPTAINER_ENVIRONMENT:-$SINGULARITY_ENVIRONMENT}"`,
+		`cat `+shellquote.Word(e.dir+"/activate.sh")+` >> "${APPTAINER_ENVIRONMENT:-$SINGULARITY_ENVIRONMENT}"`,
 	)
 	d.activate = e.dir
 	return nil
@@ -287,7 +288,7 @@ func (d *definitionStage) runscript() string {
 	}
 	lines := []string(nil)
 	if st.Workdir != "" {
-		lines = append(lines, "cd "+quote(st.Workdir))
+		lines = append(lines, "cd "+shellquote.Word(st.Workdir))
 	}
 	if !st.Cmd.IsZero() {
 		lines = append(lines, `[ "$#" -gt 0 ] || set -- `+quoteAll(argv(st, st.Cmd)))

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -136,8 +137,8 @@ func writeFile(st *recipe.Stage, step recipe.File) []string {
 	if step.Owner != "" {
 		uidGID = withGroup(owner(st, step.Owner))
 	}
-	file := quote(step.Path)
-	return []string{makeParents(step.Path, uidGID), printLines(step.Content) + " > " + file, "chown " + quote(uidGID) + " " + file, "chmod " + mode + " " + file}
+	file := shellquote.Word(step.Path)
+	return []string{makeParents(step.Path, uidGID), printLines(step.Content) + " > " + file, "chown " + shellquote.Word(uidGID) + " " + file, "chmod " + mode + " " + file}
 }
 
 // makeParents makes the directories above a file that are missing, for the
@@ -146,14 +147,14 @@ func makeParents(file, uidGID string) string {
 	var dirs []string
 	for dir := path.Dir(path.Clean(file)); path.Dir(dir) != dir; dir = path.Dir(dir) {
 		if path.Dir(dir) != "/" || !slices.Contains([]string{"/bin", "/etc", "/home", "/lib", "/opt", "/root", "/sbin", "/srv", "/tmp", "/usr", "/var"}, dir) {
-			dirs = append(dirs, quote(dir))
+			dirs = append(dirs, shellquote.Word(dir))
 		}
 	}
 	if uidGID == "0:0" || len(dirs) == 0 {
-		return "mkdir -p " + quote(path.Dir(file))
+		return "mkdir -p " + shellquote.Word(path.Dir(file))
 	}
 	slices.Reverse(dirs)
-	return "for d in " + strings.Join(dirs, " ") + `; do [ -d "$d" ] || { mkdir "$d" && chown ` + quote(uidGID) + ` "$d"; } || exit; done`
+	return "for d in " + strings.Join(dirs, " ") + `; do [ -d "$d" ] || { mkdir "$d" && chown ` + shellquote.Word(uidGID) + ` "$d"; } || exit; done`
 }
 
 // withGroup names the group that a copy takes where only the user is named: of
@@ -186,13 +187,13 @@ func addUser(u recipe.UserSpec) []string {
 	}
 	gid := group(u)
 	line := func(file, text string) string {
-		return fmt.Sprintf("{ grep -q %s %s || echo %s >> %s; }", quote("^"+u.Name+":"), file, quote(text), file)
+		return fmt.Sprintf("{ grep -q %s %s || echo %s >> %s; }", shellquote.Word("^"+u.Name+":"), file, shellquote.Word(text), file)
 	}
 	return []string{
 		line("/etc/group", fmt.Sprintf("%s:x:%d:", u.Name, gid)),
 		line("/etc/passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", u.Name, u.UID, gid, home, shell)),
-		"mkdir -p " + quote(home),
-		fmt.Sprintf("chown %d:%d %s", u.UID, gid, quote(home)),
+		"mkdir -p " + shellquote.Word(home),
+		fmt.Sprintf("chown %d:%d %s", u.UID, gid, shellquote.Word(home)),
 	}
 }
 
@@ -223,7 +224,7 @@ func compilerProof(c *recipe.Compiler) []string {
 		{c.FC, "proof.f90", "end program"},
 	} {
 		if p.compiler != "" {
-			proof = append(proof, fmt.Sprintf("echo %s > %s && %s %s -o proof && ./proof", quote(p.program), p.name, quote(p.compiler), p.name))
+			proof = append(proof, fmt.Sprintf("echo %s > %s && %s %s -o proof && ./proof", shellquote.Word(p.program), p.name, shellquote.Word(p.compiler), p.name))
 		}
 	}
 	if len(proof) == 0 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -81,7 +82,7 @@ func (f *dockerFile) header() {
 	}
 	last := f.recipe.Stage(f.order[len(f.order)-1])
 	for _, name := range slices.Sorted(maps.Keys(last.Annotations)) {
-		command = append(command, "--annotation", quote(name+"="+last.Annotations[name]))
+		command = append(command, "--annotation", shellquote.Word(name+"="+last.Annotations[name]))
 	}
 	f.comment("Build it with:")
 	f.line("#   %s -f Containerfile .", strings.ReplaceAll(strings.Join(command, " "), "\n", " "))

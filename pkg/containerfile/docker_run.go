@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -48,7 +49,7 @@ func (d *dockerStage) before(env map[string]string, workdir string) []string {
 		lines = append(lines, "export "+name+"="+shellValue(env[name]))
 	}
 	if workdir != "" {
-		lines = append(lines, "cd "+quote(workdir)+" || exit 1")
+		lines = append(lines, "cd "+shellquote.Word(workdir)+" || exit 1")
 	}
 	return lines
 }
@@ -140,7 +141,7 @@ func (u secretUse) export() string {
 	if file == "" {
 		file = "/run/secrets/" + u.id
 	}
-	return fmt.Sprintf(`if [ -r %s ]; then export %s="$(cat %s)"; fi`, quote(file), u.variable, quote(file))
+	return fmt.Sprintf(`if [ -r %s ]; then export %s="$(cat %s)"; fi`, shellquote.Word(file), u.variable, shellquote.Word(file))
 }
 
 // call writes a RUN instruction.

@@ -4,6 +4,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
 
@@ -33,7 +34,7 @@ func (d *dockerStage) spack(step recipe.SpackInstall) error {
 
 func (d *dockerStage) installSpack(e *environment) {
 	d.comment("The environment.")
-	d.chain(nil, "mkdir -p "+quote(e.dir), printLines(e.manifest)+" > "+quote(path.Join(e.dir, "spack.yaml")))
+	d.chain(nil, "mkdir -p "+shellquote.Word(e.dir), printLines(e.manifest)+" > "+shellquote.Word(path.Join(e.dir, "spack.yaml")))
 	d.comment("Install it.")
 	d.note("the packages are one layer: when one fails, all are built again. pdibuild keeps each.")
 	var flags, exports []string

@@ -5,23 +5,15 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/shellquote"
 )
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
-
-// quote makes one word of a POSIX shell of any text.
-func quote(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
 
 // quoteAll makes a command of words.
 func quoteAll(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = quote(w)
+		quoted[i] = shellquote.Word(w)
 	}
 	return strings.Join(quoted, " ")
 }
@@ -45,10 +37,10 @@ func printLines(content string) string {
 	}
 	lines := strings.Split(strings.TrimSuffix(content, "\n"), "\n")
 	if format == `'%s'` && len(lines) > 1 { // the last line has no end
-		return "{ " + printLines(strings.Join(lines[:len(lines)-1], "\n")+"\n") + "; \\\n    printf %s '" + strings.ReplaceAll(lines[len(lines)-1], "'", `'\''`) + "'; }"
+		return "{ " + printLines(strings.Join(lines[:len(lines)-1], "\n")+"\n") + "; \\\n    printf %s " + shellquote.Quoted(lines[len(lines)-1]) + "; }"
 	}
 	for i, line := range lines {
-		lines[i] = "'" + strings.ReplaceAll(line, "'", `'\''`) + "'"
+		lines[i] = shellquote.Quoted(line)
 	}
 	if len(lines) == 1 {
 		return "printf " + format + " " + lines[0]

@@ -13,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -262,12 +263,12 @@ func (e *environment) install() []string {
 	if n := e.step.ConcurrentPackages; n > 0 {
 		install += " -p " + strconv.Itoa(n)
 	}
-	commands := []string{spackPath, "cd " + quote(e.dir)}
+	commands := []string{spackPath, "cd " + shellquote.Word(e.dir)}
 	for _, name := range slices.Sorted(maps.Keys(e.step.Upstreams)) {
-		commands = append(commands, "spack -e . config add "+quote("upstreams:"+name+":install_tree:"+e.step.Upstreams[name]))
+		commands = append(commands, "spack -e . config add "+shellquote.Word("upstreams:"+name+":install_tree:"+e.step.Upstreams[name]))
 	}
 	for _, repo := range e.repos {
-		commands = append(commands, "spack -e . repo add "+quote(repo))
+		commands = append(commands, "spack -e . repo add "+shellquote.Word(repo))
 	}
 	return append(commands, concretize, install)
 }
@@ -278,18 +279,18 @@ func (e *environment) push() []string {
 	if b == nil || len(b.Push) == 0 {
 		return nil
 	}
-	commands := []string{spackPath, "cd " + quote(e.dir)}
+	commands := []string{spackPath, "cd " + shellquote.Word(e.dir)}
 	for _, mirror := range b.Push {
 		push := "spack -e . buildcache push --update-index"
 		if b.Unsigned {
 			push += " --unsigned"
 		}
 		if b.Tag != "" {
-			push += " --tag " + quote(b.Tag)
+			push += " --tag " + shellquote.Word(b.Tag)
 		}
-		push += " " + quote(mirror)
+		push += " " + shellquote.Word(mirror)
 		if !b.Required {
-			push = "{ " + push + " || echo " + quote("the packages could not be sent to "+mirror) + " >&2; }"
+			push = "{ " + push + " || echo " + shellquote.Word("the packages could not be sent to "+mirror) + " >&2; }"
 		}
 		commands = append(commands, push)
 	}
@@ -298,13 +299,13 @@ func (e *environment) push() []string {
 
 // collect removes what only building needs.
 func (e *environment) collect() []string {
-	return []string{spackPath, "cd " + quote(e.dir), "spack -e . gc -y"}
+	return []string{spackPath, "cd " + shellquote.Word(e.dir), "spack -e . gc -y"}
 }
 
 // strip takes symbols out, of each kind of file those that it can spare:
 // static archives keep their index.
 func (e *environment) strip() string {
-	return `find ` + quote(e.root) + ` -type f -print | while read -r f; do case "$(file -b "$f")" in ` +
+	return `find ` + shellquote.Word(e.root) + ` -type f -print | while read -r f; do case "$(file -b "$f")" in ` +
 		`*'ar archive'*) strip -g "$f" ;; ` +
 		`*ELF*'shared object'*) strip --strip-unneeded "$f" ;; ` +
 		`*ELF*executable*) strip "$f" ;; ` +
@@ -313,7 +314,7 @@ func (e *environment) strip() string {
 
 // activate are the commands that compute the activation.
 func (e *environment) activate() []string {
-	return []string{spackPath, "cd " + quote(e.dir), "spack env activate --sh -d . > activate.sh"}
+	return []string{spackPath, "cd " + shellquote.Word(e.dir), "spack env activate --sh -d . > activate.sh"}
 }
 
 // entrypointText is the script that activates the environment and runs the
@@ -370,8 +371,8 @@ func spackSource(s *recipe.SpackSource) []string {
 		ref = "HEAD"
 	}
 	return []string{
-		"mkdir -p /opt/spack", "cd /opt/spack", "git init --quiet", "git remote add origin " + quote(address),
-		"git fetch --quiet --depth=1 origin " + quote(ref), "git checkout --quiet --detach FETCH_HEAD",
+		"mkdir -p /opt/spack", "cd /opt/spack", "git init --quiet", "git remote add origin " + shellquote.Word(address),
+		"git fetch --quiet --depth=1 origin " + shellquote.Word(ref), "git checkout --quiet --detach FETCH_HEAD",
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pdidev/pdibuild/internal/shellquote"
 )
 
 // maxScript is the largest activation script.
@@ -31,6 +33,29 @@ type Change struct {
 
 // An Activation is what makes an environment's programs usable, in order.
 type Activation []Change
+
+// Script makes the changes in a POSIX shell. A shell may read it several times: a
+// directory that is in a path already is not added again.
+func (a Activation) Script() string {
+	var b strings.Builder
+	b.WriteString("# Makes the programs of the Spack environment usable. It may be read again.\n")
+	for _, c := range a {
+		value := shellquote.Quoted(c.Value)
+		switch c.Kind {
+		case ChangeUnset:
+			fmt.Fprintf(&b, "unset %s\n", c.Name)
+		case ChangePrepend, ChangeAppend:
+			joined := value + "${" + c.Name + ":+:${" + c.Name + "}}"
+			if c.Kind == ChangeAppend {
+				joined = "${" + c.Name + ":+${" + c.Name + "}:}" + value
+			}
+			fmt.Fprintf(&b, "case \":${%s-}:\" in *:%s:*) ;; *) export %s=%s ;; esac\n", c.Name, value, c.Name, joined)
+		default:
+			fmt.Fprintf(&b, "export %s=%s\n", c.Name, value)
+		}
+	}
+	return b.String()
+}
 
 // ParseActivation reads what "spack env activate --sh" or "spack load --sh"
 // have printed. Name stands for it in messages. Base are the variables that

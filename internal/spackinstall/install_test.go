@@ -1,10 +1,11 @@
-package builder
+package spackinstall
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
@@ -24,7 +25,7 @@ func TestOutOfMemoryIsRecognised(t *testing.T) {
 		"  cc -c Killed.c":                                                   false,
 		"> a.c:1: error: 'Killed' undeclared":                                false,
 	} {
-		err := &StepError{ExitCode: 1, Err: errors.New("exit status 1")}
+		err := &failure.StepError{ExitCode: 1, Err: errors.New("exit status 1")}
 		if got := outOfMemory(err, []spack.Failure{{Lines: []string{line}}}); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)
 		}

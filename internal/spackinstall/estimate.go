@@ -1,4 +1,4 @@
-package builder
+package spackinstall
 
 import (
 	"cmp"
@@ -9,33 +9,33 @@ import (
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
-// A forecast tells how long the rest of an installation takes. It plays it
-// through: a package begins when its dependencies are there and one of the slots
-// is free, the one with the longest way to the end first. That is never less
-// than the longest chain of packages, nor than all of their times divided by
-// the slots.
-type forecast struct {
+// An estimate tells how long the rest of an installation takes. It simulates it: a
+// package begins when its dependencies are installed and one of the slots is free,
+// the one with the longest way to the end first. That is never less than the
+// longest chain of packages, nor than the sum of their times divided by the slots.
+type estimate struct {
 	tasks map[string]*task // by hash
 	slots int
 }
 
-// A task is a package that has to be there.
+// A task is a package that has to be installed.
 type task struct {
 	hash string
-	// expect is how long it takes, and known whether earlier builds tell.
+	// expect is how long it takes, and known whether earlier builds recorded
+	// that.
 	expect        time.Duration
 	known, cached bool
 	started       time.Time
-	// done says that it is there, gone that it will not be, since it or what
-	// it needs has failed.
+	// done means that it is installed, gone that it will not be, since it or
+	// a package that it needs has failed.
 	done, gone bool
 	needers    []*task
 	way        time.Duration // from its start to the end of all
 }
 
-// newForecast plans the installation of specs, of which a cache has some.
-func newForecast(specs []*spack.Spec, have map[string]bool, times packageTimes) *forecast {
-	f := &forecast{tasks: map[string]*task{}, slots: 1}
+// newEstimate plans the installation of specs, of which a cache has some.
+func newEstimate(specs []*spack.Spec, have map[string]bool, times packageTimes) *estimate {
+	f := &estimate{tasks: map[string]*task{}, slots: 1}
 	var known []time.Duration
 	for _, s := range specs {
 		t := &task{hash: s.Hash, cached: have[s.Hash]}
@@ -64,7 +64,7 @@ func newForecast(specs []*spack.Spec, have map[string]bool, times packageTimes) 
 }
 
 // guess gives packages that were never built here the median of the others.
-func (f *forecast) guess(known []time.Duration) {
+func (f *estimate) guess(known []time.Duration) {
 	if len(known) == 0 {
 		return
 	}
@@ -89,22 +89,22 @@ func (t *task) findWay() time.Duration {
 	return t.way
 }
 
-// start notes that a package has begun.
-func (f *forecast) start(hash string, now time.Time) {
+// start records that a package has begun.
+func (f *estimate) start(hash string, now time.Time) {
 	if t := f.tasks[hash]; t != nil && t.started.IsZero() {
 		t.started = now
 	}
 }
 
-// finish notes that a package is there.
-func (f *forecast) finish(hash string) {
+// finish records that a package is installed.
+func (f *estimate) finish(hash string) {
 	if t := f.tasks[hash]; t != nil {
 		t.done = true
 	}
 }
 
-// giveUp notes that a package, and all that need it, will not be there.
-func (f *forecast) giveUp(hash string) {
+// giveUp records that a package, and all that need it, will not be installed.
+func (f *estimate) giveUp(hash string) {
 	if t := f.tasks[hash]; t != nil && !t.over() {
 		t.gone = true
 		for _, n := range t.needers {
@@ -116,7 +116,7 @@ func (f *forecast) giveUp(hash string) {
 func (t *task) over() bool { return t.done || t.gone }
 
 // restart forgets what was running and what has failed: it is begun again.
-func (f *forecast) restart() {
+func (f *estimate) restart() {
 	for _, t := range f.tasks {
 		t.started, t.gone = time.Time{}, false
 	}
@@ -124,7 +124,7 @@ func (f *forecast) restart() {
 
 // left is the time that the rest takes; false while that would be a guess,
 // because most of what is left to build has never been built here.
-func (f *forecast) left(now time.Time) (time.Duration, bool) {
+func (f *estimate) left(now time.Time) (time.Duration, bool) {
 	known, unknown := 0, 0
 	for _, t := range f.tasks {
 		switch {
@@ -138,11 +138,11 @@ func (f *forecast) left(now time.Time) (time.Duration, bool) {
 	if unknown > known {
 		return 0, false
 	}
-	return f.play(now), true
+	return f.simulate(now), true
 }
 
-// play plays the rest through.
-func (f *forecast) play(now time.Time) time.Duration {
+// simulate returns how long the rest takes.
+func (f *estimate) simulate(now time.Time) time.Duration {
 	var running, ready taskHeap
 	waiting := map[*task]int{} // for how many a task waits
 	for _, t := range f.tasks {

@@ -1,4 +1,4 @@
-package builder
+package spackinstall
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ func timesOf(t *testing.T, seconds map[string]int) packageTimes {
 	return times
 }
 
-func TestForecast(t *testing.T) {
+func TestEstimate(t *testing.T) {
 	times := timesOf(t, map[string]int{"base": 10, "tool": 20, "lib": 30, "app": 40})
 	diamond := specsOf("base", "tool", "lib base", "app lib tool")
 	for name, c := range map[string]struct {
@@ -55,7 +55,7 @@ func TestForecast(t *testing.T) {
 			for _, hash := range strings.Fields(c.cached) {
 				have[hash] = true
 			}
-			f := newForecast(c.specs, have, times)
+			f := newEstimate(c.specs, have, times)
 			f.slots = c.slots
 			left, ok := f.left(time.Now())
 			if !ok {
@@ -68,8 +68,8 @@ func TestForecast(t *testing.T) {
 	}
 }
 
-func TestForecastGoesOn(t *testing.T) {
-	f := newForecast(specsOf("base", "lib base", "tool", "app lib tool"), nil, timesOf(t, map[string]int{"base": 10, "tool": 20, "lib": 30, "app": 40}))
+func TestEstimateGoesOn(t *testing.T) {
+	f := newEstimate(specsOf("base", "lib base", "tool", "app lib tool"), nil, timesOf(t, map[string]int{"base": 10, "tool": 20, "lib": 30, "app": 40}))
 	start := time.Now()
 	left := func(after, want int) {
 		t.Helper()
@@ -90,7 +90,7 @@ func TestForecastGoesOn(t *testing.T) {
 }
 
 // Many packages are no reason to be slow: this happens at each event.
-func TestForecastOfManyPackages(t *testing.T) {
+func TestEstimateOfManyPackages(t *testing.T) {
 	var texts []string
 	seconds := map[string]int{}
 	for i := range 500 {
@@ -101,7 +101,7 @@ func TestForecastOfManyPackages(t *testing.T) {
 		}
 		texts = append(texts, text)
 	}
-	f := newForecast(specsOf(texts...), nil, timesOf(t, seconds))
+	f := newEstimate(specsOf(texts...), nil, timesOf(t, seconds))
 	f.slots = 4
 	if left, ok := f.left(time.Now()); !ok || left != 1994*time.Second {
 		t.Errorf("a chain of 500 takes %s, %v", left, ok)

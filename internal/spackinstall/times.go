@@ -1,4 +1,4 @@
-package builder
+package spackinstall
 
 import (
 	"encoding/json"
@@ -12,17 +12,17 @@ import (
 	"github.com/pdidev/pdibuild/internal/atomicfile"
 )
 
-// packageTimes remembers how long packages have taken on this host, by name: a
-// new version takes about as long as the old one. There is a file per name, and
-// nothing depends on any: one that is damaged, or that two builds write at once,
-// costs a guess.
+// packageTimes records how long packages have taken on this host, by name: a new
+// version takes about as long as the old one. Each name has a file, and no result
+// depends on any: one that is damaged, or that two builds write at once, costs an
+// estimate.
 type packageTimes struct{ dir string }
 
-// Limits of what is remembered.
+// Limits of the records.
 const (
-	rememberedTimes = 5
-	longestTime     = 30 * 24 * time.Hour
-	maxTimesFile    = 4 << 10
+	recordedTimes = 5
+	longestTime   = 30 * 24 * time.Hour
+	maxTimesFile  = 4 << 10
 )
 
 // A timesFile has the last times in seconds, the newest last: those of packages
@@ -72,13 +72,13 @@ func (p packageTimes) expect(name string, cached bool) (time.Duration, bool) {
 	return time.Duration(list[len(list)/2] * float64(time.Second)), true
 }
 
-// add remembers a time.
+// add records a time.
 func (p packageTimes) add(name string, took time.Duration, cached bool) {
 	t := p.read(name)
 	list := t.list(cached)
 	*list = append(*list, float64(took.Milliseconds())/1000)
-	if n := len(*list); n > rememberedTimes {
-		*list = (*list)[n-rememberedTimes:]
+	if n := len(*list); n > recordedTimes {
+		*list = (*list)[n-recordedTimes:]
 	}
 	if data, err := json.Marshal(t); err == nil {
 		_ = atomicfile.Write(p.path(name), data, 0o600) // without it, the next build knows less

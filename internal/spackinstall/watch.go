@@ -1,4 +1,4 @@
-package builder
+package spackinstall
 
 import (
 	"fmt"
@@ -11,13 +11,13 @@ import (
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
-// A packageWatch turns what Spack prints into events, and remembers how long
-// packages take.
+// A packageWatch turns Spack's output into events, and records how long packages
+// take.
 type packageWatch struct {
-	job      *spackJob
+	job      *Job
 	times    packageTimes
-	forecast *forecast
-	// begun is when packages were first heard of, by hash; building are those
+	estimate *estimate
+	// begun is when packages were first named, by hash; building are those
 	// that are being built.
 	begun    map[string]time.Time
 	building []string
@@ -25,28 +25,27 @@ type packageWatch struct {
 	progress progress.Packages
 }
 
-// newPackageWatch follows an installation to which the packages in there, hashes
-// with prefixes, do not belong, since they have been installed before.
-func newPackageWatch(j *spackJob, there map[string]string) *packageWatch {
-	times := packageTimes{j.run.b.spackCache("times")}
-	ready := maps.Clone(j.have)
-	for hash := range there {
+// newPackageWatch follows an installation. The packages in installed, hashes with
+// prefixes, do not belong to it.
+func newPackageWatch(j *Job, installed map[string]string) *packageWatch {
+	times := packageTimes{j.Store.Path("times")}
+	ready := maps.Clone(j.cached)
+	for hash := range installed {
 		ready[hash] = true
 	}
-	specs := slices.DeleteFunc(spackmirror.Needed(j.lock, ready), func(s *spack.Spec) bool { return there[s.Hash] != "" })
+	specs := slices.DeleteFunc(spackmirror.Needed(j.lock, ready), func(s *spack.Spec) bool { return installed[s.Hash] != "" })
 	return &packageWatch{
-		job: j, times: times, forecast: newForecast(specs, j.have, times),
+		job: j, times: times, estimate: newEstimate(specs, j.cached, times),
 		begun: map[string]time.Time{}, done: map[string]bool{},
 	}
 }
 
-// restart begins an attempt to install what is not there yet, with so many
-// packages at once.
+// restart begins an attempt to install the rest, with so many packages at once.
 func (w *packageWatch) restart(slots int) {
 	clear(w.begun)
 	w.building, w.progress.Failed = nil, 0
-	w.forecast.slots = slots
-	w.forecast.restart()
+	w.estimate.slots = slots
+	w.estimate.restart()
 }
 
 func (w *packageWatch) handle(e spack.Event) {
@@ -56,32 +55,32 @@ func (w *packageWatch) handle(e spack.Event) {
 	case spack.EventPhase:
 		if w.begun[e.Hash].IsZero() {
 			w.begun[e.Hash] = now
-			w.forecast.start(e.Hash, now)
+			w.estimate.start(e.Hash, now)
 		}
 		if e.Building() && !slices.Contains(w.building, id) {
 			w.building = append(w.building, id)
 			w.emit("building "+id, false)
 		}
 	case spack.EventInstalled:
-		w.over(id)
+		w.stopped(id)
 		w.emit(id+w.installed(e, now), false)
 	case spack.EventFailed:
-		w.over(id)
+		w.stopped(id)
 		w.progress.Failed++
-		w.forecast.giveUp(e.Hash)
+		w.estimate.giveUp(e.Hash)
 		w.emit(id+" FAILED in phase "+e.Phase, true)
 	default:
 	}
 }
 
-func (w *packageWatch) over(id string) {
+func (w *packageWatch) stopped(id string) {
 	w.building = slices.DeleteFunc(w.building, func(b string) bool { return b == id })
 }
 
-// installed notes that a package is there and says where it came from.
+// installed records that a package is installed and tells where it came from.
 func (w *packageWatch) installed(e spack.Event, now time.Time) (text string) {
-	w.forecast.finish(e.Hash)
-	if w.forecast.tasks[e.Hash] != nil {
+	w.estimate.finish(e.Hash)
+	if w.estimate.tasks[e.Hash] != nil {
 		w.done[e.Hash] = true
 	}
 	switch {
@@ -106,14 +105,14 @@ func (w *packageWatch) installed(e spack.Event, now time.Time) (text string) {
 }
 
 func (w *packageWatch) emit(text string, failed bool) {
-	total := len(w.forecast.tasks)
+	total := len(w.estimate.tasks)
 	p := w.progress
 	p.Building = slices.Clone(w.building)
-	if left, ok := w.forecast.left(time.Now()); ok {
+	if left, ok := w.estimate.left(time.Now()); ok {
 		p.Remaining = &left
 	}
-	ev := w.job.event(progress.Package)
-	ev.Text, ev.Failed, ev.Packages = text, failed, &p
-	ev.Done, ev.Total = int64(min(len(w.done), total)), int64(total)
-	w.job.run.emit(ev)
+	w.job.step.Emit(progress.Event{
+		Kind: progress.Package, Text: text, Failed: failed, Packages: &p,
+		Done: int64(min(len(w.done), total)), Total: int64(total),
+	})
 }

@@ -1,55 +1,22 @@
-package builder
+package envlayers
 
 import (
-	"context"
 	"debug/elf"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/elfkind"
 	"github.com/pdidev/pdibuild/internal/rootfs"
-	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
 )
 
-// proveLibraries makes sure that the programs and libraries of environments
-// find in the finished root what they found in the builder. What the builder
-// lacks, too, such as the libraries of a graphics card's driver, does not
-// count.
-func (x *stepRun) proveLibraries(_ context.Context, s state) (err error) {
-	wk, err := x.bench.take(s.layer)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, x.bench.give(wk, true)) }()
-	final := newLinker(wk.root)
-	for _, step := range x.stage.Steps {
-		e, ok := step.(recipe.Environment)
-		if !ok {
-			continue
-		}
-		from := x.run.finished()[e.From]
-		source, err := x.run.b.works.create(from.layer)
-		if err != nil {
-			return err
-		}
-		lacks, err := compareLibraries(from.installation(e.Name), newLinker(source.root), final)
-		if err = errors.Join(err, source.release()); err != nil {
-			return err
-		}
-		if len(lacks) > 0 {
-			return x.libraryError(lacks)
-		}
-	}
-	return nil
-}
-
-// A lack is a library that the builder has and the final root has not.
-type lack struct {
-	// library is its name, and version what is lacking of a library that is
-	// there.
+// A Lack is a library that the builder has and the final root has not.
+type Lack struct {
+	// library is its name, and version the one that an existing library does
+	// not define.
 	library, version string
 	// owner is the distribution's package that has it in the builder.
 	owner string
@@ -57,9 +24,10 @@ type lack struct {
 	users []string
 }
 
-func (x *stepRun) libraryError(lacks []lack) error {
+// Describe names the libraries in one line, and returns a hint for the recipe.
+func Describe(lacks []Lack) (text, hint string) {
 	var lines, owners []string
-	hint := "install them in the final stage, with a run step before the environment step"
+	hint = "install them in the final stage, with a run step before the environment step"
 	for _, l := range lacks {
 		what := l.library
 		if l.version != "" {
@@ -79,17 +47,15 @@ func (x *stepRun) libraryError(lacks []lack) error {
 	if owners = slices.Compact(slices.Sorted(slices.Values(owners))); len(owners) > 0 && !strings.Contains(hint, "newer") {
 		hint = "install what is missing in the final stage, before the environment step: run: apt-get update && apt-get install -y --no-install-recommends " + strings.Join(owners, " ")
 	}
-	return &StepError{
-		Stage: x.stage.Name, Step: x.n, Text: x.planned.Text, ExitCode: -1, Hint: hint,
-		Err: fmt.Errorf("the final image lacks shared libraries that the builder has: %s", strings.Join(lines, ", ")),
-	}
+	return strings.Join(lines, ", "), hint
 }
 
-// compareLibraries returns what files of the installation find with the one
-// linker and not with the other.
-func compareLibraries(in *installation, builder, final *linker) ([]lack, error) {
-	found := map[string]*lack{}
-	for _, l := range []*linker{builder, final} {
+// Compare returns the libraries that files of the installation find with the
+// builder's linker and not with the final one's. Libraries that the builder lacks
+// as well, such as those of a graphics card's driver, do not count.
+func Compare(in *spackinstall.Installation, builder, final *Linker) ([]Lack, error) {
+	found := map[string]*Lack{}
+	for _, l := range []*Linker{builder, final} {
 		if err := l.addBundled(in); err != nil {
 			return nil, err
 		}
@@ -108,7 +74,7 @@ func compareLibraries(in *installation, builder, final *linker) ([]lack, error) 
 				}
 				key := n.library + " " + n.version
 				if found[key] == nil {
-					found[key] = &lack{library: n.library, version: n.version, owner: builder.owner(n.library)}
+					found[key] = &Lack{library: n.library, version: n.version, owner: builder.owner(n.library)}
 				}
 				found[key].users = append(found[key].users, f.Name)
 			}
@@ -118,29 +84,29 @@ func compareLibraries(in *installation, builder, final *linker) ([]lack, error) 
 			return nil, err
 		}
 	}
-	var lacks []lack
+	var lacks []Lack
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		lacks = append(lacks, *found[key])
 	}
 	return lacks, nil
 }
 
-// A need is a library that an ELF file wants, or a version of its symbols.
+// A need is a library that an ELF file needs, or a version of its symbols.
 type need struct {
 	library, version string
-	// paths are where the file wants it looked for first.
+	// paths are the directories that the file has searched first.
 	paths []string
 }
 
-// needsOf lists what a file needs, by its real path; files that are not
-// dynamically linked need nothing.
+// needsOf lists the needs of a file, by its real path; files that are not
+// dynamically linked have none.
 func needsOf(root *rootfs.Root, name string) []need {
 	file, err := root.OpenExact(name)
 	if err != nil {
 		return nil
 	}
 	defer file.Close()
-	if kind := kindOf(file); kind != elfProgram && kind != elfShared {
+	if kind := elfkind.Of(file); kind != elfkind.Program && kind != elfkind.Shared {
 		return nil
 	}
 	f, err := elf.NewFile(file)
@@ -175,25 +141,26 @@ func needsOf(root *rootfs.Root, name string) []need {
 	return needs
 }
 
-// A linker finds shared libraries as ld.so does in a root; see ld.so(8).
-type linker struct {
+// A Linker finds shared libraries as ld.so does in a root; see ld.so(8).
+type Linker struct {
 	root *rootfs.Root
-	// dirs are those that are searched last.
+	// dirs are searched last.
 	dirs []string
-	// places and versions remember answers.
+	// places and versions are the results of earlier searches.
 	places   map[string]string
 	versions map[string][]string
 }
 
-func newLinker(root *rootfs.Root) *linker {
-	l := &linker{root: root, places: map[string]string{}, versions: map[string][]string{}}
+// NewLinker returns the linker of a root.
+func NewLinker(root *rootfs.Root) *Linker {
+	l := &Linker{root: root, places: map[string]string{}, versions: map[string][]string{}}
 	l.readConf("/etc/ld.so.conf", 0)
 	l.dirs = append(l.dirs, "/lib", "/usr/lib", "/lib64", "/usr/lib64")
 	return l
 }
 
-// readConf reads ld.so.conf and what it includes.
-func (l *linker) readConf(name string, depth int) {
+// readConf reads ld.so.conf and the files that it includes.
+func (l *Linker) readConf(name string, depth int) {
 	data, err := l.root.ReadFile(name)
 	if err != nil || depth > 4 {
 		return
@@ -217,9 +184,10 @@ func (l *linker) readConf(name string, depth int) {
 	}
 }
 
-// addBundled adds the libraries of the installed packages. Whoever needs one
-// of another package finds it by the search path of a program that loads both.
-func (l *linker) addBundled(in *installation) error {
+// addBundled adds the libraries of the installed packages. A library that needs
+// one of another package finds it by the search path of a program that loads
+// both.
+func (l *Linker) addBundled(in *spackinstall.Installation) error {
 	for _, p := range in.Packages {
 		err := l.root.Walk(p.Prefix, func(f *rootfs.File) error {
 			base := path.Base(f.Name)
@@ -238,8 +206,8 @@ func (l *linker) addBundled(in *installation) error {
 	return nil
 }
 
-// has reports whether the file finds what it needs.
-func (l *linker) has(user string, n need) bool {
+// has reports whether the file finds the library that it needs.
+func (l *Linker) has(user string, n need) bool {
 	place := l.find(user, n)
 	if place == "" || n.version == "" {
 		return place != ""
@@ -248,7 +216,7 @@ func (l *linker) has(user string, n need) bool {
 }
 
 // find returns the real path of a library; "" if there is none.
-func (l *linker) find(user string, n need) string {
+func (l *Linker) find(user string, n need) string {
 	if path.IsAbs(n.library) {
 		return l.file(n.library)
 	}
@@ -272,7 +240,7 @@ func (l *linker) find(user string, n need) string {
 }
 
 // file is the real path of a regular file, "" if there is none.
-func (l *linker) file(name string) string {
+func (l *Linker) file(name string) string {
 	if info, err := l.root.Stat(name); err != nil || !info.Mode().IsRegular() {
 		return ""
 	}
@@ -284,7 +252,7 @@ func (l *linker) file(name string) string {
 }
 
 // versionsOf are the versions that a library defines.
-func (l *linker) versionsOf(place string) []string {
+func (l *Linker) versionsOf(place string) []string {
 	names, ok := l.versions[place]
 	if !ok {
 		names = readVersions(l.root, place)
@@ -315,7 +283,7 @@ func readVersions(root *rootfs.Root, place string) (names []string) {
 
 // owner is the Debian package that has a library of the distribution; see
 // dpkg-query(1) for its lists. "" means that it is not known.
-func (l *linker) owner(library string) string {
+func (l *Linker) owner(library string) string {
 	place := l.places[library]
 	if place == "" {
 		return ""

@@ -1,0 +1,177 @@
+package envlayers
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pdidev/pdibuild/internal/rootfs"
+	"github.com/pdidev/pdibuild/internal/spackinstall"
+	"github.com/pdidev/pdibuild/pkg/layer"
+	"github.com/pdidev/pdibuild/pkg/spack"
+)
+
+// What an environment step adds beside the packages.
+const (
+	// EntrypointScript activates the environment and runs a command.
+	EntrypointScript = "/entrypoint.sh"
+	profileScript    = "/etc/profile.d/spack-environment.sh"
+	// licensesFile has the licence of each package, by its hash, for those who
+	// look into the image.
+	licensesFile = "licenses.json"
+)
+
+// file is the entry of a file with the content.
+func file(name string, mode int64, content []byte) layer.Entry {
+	return layer.Entry{
+		Header: tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(name, "/"), Mode: mode, Size: int64(len(content))},
+		Open:   layer.Bytes(content),
+	}
+}
+
+// archiveMode gives a file the mode that it has in Spack's binary caches
+// (reproducible_tarfile_from_prefix in Spack's util/archive.py), where only the
+// owner's right to execute is kept: so a package that was compiled is the same
+// as one from a cache. No file of a package is setuid.
+func archiveMode(e *layer.Entry) {
+	switch {
+	case e.Header.Typeflag == tar.TypeDir, e.Header.Mode&0o100 != 0:
+		e.Header.Mode = 0o755
+	default:
+		e.Header.Mode = 0o644
+	}
+}
+
+// environmentTree holds the views, the environment's own files, and the scripts
+// that activate it.
+func (j *Job) environmentTree() (*layer.Tree, error) {
+	tree := &layer.Tree{}
+	for _, view := range j.In.Views {
+		if err := j.addView(tree, view); err != nil {
+			return nil, fmt.Errorf("copy the view %s: %w", view, err)
+		}
+	}
+	if err := j.addSbang(tree); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{spack.EnvironmentFileName, spack.LockFileName} {
+		data, err := j.environmentFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := tree.Add(file(path.Join(j.In.Dir, name), 0o644, data)); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.addLicenses(tree); err != nil {
+		return nil, err
+	}
+	activate := j.In.ActivateScript()
+	for _, f := range []struct {
+		name string
+		mode int64
+		text string
+	}{
+		{activate, 0o644, j.In.Activation.Script()},
+		{profileScript, 0o644, "# Login shells get the Spack environment, too.\n. " + activate + "\n"},
+		{EntrypointScript, 0o755, "#!/bin/sh\n# Activates the Spack environment and runs the command.\n. " + activate + "\nexec \"$@\"\n"},
+	} {
+		if err := tree.Add(file(f.name, f.mode, []byte(f.text))); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+// addSbang adds the program sbang of the install trees: it starts scripts whose
+// interpreter has too long a path for the kernel, as those of padded trees have.
+func (j *Job) addSbang(tree *layer.Tree) error {
+	for _, root := range append([]string{spackinstall.InstallRoot}, j.In.Trees...) {
+		name := path.Join(root, "bin/sbang")
+		data, err := j.Step.Source().ReadIfExists(name) // an empty file where a tree has none
+		if err == nil {
+			err = tree.Add(file(name, 0o755, data))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *Job) addLicenses(tree *layer.Tree) error {
+	licenses := map[string]string{}
+	for _, p := range j.In.Packages {
+		if p.License != "" {
+			licenses[p.Hash] = p.License
+		}
+	}
+	if len(licenses) == 0 {
+		return nil
+	}
+	data, err := json.MarshalIndent(licenses, "", "  ") // in the order of the keys
+	if err != nil {
+		return err
+	}
+	return tree.Add(file(path.Join(j.In.Dir, licensesFile), 0o644, append(data, '\n')))
+}
+
+// environmentFile returns spack.yaml or spack.lock for the image: the files that
+// the environment includes were for building it.
+func (j *Job) environmentFile(name string) ([]byte, error) {
+	data, err := j.Step.Source().ReadIfExists(path.Join(j.In.Dir, name))
+	if err != nil || name != spack.EnvironmentFileName {
+		return data, err
+	}
+	env, err := spack.ParseEnvironment(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return env.Rewrite(spack.Remove("include"))
+}
+
+// addView adds a view and, where its root is a link to it, as Spack makes
+// them, the directory behind it.
+func (j *Job) addView(tree *layer.Tree, root string) error {
+	f, err := j.Step.Source().File(root)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dir := root
+	if f.Info.Mode()&fs.ModeSymlink != 0 {
+		to, err := f.Readlink()
+		if err != nil {
+			return err
+		}
+		link := layer.Entry{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: strings.TrimPrefix(root, "/"), Linkname: to, Mode: 0o777}}
+		if err := tree.Add(link); err != nil {
+			return err
+		}
+		if dir, err = j.Step.Source().Resolve(root); err != nil {
+			return err
+		}
+	}
+	return j.Step.CopyDir(tree, dir, CopyOptions{
+		Exclude: []string{".spack", ".spack-db", "**/.spack-empty"}, Drop: j.isForeignLink, Adjust: archiveMode,
+	})
+}
+
+// isForeignLink reports whether a link of a view leads to a package that is not
+// copied.
+func (j *Job) isForeignLink(f *rootfs.File) bool {
+	if f.Info.Mode()&fs.ModeSymlink == 0 {
+		return false
+	}
+	to, err := f.Readlink()
+	if err != nil || !j.In.Installed(to) {
+		return false
+	}
+	return !slices.ContainsFunc(j.In.Packages, func(p spackinstall.Package) bool {
+		return to == p.Prefix || strings.HasPrefix(to, p.Prefix+"/")
+	})
+}
