@@ -37,10 +37,9 @@ func (j *Job) knownLock() []byte {
 
 // lockPath is the file with the result of concretizing: the same inputs give the
 // same, and after a failed installation it is not computed again.
-func (j *Job) lockPath() string { return LockPath(j.Store, j.Key) }
+func (j *Job) lockPath() string { return LockPath(j.Store, j.LockKey) }
 
-// LockPath returns the file with the environment that the step with the key was
-// concretized to.
+// LockPath returns the file with the environment that a step was concretized to.
 func LockPath(s *spackmirror.Store, key string) string {
 	return filepath.Join(s.Path("locks"), key+".lock")
 }
@@ -63,6 +62,7 @@ func (j *Job) concretize(ctx context.Context) error {
 	if j.lock, err = spack.ParseLock(path.Join(j.dir, spack.LockFileName), j.lockData); err != nil {
 		return err
 	}
+	j.developed = j.lock.Developed()
 	if !j.fits(j.Inputs.lock) {
 		j.warn("the spack.lock beside the environment does not fit it any more; what it lacked was concretized anew")
 	}

@@ -35,7 +35,7 @@ func (j *Job) installation(ctx context.Context) (*Installation, error) {
 		return nil, err
 	}
 	for _, s := range specs {
-		p := Package{Name: s.Name, Version: s.Version, Hash: s.Hash}
+		p := Package{Name: s.Name, Version: s.Version, Hash: s.Hash, developed: j.developed[s.Hash]}
 		if s.External != nil {
 			p.Prefix = s.External.Path
 			in.Externals = append(in.Externals, p)

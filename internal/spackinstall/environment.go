@@ -20,9 +20,9 @@ func (j *Job) prepare(ctx context.Context) error {
 	if err := j.step.Root().MkdirAll(j.dir); err != nil {
 		return err
 	}
-	for _, files := range [][]placed{j.Inputs.repos, j.Inputs.scopes, j.Inputs.beside} {
+	for _, files := range [][]placed{j.Inputs.repos, j.Inputs.scopes, j.Inputs.beside, j.Inputs.sources} {
 		for i := range files {
-			if err := files[i].files.Write(j.step.Root(), path.Join("/", j.dir, files[i].target)); err != nil {
+			if err := files[i].files.Write(j.step.Root(), path.Join("/", j.dir, files[i].target)); err != nil && !files[i].optional {
 				return err
 			}
 		}
@@ -201,12 +201,14 @@ func (j *Job) writeConfig(caches map[string]any) error {
 		}
 	}
 	maps.Copy(mirrors, caches)
-	return j.inHostDir("config", func(root *rootfs.Root) error {
-		return writeYAMLs(root, "/", map[string]any{
-			"config.yaml":  map[string]any{"config": config},
-			"mirrors.yaml": map[string]any{"mirrors": mirrors},
-		})
-	})
+	files := map[string]any{
+		"config.yaml":  map[string]any{"config": config},
+		"mirrors.yaml": map[string]any{"mirrors": mirrors},
+	}
+	if len(j.Inputs.moved) > 0 {
+		files["develop.yaml"] = map[string]any{"develop": j.movedSources()}
+	}
+	return j.inHostDir("config", func(root *rootfs.Root) error { return writeYAMLs(root, "/", files) })
 }
 
 func writeYAMLs(root *rootfs.Root, dir string, files map[string]any) error {

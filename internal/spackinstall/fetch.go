@@ -29,6 +29,10 @@ func (j *Job) fetch(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := j.withoutDeveloped(ctx, sources[0]); err != nil {
+		return err
+	}
+	spackmirror.Exclude(sources, j.developed)
 	if err := j.recordInstalled(ctx); err != nil {
 		return err
 	}
@@ -96,12 +100,12 @@ func (j *Job) imagesOfPackages(ctx context.Context) (map[string]buildcache.Image
 	var img buildcache.Image
 	load := []string{"-e", j.dir, "load", "--sh"}
 	for _, r := range j.lock.Roots {
-		if s := j.lock.Specs[r.Hash]; s != nil && s.External == nil {
+		if s := j.lock.Specs[r.Hash]; s != nil && s.External == nil && !j.developed[r.Hash] {
 			img.Roots, load = append(img.Roots, r.Hash), append(load, "/"+r.Hash)
 		}
 	}
 	if len(img.Roots) == 0 {
-		j.warn("buildcache: tag: all specs of the environment are the system's, so there is no image of them")
+		j.warn("buildcache: tag: all specs of the environment are the system's or of develop:, so there is no image of them")
 		return nil, nil
 	}
 	changes, err := j.changes(ctx, "spack load", load...)
@@ -116,11 +120,12 @@ func (j *Job) imagesOfPackages(ctx context.Context) (map[string]buildcache.Image
 	return map[string]buildcache.Image{j.Recipe.Buildcache.Tag: img}, nil
 }
 
-// ownHashes are those of all packages that are not the distribution's.
+// ownHashes are those of all packages that are not the distribution's and that
+// their hashes identify.
 func (j *Job) ownHashes() []string {
 	var hashes []string
 	for hash, s := range j.lock.Specs {
-		if s.External == nil {
+		if s.External == nil && !j.developed[hash] {
 			hashes = append(hashes, hash)
 		}
 	}

@@ -28,8 +28,8 @@ type Context interface {
 	Dir() string
 	// ReadFile returns the contents of a file, by its path in the context.
 	ReadFile(name string) ([]byte, error)
-	// Files looks at a file or a directory.
-	Files(name string) (Files, error)
+	// Files looks at a file or a directory, without what the patterns exclude.
+	Files(name string, exclude ...string) (Files, error)
 }
 
 // Files are a file or a directory of the build context, as Context found it.
@@ -46,22 +46,29 @@ type Files interface {
 
 // Inputs are the files of the build context that a spack step works with.
 type Inputs struct {
-	// Key identifies all of them.
-	Key string
-	env *spack.Environment
+	// Key identifies all of them. LockKey identifies what Spack's choice of
+	// packages depends on: all but the sources of develop.
+	Key, LockKey string
+	env          *spack.Environment
 	// lock is the lock file beside the environment; nil if there is none.
 	lock []byte
 	// repos, scopes and beside are package repositories, configuration, and
 	// the relative paths that the environment names.
 	repos, scopes, beside []placed
+	// sources are the directories that develop names, and moved those packages
+	// of it whose sources cannot be where their path leads.
+	sources []placed
+	moved   []spack.Develop
 	// tool is the host's directory of the Spack to use; "" is the image's own.
 	tool string
 }
 
-// placed are files with their directory below the environment's.
+// placed are files with their directory below the environment's. Those that are
+// optional are left out if they have changed meanwhile.
 type placed struct {
-	target string
-	files  Files
+	target   string
+	files    Files
+	optional bool
 }
 
 // ReadInputs reads the files that the step names. Mistakes in them are input
@@ -99,7 +106,7 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 		if err == nil {
 			var files Files
 			if files, err = c.Files(source); err == nil {
-				*list = append(*list, placed{target, files})
+				*list = append(*list, placed{target: target, files: files})
 				parts = append(parts, files.Key())
 			}
 		}
@@ -120,8 +127,13 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Key = stepkey.Of(append(parts, tool)...)
-	return in, nil
+	in.LockKey = stepkey.Of(append(parts, tool)...)
+	in.Key = in.LockKey
+	sources, err := in.addSources(c, dir)
+	if len(sources) > 0 {
+		in.Key = stepkey.Of(append([]string{"develop", in.LockKey}, sources...)...)
+	}
+	return in, err
 }
 
 // mayHaveUpstreams reports whether the recipe configures upstreams.

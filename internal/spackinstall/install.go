@@ -20,11 +20,11 @@ import (
 // cache as soon as it is installed, so that an installation that was stopped goes
 // on behind the last finished package.
 func (j *Job) install(ctx context.Context) error {
-	local := map[string]any{"pdibuild": map[string]any{
-		"url": "file://" + mountCache, "source": false, "binary": true, "autopush": true, "signed": false,
-	}}
-	if err := j.writeConfig(local); err != nil {
+	if err := j.writeConfig(map[string]any{"pdibuild": j.localCache()}); err != nil {
 		return err
+	}
+	if len(j.developed) > 0 {
+		defer j.dropDeveloped(context.WithoutCancel(ctx))
 	}
 	jobs := j.jobs()
 	j.packages = newPackageWatch(j, j.installed)

@@ -54,6 +54,20 @@ type Package struct {
 	Prefix  string `json:"prefix,omitempty"`
 	// License as Spack knows it, if it does.
 	License string `json:"license,omitempty"`
+	// Build identifies the contents of a package whose hash does not: one that
+	// is developed, or depends on one.
+	Build string `json:"build,omitempty"`
+
+	developed bool
+}
+
+// SetBuild sets what identifies the contents of developed packages.
+func (in *Installation) SetBuild(id string) {
+	for i := range in.Packages {
+		if p := &in.Packages[i]; p.developed {
+			p.Build = id
+		}
+	}
 }
 
 // String is NAME@VERSION.

@@ -20,13 +20,16 @@ func (j *Job) recordInstalled(ctx context.Context) (err error) {
 	if j.installed, err = j.alreadyInstalled(ctx); err != nil {
 		return err
 	}
+	if err := j.outdateDeveloped(); err != nil {
+		return err
+	}
 	var hashes []string
 	for _, hash := range slices.Sorted(maps.Keys(j.installed)) {
 		if j.lock.Specs[hash] != nil {
 			hashes = append(hashes, hash)
 		}
 	}
-	file := installedPath(j.Store, j.Key)
+	file := installedPath(j.Store, j.LockKey)
 	if len(hashes) == 0 && !j.Inputs.mayHaveUpstreams(j.Recipe) {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -69,8 +69,8 @@ type Command struct {
 type Settings struct {
 	Recipe recipe.SpackInstall
 	Inputs *Inputs
-	// Key is the step's.
-	Key string
+	// LockKey is what the result of concretizing is kept under.
+	LockKey string
 	// Store is what spack steps share, Mirrors where packages come from.
 	Store   *spackmirror.Store
 	Mirrors *spackmirror.Mirrors
@@ -103,6 +103,9 @@ type Job struct {
 	// installed those that need not be installed, with their prefixes.
 	cached    map[string]bool
 	installed map[string]string
+	// developed are the hashes of packages that are built anew whatever binary
+	// caches have.
+	developed map[string]bool
 	// packages follows the installation.
 	packages *packageWatch
 	// env is the environment of the last command.

@@ -3,6 +3,7 @@ package spackmirror
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pdidev/pdibuild/internal/quantity"
@@ -55,6 +56,9 @@ func (m *Mirrors) Forecast(ctx context.Context, lock *spack.Lock, list []spack.M
 	if err != nil {
 		return nil, err
 	}
+	developed := lock.Developed()
+	Exclude(sources, developed)
+	maps.DeleteFunc(installed, func(hash, _ string) bool { return developed[hash] })
 	specs := Missing(lock, sources, installed)
 	f := NewForecast(specs, sources)
 	for _, u := range failed {
@@ -99,6 +103,13 @@ func cachedBy(sources []*Source) map[string]bool {
 		}
 	}
 	return all
+}
+
+// Exclude takes packages out of the contents of the sources.
+func Exclude(sources []*Source, hashes map[string]bool) {
+	for _, s := range sources {
+		maps.DeleteFunc(s.Has, func(hash string, _ bool) bool { return hashes[hash] })
+	}
 }
 
 // Missing returns the packages of the lock that have to be installed and are

@@ -197,8 +197,10 @@ type PlannedStep struct {
 	source *buildcontext.Source
 	// mounts identify what a run step sees through bind mounts.
 	mounts []string
-	// spack is what a spack step installs.
-	spack *spackinstall.Inputs
+	// spack is what a spack step installs, and lockKey what its concretization
+	// is kept under.
+	spack   *spackinstall.Inputs
+	lockKey string
 }
 
 // PushOptions say how an image is sent away.

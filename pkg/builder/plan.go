@@ -445,6 +445,9 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 	if err != nil {
 		return "", fmt.Errorf("describe step: %w", err)
 	}
+	if planned.spack != nil {
+		planned.lockKey = extend(s.key, append(slices.Clip(parts[:len(parts)-1]), planned.spack.LockKey, string(canonical))...)
+	}
 	return extend(s.key, append(parts, string(canonical))...), nil
 }
 

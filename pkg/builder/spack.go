@@ -55,6 +55,7 @@ func (x *stepRun) performSpack(ctx context.Context, s state, step recipe.SpackIn
 	if rec, err = x.keepDiff(ctx, s.layer, wk, opt); err != nil {
 		return cache.Record{}, err
 	}
+	in.SetBuild(rec.DiffID)
 	rec.Data, err = json.Marshal(in)
 	return rec, err
 }
@@ -88,7 +89,7 @@ func (p *spackStep) job(step recipe.SpackInstall) (*spackinstall.Job, error) {
 		p.Emit(progress.Event{Kind: progress.Warning, Text: text, Code: string(fail.PushPending)})
 	}
 	return spackinstall.New(p, spackinstall.Settings{
-		Recipe: step, Inputs: p.planned.spack, Key: p.planned.Key, Store: m.Store, Mirrors: m, HostDir: dir,
+		Recipe: step, Inputs: p.planned.spack, LockKey: p.planned.lockKey, Store: m.Store, Mirrors: m, HostDir: dir,
 		Getenv: p.s.getenv, Temporary: r.b.works.begin, CheckSources: r.b.soundSources, ShowWarnings: func() { r.b.notices.tell(r.emit) },
 	}), nil
 }
@@ -154,8 +155,8 @@ func (c planContext) ReadFile(name string) (_ []byte, err error) {
 }
 
 // Files looks at a file or a directory.
-func (c planContext) Files(name string) (spackinstall.Files, error) {
-	src, err := c.copySource(recipe.Copy{Sources: []string{name}}, nil)
+func (c planContext) Files(name string, exclude ...string) (spackinstall.Files, error) {
+	src, err := c.copySource(recipe.Copy{Sources: []string{name}, Exclude: exclude}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (b *Builder) writeLock(p *Plan, planned PlannedStep) error {
 	if !ok || step.Spack.Environment == "" {
 		return nil
 	}
-	data, err := os.ReadFile(spackinstall.LockPath(b.spackStore(), planned.Key))
+	data, err := os.ReadFile(spackinstall.LockPath(b.spackStore(), planned.lockKey))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &InputError{Subject: "write the lock file", Err: errors.New("what the step has concretized to is no longer kept"), Hint: "build once more without what is kept", Code: fail.LockNotKept}
 	}

@@ -98,7 +98,7 @@ func (b *Builder) ForecastSpack(ctx context.Context, p *Plan, opt ForecastOption
 			}
 			m := b.mirrors(install.Spack, opt)
 			m.Report = func(string) {}
-			f, err := step.spack.Forecast(ctx, m, install.Spack, step.Key)
+			f, err := step.spack.Forecast(ctx, m, install.Spack, step.lockKey)
 			if err != nil {
 				return fmt.Errorf("stage %q, %s: %w", p.Stages[i].Name, step.Text, err)
 			}

@@ -28,6 +28,7 @@ type Environment struct {
 	Mirrors     []Mirror
 	Repos       []Repo
 	Include     []Include
+	Develop     []Develop
 	// Container is the container: section, or nil if there is none.
 	Container *Container
 
@@ -91,6 +92,9 @@ type Repo struct {
 	// Path is a directory, Git a repository.
 	Path, Git string
 }
+
+// A Develop is a package that is built from a directory of sources.
+type Develop struct{ Name, Spec, Path string }
 
 // An Include is a configuration file that is included. Path is its path or
 // URL; the form with Git takes Paths out of a repository.
@@ -158,6 +162,7 @@ func (d *decoder) environment(n *yaml.Node, e *Environment) {
 		"mirrors":     func(n *yaml.Node, path string) { d.mirrors(n, path, &e.Mirrors) },
 		"repos":       func(n *yaml.Node, path string) { d.repos(n, path, &e.Repos) },
 		"include":     func(n *yaml.Node, path string) { d.includes(n, path, &e.Include) },
+		"develop":     func(n *yaml.Node, path string) { d.develop(n, path, &e.Develop) },
 		"container":   func(n *yaml.Node, path string) { e.Container = d.container(n, path) },
 	})
 	d.misspeltContainer(n)
@@ -314,6 +319,17 @@ func (d *decoder) repos(n *yaml.Node, path string, to *[]Repo) {
 			d.text(&r.Path)(n, path)
 		}
 		*to = append(*to, r)
+	})
+}
+
+// develop reads the map from packages to their sources, which are in a directory
+// of the package's name unless the file names another.
+func (d *decoder) develop(n *yaml.Node, path string, to *[]Develop) {
+	d.eachPair(n, path, func(key, n *yaml.Node, path string) {
+		dev := Develop{Name: sectionName(key.Value)}
+		dev.Path = dev.Name
+		d.mapping(n, path, false, map[string]reader{"spec": d.text(&dev.Spec), "path": d.text(&dev.Path)})
+		*to = append(*to, dev)
 	})
 }
 

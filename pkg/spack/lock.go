@@ -146,6 +146,35 @@ func (l *Lock) check() error {
 	return err
 }
 
+// Developed returns the hashes of the specs that are built from a directory of
+// sources (develop:), and of all that depend on one. Their hashes do not identify
+// what they were built from.
+func (l *Lock) Developed() map[string]bool {
+	developed := map[string]bool{}
+	needers := map[string][]string{}
+	var mark func(hash string)
+	mark = func(hash string) {
+		if developed[hash] {
+			return
+		}
+		developed[hash] = true
+		for _, needer := range needers[hash] {
+			mark(needer)
+		}
+	}
+	for hash, s := range l.Specs {
+		for _, d := range s.Dependencies {
+			needers[d.Hash] = append(needers[d.Hash], hash)
+		}
+	}
+	for hash, s := range l.Specs {
+		if s.DevPath() != "" {
+			mark(hash)
+		}
+	}
+	return developed
+}
+
 // Closure returns the roots and what they need by dependencies of the given
 // types, in the order of Graph.Closure. Link|Run is what an image must have
 // to run them; no types are all. It cannot fail for what ParseLock returned.

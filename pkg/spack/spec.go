@@ -102,6 +102,15 @@ func (t DepType) String() string {
 // ShortHash is the hash as Spack's messages have it.
 func (s *Spec) ShortHash() string { return s.Hash[:min(7, len(s.Hash))] }
 
+// DevPath is the directory of sources that the spec is built from (develop:), or
+// "".
+func (s *Spec) DevPath() string {
+	if v := s.Variants["dev_path"].Values; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
 // String is name@version/hash7.
 func (s *Spec) String() string { return s.Name + "@" + s.Version + "/" + s.ShortHash() }
 
