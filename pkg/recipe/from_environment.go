@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/pdidev/pdibuild/internal/shellquote"
 	"github.com/pdidev/pdibuild/internal/yamlfile"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -15,8 +18,8 @@ import (
 // fromEnvironment makes the recipe of a directory that has only a spack.yaml:
 // what `spack containerize` would make of its container: section; see
 // docs/spack-container.md.
-func fromEnvironment(path string) (*Recipe, error) {
-	f, err := os.Open(path)
+func fromEnvironment(file string) (*Recipe, error) {
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
@@ -24,22 +27,22 @@ func fromEnvironment(path string) (*Recipe, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
-	env, err := spack.ParseEnvironment(path, data)
+	env, err := spack.ParseEnvironment(file, data)
 	if err != nil {
-		return nil, environmentErrors(path, err)
+		return nil, environmentErrors(file, err)
 	}
 	c := env.Container
 	if c == nil {
 		c = spack.DefaultContainer()
 	}
-	r, err := containerRecipe(c)
+	r, err := containerRecipe(env, c)
 	if err != nil {
-		return nil, environmentErrors(path, err)
+		return nil, environmentErrors(file, err)
 	}
-	if path, err = filepath.Abs(path); err != nil {
+	if file, err = filepath.Abs(file); err != nil {
 		return nil, fmt.Errorf("name the image: %w", err)
 	}
-	r.Name = "localhost/" + nameFor(filepath.Base(filepath.Dir(path)))
+	r.Name = "localhost/" + nameFor(filepath.Base(filepath.Dir(file)))
 	return r, r.Validate()
 }
 
@@ -58,10 +61,10 @@ func nameFor(dir string) string {
 }
 
 // environmentErrors are errors of pkg/spack as ours.
-func environmentErrors(path string, err error) error {
+func environmentErrors(file string, err error) error {
 	var theirs spack.Errors
 	if !errors.As(err, &theirs) {
-		return Errors{{File: path, Message: "container: " + err.Error()}}
+		return Errors{{File: file, Message: "container: " + err.Error()}}
 	}
 	var ours Errors
 	for _, e := range theirs {
@@ -72,8 +75,8 @@ func environmentErrors(path string, err error) error {
 	return ours
 }
 
-// containerRecipe is the recipe that a container: section describes.
-func containerRecipe(c *spack.Container) (*Recipe, error) {
+// containerRecipe is the recipe that an environment's container: section describes.
+func containerRecipe(e *spack.Environment, c *spack.Container) (*Recipe, error) {
 	if err := unsupportedKeys(c); err != nil {
 		return nil, err
 	}
@@ -97,13 +100,39 @@ func containerRecipe(c *spack.Container) (*Recipe, error) {
 		}
 	}
 	builder.Steps = append(builder.Steps, Spack{Spack: install})
-	final.Steps = append(final.Steps,
-		Environment{From: builder.Name},
-		// Spack's images have the view there as well.
-		Run{Command: Script("ln -s /opt/views/view /opt/view")},
-	)
+	final.Steps = append(final.Steps, Environment{From: builder.Name})
+	if command := linkView(e); command != "" {
+		final.Steps = append(final.Steps, Run{Command: Script(command)})
+	}
 	final.applyContainer(c)
 	return &Recipe{Version: 1, Stages: []Stage{builder, final}}, nil
+}
+
+// linkView is the command that makes /opt/view, where Spack's images have the view
+// as well; "" if there is none to link.
+func linkView(e *spack.Environment) string {
+	root := e.View.Path
+	switch {
+	case e.View.Disabled:
+		return ""
+	case len(e.View.Named) > 0:
+		i := slices.IndexFunc(e.View.Named, func(v spack.NamedView) bool { return v.Name == "default" })
+		if i < 0 {
+			return ""
+		}
+		root = e.View.Named[i].Root
+	case root == "" && len(e.Include) > 0: // one of these may name another one
+		return "[ ! -e /opt/views/view ] || ln -s /opt/views/view /opt/view"
+	case root == "":
+		root = "/opt/views/view"
+	}
+	if !path.IsAbs(root) {
+		root = path.Join("/opt/spack-environment", root)
+	}
+	if strings.ContainsAny(root, "~$") || root == "/opt/view" {
+		return "" // Spack knows where it is, or it is there
+	}
+	return "ln -s " + shellquote.Word(root) + " /opt/view"
 }
 
 // unsupportedKeys says what of a section cannot be done.

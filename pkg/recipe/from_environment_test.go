@@ -84,6 +84,36 @@ org.opencontainers.image.description: What it does`},
 	}
 }
 
+// /opt/view leads to the default view, wherever the environment has it.
+func TestLinkToTheView(t *testing.T) {
+	t.Parallel()
+	for view, want := range map[string]string{
+		"":                              "ln -s /opt/views/view /opt/view",
+		"view: true":                    "ln -s /opt/views/view /opt/view",
+		"view: /opt/v":                  "ln -s /opt/v /opt/view",
+		"view: {default: {root: ./v}}":  "ln -s /opt/spack-environment/v /opt/view",
+		"view: {default: {root: ~/v}}":  "",
+		"view: {other: {root: /opt/o}}": "",
+		"view: false":                   "",
+		"view: /opt/view":               "",
+		"include: [conf]":               "[ ! -e /opt/views/view ] || ln -s /opt/views/view /opt/view",
+	} {
+		r, err := loadEnvironment(t, "spack:\n  specs: [zlib]\n  "+view+"\n")
+		if err != nil {
+			t.Fatalf("%s: %v", view, err)
+		}
+		got := ""
+		for _, s := range r.Stages[1].Steps {
+			if run, ok := s.(recipe.Run); ok {
+				got += run.Command.Shell
+			}
+		}
+		if got != want {
+			t.Errorf("%q: the command is %q, want %q", view, got, want)
+		}
+	}
+}
+
 func TestEnvironmentThatIsNoRecipe(t *testing.T) {
 	for name, c := range map[string]struct {
 		section, says string
