@@ -47,3 +47,36 @@ func Of(f io.ReaderAt) Kind {
 	}
 	return None
 }
+
+// Appended reports whether data follows what an ELF file describes of itself, as in
+// programs that bring an archive along. Tools that write the file anew, such as
+// strip, lose it.
+func Appended(f io.ReaderAt, size int64) bool {
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return false
+	}
+	end := sectionHeadersEnd(f, e)
+	for _, s := range e.Sections {
+		if s.Type != elf.SHT_NOBITS {
+			end = max(end, int64(s.Offset+s.FileSize))
+		}
+	}
+	for _, p := range e.Progs {
+		end = max(end, int64(p.Off+p.Filesz))
+	}
+	return size > end
+}
+
+// sectionHeadersEnd is where the table of the sections ends.
+func sectionHeadersEnd(f io.ReaderAt, e *elf.File) int64 {
+	header := make([]byte, 64)
+	if _, err := f.ReadAt(header, 0); err != nil {
+		return 0
+	}
+	order := e.ByteOrder
+	if e.Class == elf.ELFCLASS32 {
+		return int64(order.Uint32(header[32:])) + int64(order.Uint16(header[46:]))*int64(order.Uint16(header[48:]))
+	}
+	return int64(order.Uint64(header[40:])) + int64(order.Uint16(header[58:]))*int64(order.Uint16(header[60:]))
+}

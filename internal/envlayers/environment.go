@@ -3,6 +3,7 @@ package envlayers
 import (
 	"archive/tar"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -70,21 +71,56 @@ func (j *Job) environmentTree() (*layer.Tree, error) {
 	if err := j.addLicenses(tree); err != nil {
 		return nil, err
 	}
-	activate := j.In.ActivateScript()
-	for _, f := range []struct {
-		name string
-		mode int64
-		text string
-	}{
-		{activate, 0o644, j.In.Activation.Script()},
-		{profileScript, 0o644, "# Login shells get the Spack environment, too.\n. " + activate + "\n"},
-		{EntrypointScript, 0o755, "#!/bin/sh\n# Activates the Spack environment and runs the command.\n. " + activate + "\nexec \"$@\"\n"},
-	} {
-		if err := tree.Add(file(f.name, f.mode, []byte(f.text))); err != nil {
-			return nil, err
+	for _, name := range j.In.Modules {
+		data, err := spackinstall.ReadModule(j.Step.Source(), name)
+		if err == nil {
+			err = tree.Add(file(name, 0o644, data))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("copy the module file %s: %w", name, err)
 		}
 	}
-	return tree, nil
+	return tree, j.addActivation(tree)
+}
+
+// addActivation adds the script that activates the environment, and those that
+// activate all environments of the image. What a container's caller or an image
+// made from this one sets stays.
+func (j *Job) addActivation(tree *layer.Tree) error {
+	earlier, err := j.earlierScripts()
+	if err != nil {
+		return err
+	}
+	// Of two environments that set a variable, the last one counts.
+	replaced := func(string) (string, bool) { return "", false }
+	if len(earlier) > 0 {
+		replaced = j.Getenv
+	}
+	activate := ""
+	for _, script := range append(earlier, j.In.ActivateScript()) {
+		activate += ". " + script + "\n"
+	}
+	return errors.Join(
+		tree.Add(file(j.In.ActivateScript(), 0o644, []byte(j.Activation.DefaultScript(replaced)))),
+		tree.Add(file(profileScript, 0o644, []byte("# Login shells get the Spack environment, too.\n"+activate))),
+		tree.Add(file(EntrypointScript, 0o755, []byte("#!/bin/sh\n# Activates the Spack environment and runs the command.\n"+activate+"exec \"$@\"\n"))),
+	)
+}
+
+// earlierScripts are those that activate other environments which the image has.
+func (j *Job) earlierScripts() ([]string, error) {
+	profile, err := j.Step.Target().ReadIfExists(profileScript)
+	if err != nil {
+		return nil, err
+	}
+	var scripts []string
+	for line := range strings.Lines(string(profile)) {
+		script, ok := strings.CutPrefix(strings.TrimSpace(line), ". ")
+		if ok && script != j.In.ActivateScript() {
+			scripts = append(scripts, script)
+		}
+	}
+	return scripts, nil
 }
 
 // addSbang adds the program sbang of the install trees: it starts scripts whose

@@ -18,6 +18,7 @@ import (
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/progress"
+	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // DefaultLayers is how many layers the packages of an environment become at most
@@ -31,6 +32,8 @@ type Step interface {
 	Walker
 	// Source is the root of the stage with the installation.
 	Source() *rootfs.Root
+	// Target is the root of the stage that gets it.
+	Target() *rootfs.Root
 	// CopyDir adds the contents of a directory of the source to a tree, under
 	// the same names. Sockets are left out.
 	CopyDir(tree *layer.Tree, dir string, opt CopyOptions) error
@@ -72,6 +75,10 @@ type Job struct {
 	Layers int
 	// Epoch is the time of all files.
 	Epoch int64
+	// Activation is the one for the image, and Getenv returns the variables of
+	// the image before.
+	Activation spack.Activation
+	Getenv     func(name string) (string, bool)
 }
 
 // Run makes the layers, one on top of the other, and returns them as one record.

@@ -1,11 +1,15 @@
 package spackinstall
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,24 +17,84 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/stepkey"
+	"github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
-// installation describes what has been installed.
-func (j *Job) installation(ctx context.Context) (*Installation, error) {
-	text, err := j.step.Root().ReadIfExists(path.Join(j.dir, spack.EnvironmentFileName))
+// describeScript is run by Spack's Python: it tells what Spack's merged
+// configuration means for the environment, as a description.
+//
+//go:embed describe.py
+var describeScript []byte
+
+// A description is what Spack knows about an installed environment.
+type description struct {
+	Views []struct {
+		Root string
+		// LinkType is symlink, hardlink or copy.
+		LinkType string `json:"link_type"`
+		// Filled is set if a package belongs into the view, and Text is all
+		// of its configuration.
+		Filled bool
+		Text   json.RawMessage
+	}
+	// Implicit are roots that "spack gc" removes.
+	Implicit []string
+	// Modules are sets of module files, with the packages' hashes, and the
+	// directories for MODULEPATH.
+	Modules []struct {
+		Files   map[string][]string
+		Folders []string
+	}
+	// Script activates the environment where the variables are those of
+	// Before.
+	Before map[string]string
+	Script string
+	// Tree is the install tree's root, Upstreams are those of other Spacks.
+	Tree      string
+	Upstreams []string
+	// TargetGiven is set if the configuration names a target of all packages.
+	TargetGiven bool `json:"target_given"`
+	// text is the environment's spack.yaml.
+	text []byte
+}
+
+// describe asks Spack for the description.
+func (j *Job) describe(ctx context.Context) (*description, error) {
+	err := j.inHostDir("config", func(root *rootfs.Root) error { return root.WriteFile("describe.py", describeScript) })
 	if err != nil {
 		return nil, err
 	}
-	in := &Installation{Dir: j.dir, Text: stepkey.Of(string(text), string(j.lockData))}
+	out, err := j.capture(ctx, "python", path.Join(mountConfig, "describe.py"), j.dir)
+	if err != nil {
+		return nil, err
+	}
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	d := &description{}
+	if err := json.Unmarshal(lines[len(lines)-1], d); err != nil {
+		return nil, fmt.Errorf("read Spack's description of the environment: %w", err)
+	}
+	return d, nil
+}
+
+// installation describes what has been installed.
+func (j *Job) installation(ctx context.Context) (*Installation, error) {
+	d, err := j.describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d.text, err = j.environmentText(d); err != nil {
+		return nil, err
+	}
+	in := &Installation{Dir: j.dir, Text: stepkey.Of(string(d.text), string(j.lockData))}
 	if j.Recipe.Strip {
 		in.Variant = "stripped"
 	}
-	specs, err := j.lock.Closure(spack.Link, spack.Run)
+	specs, err := j.needed(d)
 	if err != nil {
 		return nil, err
 	}
-	prefixes, err := j.prefixes(ctx, in, specs)
+	prefixes, err := j.prefixes(in, specs, d)
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +111,42 @@ func (j *Job) installation(ctx context.Context) (*Installation, error) {
 		p.License = licenseOf(j.step.Root(), p)
 		in.Packages = append(in.Packages, p)
 	}
-	if err := j.addViews(in); err != nil {
+	j.reportTarget(specs, d)
+	if err := j.addViews(in, d); err != nil {
 		return nil, err
 	}
-	in.Activation, err = j.activation(ctx)
-	return in, err
+	if in.Activation, err = spack.ParseActivation("spack env activate", []byte(d.Script), d.Before); err != nil {
+		return nil, err
+	}
+	return in, j.addModules(in, d)
+}
+
+// needed are the packages that the environment's roots need to run, dependencies
+// first. Roots of groups with "explicit: false" do not count, as for "spack gc".
+func (j *Job) needed(d *description) ([]*spack.Spec, error) {
+	var roots []string
+	for _, r := range j.lock.Roots {
+		if r.Environment != "" || !slices.Contains(d.Implicit, r.Hash) {
+			roots = append(roots, r.Hash)
+		}
+	}
+	return j.lock.Specs.Closure(roots, spack.Link, spack.Run)
+}
+
+// environmentText returns the environment's spack.yaml. Where the default view
+// could have been named by an included scope and was not, it is in spack.yaml now.
+func (j *Job) environmentText(d *description) ([]byte, error) {
+	if j.mayIncludeView() && j.isDefaultView(d) {
+		if err := j.writeEnvironmentFile(true); err != nil {
+			return nil, err
+		}
+	}
+	return j.step.Root().ReadIfExists(path.Join(j.dir, spack.EnvironmentFileName))
+}
+
+// isDefaultView reports whether the only view is the one that a step adds.
+func (j *Job) isDefaultView(d *description) bool {
+	return len(d.Views) == 1 && d.Views[0].Root == j.viewRoot()
 }
 
 // licenseOf returns the licence of an installed package. The files with it are not
@@ -81,7 +176,7 @@ func licenseOf(root *rootfs.Root, p Package) string {
 // tree that spack.yaml names and, for packages that it lacks, from those of the
 // one that another scope names and of the upstreams. It records these trees in
 // the installation.
-func (j *Job) prefixes(ctx context.Context, in *Installation, specs []*spack.Spec) (map[string]string, error) {
+func (j *Job) prefixes(in *Installation, specs []*spack.Spec, d *description) (map[string]string, error) {
 	found := map[string]string{}
 	if root := j.installRoot(); root != InstallRoot {
 		in.Trees = []string{root}
@@ -93,31 +188,16 @@ func (j *Job) prefixes(ctx context.Context, in *Installation, specs []*spack.Spe
 	if !slices.ContainsFunc(specs, lacks) {
 		return found, nil
 	}
-	root, err := j.configuredRoot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	trees, err := j.upstreams(ctx)
-	if path.IsAbs(root) && root != j.installRoot() {
-		trees = append([]string{root}, trees...)
+	trees := d.Upstreams
+	if path.IsAbs(d.Tree) && d.Tree != j.installRoot() {
+		trees = append([]string{d.Tree}, trees...)
 	}
 	in.Trees = append(in.Trees, trees...)
+	var err error
 	for _, tree := range trees {
 		err = errors.Join(err, j.addPrefixes(found, tree))
 	}
 	return found, err
-}
-
-// configuredRoot is the install tree's root in Spack's configuration, from
-// whichever scope names it.
-func (j *Job) configuredRoot(ctx context.Context) (string, error) {
-	var section struct {
-		Config struct {
-			InstallTree struct{ Root string } `yaml:"install_tree"`
-		}
-	}
-	err := j.configuration(ctx, "config", &section)
-	return section.Config.InstallTree.Root, err
 }
 
 // configuration reads a section of Spack's configuration.
@@ -216,39 +296,75 @@ func unpad(root *rootfs.Root, tree string) string {
 	}
 }
 
-// addViews records the views that exist.
-func (j *Job) addViews(in *Installation) error {
-	v := j.Inputs.env.View
-	var roots []string
-	switch {
-	case v.Disabled:
-	case v.Path != "":
-		roots = []string{v.Path}
-	case len(v.Named) > 0:
-		for _, n := range v.Named {
-			roots = append(roots, n.Root)
-		}
-	default:
-		roots = []string{j.viewRoot()}
-	}
-	for _, root := range roots {
-		if !path.IsAbs(root) {
-			root = path.Join(j.dir, root)
-		}
-		if _, err := j.step.Root().Lstat(root); err == nil {
-			in.Views = append(in.Views, path.Clean(root))
-		} else if !errors.Is(err, fs.ErrNotExist) {
+// addViews records the views. One that has packages exists.
+func (j *Job) addViews(in *Installation, d *description) error {
+	var texts []string
+	for _, v := range d.Views {
+		_, err := j.step.Root().Lstat(v.Root)
+		switch {
+		case err == nil:
+			in.Views = append(in.Views, path.Clean(v.Root))
+			if v.LinkType != "symlink" {
+				in.copiedViews = append(in.copiedViews, path.Clean(v.Root))
+			}
+			texts = append(texts, string(v.Text))
+		case !errors.Is(err, fs.ErrNotExist):
 			return err
+		case v.Filled:
+			return &failure.InputError{
+				Subject: "view " + v.Root, Err: errors.New("Spack has packages for this view, and has not made it"),
+				Hint: "see what Spack says of it with 'pdibuild build -v', or leave it out of view:",
+			}
 		}
+	}
+	if j.mayIncludeView() && !j.isDefaultView(d) {
+		in.ViewText = stepkey.Of(texts...) // else it is in spack.yaml
 	}
 	return nil
 }
 
-// activation asks Spack what activating the environment changes. Variables
-// that are about Spack itself are left out: the image has none.
-func (j *Job) activation(ctx context.Context) (spack.Activation, error) {
-	return j.changes(ctx, "spack env activate", "env", "activate", "--sh", "--dir", j.dir)
+// addModules records the module files of the packages that come along, and has
+// the activation show them to "module".
+func (j *Job) addModules(in *Installation, d *description) error {
+	var texts []string
+	for _, set := range d.Modules {
+		known := len(in.Modules)
+		for _, p := range in.Packages {
+			for _, name := range set.Files[p.Hash] {
+				if slices.Contains(in.Modules, name) {
+					continue
+				}
+				text, err := ReadModule(j.step.Root(), name)
+				if err != nil {
+					return err
+				}
+				in.Modules, texts = append(in.Modules, name), append(texts, string(text))
+			}
+		}
+		if len(in.Modules) == known {
+			continue
+		}
+		for _, dir := range slices.Backward(set.Folders) {
+			in.Activation = append(in.Activation, spack.Change{Kind: spack.ChangePrepend, Name: "MODULEPATH", Value: dir})
+		}
+	}
+	if len(texts) > 0 {
+		in.ModuleText = stepkey.Of(texts...)
+	}
+	return nil
 }
+
+// moduleTime is the time in the comment at the top of a module file.
+var moduleTime = regexp.MustCompile(`(?m)^((?:##|--) *Module file created by spack \([^)]*\)) on [0-9]{4}-.*$`)
+
+// ReadModule returns a module file without the time at which it was made.
+func ReadModule(root *rootfs.Root, name string) ([]byte, error) {
+	text, err := root.ReadFile(name)
+	return moduleTime.ReplaceAll(text, []byte("$1")), err
+}
+
+// ownVariables are about Spack itself, which no image has.
+var ownVariables = []string{"SPACK_ENV", "SPACK_ENV_VIEW", "SPACK_LOADED_HASHES"}
 
 // changes are those of variables that a command of Spack prints for a shell.
 // Name stands for the command in messages.
@@ -267,6 +383,7 @@ func (j *Job) changes(ctx context.Context, name string, args ...string) (spack.A
 		return nil, err
 	}
 	return slices.DeleteFunc(changes, func(c spack.Change) bool {
-		return strings.HasPrefix(c.Name, "SPACK_") || c.Kind == spack.ChangeSet && base[c.Name] == c.Value
+		old, ok := base[c.Name]
+		return slices.Contains(ownVariables, c.Name) || c.Kind == spack.ChangeSet && ok && old == c.Value
 	}), nil
 }

@@ -94,11 +94,26 @@ func (j *Job) askVersion(ctx context.Context) error {
 // atLeastOne reports whether this Spack is 1.0 or newer.
 func (j *Job) atLeastOne() bool { return !strings.HasPrefix(j.version, "0.") }
 
-// writeEnvironment writes spack.yaml and spack.lock. Mirrors are left out: only
-// this step sees them, like all that an image has no use for.
+// writeEnvironment writes spack.yaml, spack.lock and the step's scope.
 func (j *Job) writeEnvironment() error {
+	if err := j.writeEnvironmentFile(!j.mayIncludeView()); err != nil {
+		return err
+	}
+	lock := j.knownLock()
+	if lock != nil {
+		if err := j.step.Root().WriteFile(path.Join(j.dir, spack.LockFileName), lock); err != nil {
+			return err
+		}
+	}
+	return j.writeScope(path.Join(j.dir, "pdibuild"))
+}
+
+// writeEnvironmentFile writes spack.yaml, with the default view if it has none and
+// view is set. Mirrors are left out: only this step sees them, like all that an
+// image has no use for.
+func (j *Job) writeEnvironmentFile(view bool) error {
 	edits := []spack.Edit{spack.Remove("container"), spack.Remove("mirrors")}
-	if v := j.Inputs.env.View; !v.Disabled && v.Path == "" && len(v.Named) == 0 {
+	if v := j.Inputs.env.View; view && !v.Disabled && v.Path == "" && len(v.Named) == 0 {
 		edits = append(edits, spack.Set(j.viewRoot(), "view"))
 	}
 	var include []any
@@ -116,16 +131,13 @@ func (j *Job) writeEnvironment() error {
 	if err != nil {
 		return err
 	}
-	if err := j.step.Root().WriteFile(path.Join(j.dir, spack.EnvironmentFileName), data); err != nil {
-		return err
-	}
-	lock := j.knownLock()
-	if lock != nil {
-		if err := j.step.Root().WriteFile(path.Join(j.dir, spack.LockFileName), lock); err != nil {
-			return err
-		}
-	}
-	return j.writeScope(path.Join(j.dir, "pdibuild"))
+	return j.step.Root().WriteFile(path.Join(j.dir, spack.EnvironmentFileName), data)
+}
+
+// mayIncludeView reports whether spack.yaml names no view, and a scope that it
+// includes may name one. Then the default view is in the scope that comes last.
+func (j *Job) mayIncludeView() bool {
+	return j.atLeastOne() && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
 }
 
 func (j *Job) viewRoot() string {
@@ -150,6 +162,9 @@ func (j *Job) writeScope(dir string) error {
 		repos[fmt.Sprintf("recipe-%d", i+1)] = root
 	}
 	scope := map[string]any{"config.yaml": config}
+	if j.mayIncludeView() {
+		scope["view.yaml"] = map[string]any{"view": j.viewRoot()}
+	}
 	if len(j.Recipe.Upstreams) > 0 {
 		upstreams := map[string]any{}
 		for name, tree := range j.Recipe.Upstreams {

@@ -19,6 +19,10 @@ type Installation struct {
 	// views' roots; all are paths in the image.
 	Dir   string   `json:"dir"`
 	Views []string `json:"views,omitempty"`
+	// ViewText identifies what included scopes say about views.
+	ViewText string `json:"viewText,omitempty"`
+	// copiedViews are those of Views that have the packages' files, no links.
+	copiedViews []string
 	// Trees are install trees beside the usual one: where the environment
 	// wants its packages, and upstreams.
 	Trees []string `json:"trees,omitempty"`
@@ -30,6 +34,10 @@ type Installation struct {
 	Externals []Package `json:"externals,omitempty"`
 	// Activation is what makes the environment's programs usable.
 	Activation spack.Activation `json:"activation,omitempty"`
+	// Modules are module files of the packages, and ModuleText identifies
+	// their contents.
+	Modules    []string `json:"modules,omitempty"`
+	ModuleText string   `json:"moduleText,omitempty"`
 	// Variant is what else the packages' content depends on, such as
 	// whether they are stripped.
 	Variant string `json:"variant,omitempty"`

@@ -21,31 +21,36 @@ var stripFlags = map[elfkind.Kind]string{
 	elfkind.Archive: "--strip-debug --enable-deterministic-archives",
 }
 
-// strip removes symbols and debug information from the installed packages. The
-// binary cache keeps them as they were.
+// strip removes symbols and debug information from the installed packages, and
+// from views that have copies of their files. The binary cache keeps them as they
+// were. Programs with data behind them, which strip would cut off, stay as they are.
 func (j *Job) strip(ctx context.Context, in *Installation) error {
 	if !j.Recipe.Strip {
 		return nil
 	}
-	lists := map[elfkind.Kind][]string{}
+	var prefixes []string
 	for _, p := range in.Packages {
-		if err := j.sortByKind(p.Prefix, lists); err != nil {
-			return err
-		}
+		prefixes = append(prefixes, p.Prefix)
 	}
 	script := "command -v strip >/dev/null || { echo 'no strip in this image' >&2; exit 77; }\n"
-	for _, kind := range []elfkind.Kind{elfkind.Program, elfkind.Shared, elfkind.Archive} {
-		if len(lists[kind]) == 0 {
-			continue
+	var skipped []string
+	// Hard links of a view are the packages' files, so that they come second.
+	for i, dirs := range [][]string{prefixes, in.copiedViews} {
+		f := &strippable{root: j.step.Root(), lists: map[elfkind.Kind][]string{}}
+		for _, dir := range dirs {
+			if err := f.add(dir); err != nil {
+				return err
+			}
 		}
-		list := fmt.Sprintf("strip-%d", kind)
-		err := j.inHostDir("out", func(root *rootfs.Root) error {
-			return root.WriteFile(list, []byte(strings.Join(lists[kind], "\x00")+"\x00"))
-		})
+		commands, err := j.stripCommands(i, f.lists)
 		if err != nil {
 			return err
 		}
-		script += fmt.Sprintf("xargs -0 -n 50 -P %d strip %s < %s || true\n", j.jobs(), stripFlags[kind], path.Join(mountOut, list))
+		script += commands
+		skipped = append(skipped, f.skipped...)
+	}
+	if len(skipped) > 0 {
+		j.report("not stripped, since data follows the program in the file, which strip would cut off: %s", strings.Join(skipped, ", "))
 	}
 	cmd := j.command()
 	cmd.Args = []string{"/bin/sh", "-c", script}
@@ -58,19 +63,54 @@ func (j *Job) strip(ctx context.Context, in *Installation) error {
 	return err
 }
 
-// sortByKind finds what can be stripped below a prefix.
-func (j *Job) sortByKind(prefix string, lists map[elfkind.Kind][]string) error {
-	return j.step.Root().Walk(prefix, func(f *rootfs.File) error {
+// stripCommands are shell commands that strip files of each kind.
+func (j *Job) stripCommands(pass int, lists map[elfkind.Kind][]string) (script string, err error) {
+	for _, kind := range []elfkind.Kind{elfkind.Program, elfkind.Shared, elfkind.Archive} {
+		if len(lists[kind]) == 0 {
+			continue
+		}
+		list := fmt.Sprintf("strip-%d-%d", pass, kind)
+		err := j.inHostDir("out", func(root *rootfs.Root) error {
+			return root.WriteFile(list, []byte(strings.Join(lists[kind], "\x00")+"\x00"))
+		})
+		if err != nil {
+			return "", err
+		}
+		script += fmt.Sprintf("xargs -0 -n 50 -P %d strip %s < %s || true\n", j.jobs(), stripFlags[kind], path.Join(mountOut, list))
+	}
+	return script, nil
+}
+
+// A strippable finds what can be stripped.
+type strippable struct {
+	root *rootfs.Root
+	// lists has the files of each kind, and skipped those that strip would
+	// damage.
+	lists   map[elfkind.Kind][]string
+	skipped []string
+}
+
+// add adds what is below a directory, or behind a link to one.
+func (s *strippable) add(dir string) error {
+	dir, err := s.root.Resolve(dir)
+	if err != nil {
+		return err
+	}
+	return s.root.Walk(dir, func(f *rootfs.File) error {
 		if !f.Info.Mode().IsRegular() {
 			return nil
 		}
-		file, err := j.step.Root().OpenExact(f.Name)
+		file, err := s.root.OpenExact(f.Name)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		if kind := elfkind.Of(file); kind != elfkind.None {
-			lists[kind] = append(lists[kind], f.Name)
+		switch kind := elfkind.Of(file); {
+		case kind == elfkind.None:
+		case kind != elfkind.Archive && elfkind.Appended(file, f.Info.Size()):
+			s.skipped = append(s.skipped, f.Name)
+		default:
+			s.lists[kind] = append(s.lists[kind], f.Name)
 		}
 		return nil
 	})

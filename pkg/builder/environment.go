@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.podman.io/storage"
 
@@ -44,7 +46,10 @@ func (x *stepRun) performEnvironment(ctx context.Context, s state, step recipe.E
 	if p.known, err = x.run.b.packLayers(); err != nil {
 		return cache.Record{}, err
 	}
-	job := &envlayers.Job{Step: p, In: in, Layers: cmp.Or(step.Layers, envlayers.DefaultLayers), Epoch: x.run.plan.epoch}
+	job := &envlayers.Job{
+		Step: p, In: in, Layers: cmp.Or(step.Layers, envlayers.DefaultLayers), Epoch: x.run.plan.epoch,
+		Activation: finalActivation(s, x.stage, step, in), Getenv: s.getenv,
+	}
 	return job.Run(ctx, s.layer)
 }
 
@@ -61,6 +66,9 @@ type environmentStep struct {
 
 // Source is the root of the stage with the installation.
 func (p *environmentStep) Source() *rootfs.Root { return p.source }
+
+// Target is the root of the stage that gets the installation.
+func (p *environmentStep) Target() *rootfs.Root { return p.target.Root }
 
 // Walk calls do for the files that CopyDir would copy.
 func (p *environmentStep) Walk(dir string, exclude []string, do func(*rootfs.File) error) error {
@@ -112,6 +120,7 @@ func (x *stepRun) proveLibraries(_ context.Context, s state) (err error) {
 	}
 	defer func() { err = errors.Join(err, x.bench.give(wk, true)) }()
 	final := envlayers.NewLinker(wk.root)
+	var externals []string
 	for _, step := range x.stage.Steps {
 		e, ok := step.(recipe.Environment)
 		if !ok {
@@ -122,7 +131,9 @@ func (x *stepRun) proveLibraries(_ context.Context, s state) (err error) {
 		if err != nil {
 			return err
 		}
-		lacks, err := envlayers.Compare(from.installation(e.Name), envlayers.NewLinker(source.root), final)
+		in := from.installation(e.Name)
+		externals = append(externals, envlayers.MissingExternals(in, source.root, wk.root)...)
+		lacks, err := envlayers.Compare(in, envlayers.NewLinker(source.root), final)
 		if err = errors.Join(err, source.release()); err != nil {
 			return err
 		}
@@ -133,6 +144,14 @@ func (x *stepRun) proveLibraries(_ context.Context, s state) (err error) {
 				Err: fmt.Errorf("the final image lacks shared libraries that the builder has: %s", text),
 			}
 		}
+	}
+	if len(externals) > 0 {
+		slices.Sort(externals)
+		x.emit(progress.Event{
+			Kind: progress.Warning,
+			Text: "the final image lacks external packages that the builder has and the environment runs with: " + strings.Join(slices.Compact(externals), ", ") +
+				"; install them in the final stage, before the environment step",
+		})
 	}
 	return nil
 }

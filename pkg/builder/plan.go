@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -214,6 +215,11 @@ func startStage(s state, st *recipe.Stage) (state, error) {
 	if err := s.setenvs(st.Env); err != nil {
 		return state{}, &InputError{Subject: fmt.Sprintf("stage %q", st.Name), Err: err}
 	}
+	s.fixed = nil
+	s.fix(maps.Keys(st.Env))
+	for _, v := range compilerVariables(st.Compiler) {
+		s.fixed = merged(s.fixed, map[string]string{v.Name: v.Value})
+	}
 	s.key = extend(s.key, "stage", jsonOf(st.Env), jsonOf(st.Shell), jsonOf(st.Compiler))
 	s.docker.OnBuild = nil
 	if len(st.Shell) == 0 && len(s.docker.Shell) > 0 {
@@ -362,6 +368,7 @@ func configure(s state, step recipe.Step, states map[string]state) (state, error
 		if err := s.setenvs(step.Env); err != nil {
 			return s, &InputError{Err: err}
 		}
+		s.fix(maps.Keys(step.Env))
 	case recipe.Workdir:
 		s.image.Config.WorkingDir = joinWorkdir(s.image.Config.WorkingDir, step.Workdir)
 	case finalWorkdir:
@@ -439,7 +446,10 @@ func (b *Builder) stepKey(p *Plan, st *recipe.Stage, s state, planned *PlannedSt
 		if in == nil {
 			return "", nil
 		}
-		parts = append(parts, in.Key())
+		parts = append(parts, in.Key(), "activation 2") // before, it had the last word
+		if later := laterEnv(st, step); len(later) > 0 {
+			parts = append(parts, jsonOf(later))
+		}
 	}
 	canonical, err := recipe.CanonicalStep(whatCounts(planned.step))
 	if err != nil {

@@ -3,6 +3,7 @@ package builder
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/pdidev/pdibuild/internal/stepkey"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
+	"github.com/pdidev/pdibuild/pkg/spack"
 )
 
 // A state is what a stage has become after some of its steps: its top layer
@@ -44,6 +46,9 @@ type state struct {
 	added []cache.Layer
 	// spack has the installations of spack steps by the environments' names.
 	spack map[string]*spackinstall.Installation
+	// fixed are the variables that the stage itself sets, by env: and
+	// compiler:. An environment does not set them otherwise.
+	fixed map[string]string
 }
 
 func keyOf(parts ...string) string { return stepkey.Of(parts...) }
@@ -70,6 +75,7 @@ func (s state) clone() state {
 	s.image.History = slices.Clone(s.image.History)
 	s.annotations = maps.Clone(s.annotations)
 	s.spack = maps.Clone(s.spack)
+	s.fixed = maps.Clone(s.fixed)
 	return s
 }
 
@@ -243,13 +249,29 @@ func (s *state) config() ([]byte, error) {
 }
 
 func (s *state) applyCompiler(c *recipe.Compiler) {
+	for _, v := range compilerVariables(c) {
+		s.setenv(v.Name, v.Value)
+	}
+}
+
+// compilerVariables are set for the compilers of a stage, which may be nil.
+func compilerVariables(c *recipe.Compiler) (set spack.Activation) {
 	if c == nil {
-		return
+		return nil
 	}
 	for _, kv := range [][2]string{{"CC", c.CC}, {"CXX", c.CXX}, {"FC", c.FC}} {
 		if kv[1] != "" {
-			s.setenv(kv[0], kv[1])
+			set = append(set, spack.Change{Kind: spack.ChangeSet, Name: kv[0], Value: kv[1]})
 		}
+	}
+	return set
+}
+
+// fix records that the stage itself sets the variables.
+func (s *state) fix(names iter.Seq[string]) {
+	for name := range names {
+		value, _ := s.getenv(name)
+		s.fixed = merged(s.fixed, map[string]string{name: value})
 	}
 }
 

@@ -87,7 +87,8 @@ type Stage struct {
 	// Platform is os/arch or os/arch/variant, for example linux/arm64.
 	// Empty means the host's.
 	Platform string `yaml:"platform,omitempty"`
-	// Env is set in the image and for every step of the stage.
+	// Env is set in the image and for every step of the stage. It has precedence
+	// over what the packages of a Spack environment set.
 	Env map[string]string `yaml:"env,omitempty"`
 	// Shell runs run and check strings: a program and its option for that.
 	// Empty means the base image's, else [/bin/sh, -c].

@@ -36,14 +36,31 @@ type Activation []Change
 
 // Script makes the changes in a POSIX shell. A shell may read it several times: a
 // directory that is in a path already is not added again.
-func (a Activation) Script() string {
+func (a Activation) Script() string { return a.script(Change.assignment) }
+
+// DefaultScript makes the changes in a POSIX shell, but leaves alone what the
+// shell's caller has set: a variable is set if it is not set yet, or has the value
+// that earlier returns for it. Nothing is unset.
+func (a Activation) DefaultScript(earlier func(name string) (value string, ok bool)) string {
+	return a.script(func(c Change) string {
+		if c.Kind == ChangeUnset {
+			return ""
+		}
+		set := "[ -n \"${" + c.Name + "+x}\" ]"
+		if value, ok := earlier(c.Name); ok {
+			set += " && [ \"$" + c.Name + "\" != " + shellquote.Quoted(value) + " ]"
+		}
+		return set + " || " + c.assignment()
+	})
+}
+
+// script makes additions to paths, and other changes as assign does.
+func (a Activation) script(assign func(Change) string) string {
 	var b strings.Builder
 	b.WriteString("# Makes the programs of the Spack environment usable. It may be read again.\n")
 	for _, c := range a {
 		value := shellquote.Quoted(c.Value)
 		switch c.Kind {
-		case ChangeUnset:
-			fmt.Fprintf(&b, "unset %s\n", c.Name)
 		case ChangePrepend, ChangeAppend:
 			joined := value + "${" + c.Name + ":+:${" + c.Name + "}}"
 			if c.Kind == ChangeAppend {
@@ -51,10 +68,18 @@ func (a Activation) Script() string {
 			}
 			fmt.Fprintf(&b, "case \":${%s-}:\" in *:%s:*) ;; *) export %s=%s ;; esac\n", c.Name, value, c.Name, joined)
 		default:
-			fmt.Fprintf(&b, "export %s=%s\n", c.Name, value)
+			b.WriteString(assign(c))
 		}
 	}
 	return b.String()
+}
+
+// assignment sets or unsets the variable.
+func (c Change) assignment() string {
+	if c.Kind == ChangeUnset {
+		return "unset " + c.Name + "\n"
+	}
+	return "export " + c.Name + "=" + shellquote.Quoted(c.Value) + "\n"
 }
 
 // ParseActivation reads what "spack env activate --sh" or "spack load --sh"
@@ -78,7 +103,7 @@ func ParseActivation(name string, script []byte, base map[string]string) (Activa
 			return nil, err
 		}
 		if c.Kind != 0 {
-			changes = append(changes, c.relativeTo(base))
+			changes = append(changes, c.relativeTo(base)...)
 		}
 	}
 	return changes, nil
@@ -101,19 +126,21 @@ func (a Activation) Apply(env map[string]string) {
 	}
 }
 
-// relativeTo makes an addition of a value that has the old one.
-func (c Change) relativeTo(base map[string]string) Change {
+// relativeTo makes additions of a value that has the old one.
+func (c Change) relativeTo(base map[string]string) []Change {
 	old := base[c.Name]
-	if c.Kind != ChangeSet || old == "" {
-		return c
+	front, back, ok := strings.Cut(":"+c.Value+":", ":"+old+":")
+	if c.Kind != ChangeSet || old == "" || !ok || len(front+back) < 2 {
+		return []Change{c}
 	}
-	if front, ok := strings.CutSuffix(c.Value, ":"+old); ok && front != "" {
-		return Change{ChangePrepend, c.Name, front}
+	var changes []Change
+	if front != "" {
+		changes = append(changes, Change{ChangePrepend, c.Name, front[1:]})
 	}
-	if back, ok := strings.CutPrefix(c.Value, old+":"); ok && back != "" {
-		return Change{ChangeAppend, c.Name, back}
+	if back != "" {
+		changes = append(changes, Change{ChangeAppend, c.Name, back[:len(back)-1]})
 	}
-	return c
+	return changes
 }
 
 // A shellReader reads the few statements of a shell that Spack uses.

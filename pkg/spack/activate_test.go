@@ -95,7 +95,7 @@ func TestActivationStatements(t *testing.T) {
 		"export A=/front:x:/old;": {{spack.ChangeSet, "A", "/front:x:/old"}},
 		"export P=/front:/old;":   {{spack.ChangePrepend, "P", "/front"}},
 		"export P=/old:/back;":    {{spack.ChangeAppend, "P", "/back"}},
-		"export P=/front:/old:;":  {{spack.ChangeSet, "P", "/front:/old:"}},
+		"export P=/front:/old:;":  {{spack.ChangePrepend, "P", "/front"}, {spack.ChangeAppend, "P", ""}},
 		"export P=/old;":          {{spack.ChangeSet, "P", "/old"}},
 		"export P=:/old;":         {{spack.ChangeSet, "P", ":/old"}},
 	} {
@@ -149,5 +149,30 @@ func TestSampleActivation(t *testing.T) {
 	a, err := spack.ParseActivation("activate.sh", readFile(t, samples(t), "pdi", "activate.sh"), base())
 	if err != nil || len(a) != 13 {
 		t.Errorf("%d changes, %v", len(a), err)
+	}
+}
+
+// What the caller of a shell has set stays, and what an earlier environment has set
+// does not.
+func TestDefaultScript(t *testing.T) {
+	t.Parallel()
+	a := spack.Activation{
+		{spack.ChangePrepend, "P", "/view"},
+		{spack.ChangeSet, "SET", "it's"},
+		{spack.ChangeSet, "EMPTY", ""},
+		{spack.ChangeUnset, "GONE", ""},
+	}
+	script := a.DefaultScript(func(name string) (string, bool) { return "first", name == "SET" })
+	for given, want := range map[string]string{
+		"":                       "/view|it's|set|",
+		"SET=mine P=/a:/view:/b": "/a:/view:/b|mine|set|",
+		"SET=first P=/a":         "/view:/a|it's|set|",
+		"SET= GONE=kept":         "/view||set|kept",
+	} {
+		cmd := exec.Command("/bin/sh", "-euc", script+script+`printf '%s|%s|%s|%s' "$P" "$SET" "${EMPTY+set}" "${GONE-}"`)
+		cmd.Env = strings.Fields(given)
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("with %q: %q, %v, want %q", given, out, err, want)
+		}
 	}
 }

@@ -120,7 +120,7 @@ func TestSpackEnvironment(t *testing.T) {
 		t.Error("the view has a link to a package that does not come along")
 	}
 	if env := img.config.Config.Env; !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=/opt/views/view/bin:/") }) ||
-		!slices.Contains(env, "APP_HOME="+prefix) || slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "SPACK_") }) {
+		!slices.Contains(env, "APP_HOME="+prefix) || slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "SPACK_ENV") }) {
 		t.Errorf("the image's environment is %q", env)
 	}
 	if got := img.config.Config.Entrypoint; !slices.Equal(got, []string{"/entrypoint.sh"}) {
