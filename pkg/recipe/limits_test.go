@@ -31,9 +31,9 @@ func TestHostileFiles(t *testing.T) {
 		"quadratic keys":   {"version: {" + strings.Repeat("a", 200_000) + ": {" + strings.Repeat("? ", 5000), "f.yaml:1:"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			start := time.Now()
+			start := processorTime(t)
 			_, err := recipe.Parse("f.yaml", []byte(c.text))
-			if spent := time.Since(start); spent > 20*time.Second {
+			if spent := processorTime(t) - start; spent > 20*time.Second {
 				t.Errorf("it took %v", spent)
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
