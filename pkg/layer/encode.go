@@ -54,7 +54,7 @@ func newStagingEncoder(record *recorder, stage *stager) *encoder {
 // add takes the next entry. Content is read for regular files only; origin is
 // of use to a stage only.
 func (e *encoder) add(src *tar.Header, content io.Reader, origin Origin) error {
-	p, err := e.opt.placeOf(src.Name)
+	p, err := placeOf(src.Name)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func normalizeSorted(dst io.Writer, src io.Reader, opt Options) (Stats, error) {
 	var tree Tree
 	spool := spool{scratch: opt.Scratch}
 	err := eachEntry(src, func(hdr *tar.Header, content io.Reader) error {
-		p, err := opt.placeOf(hdr.Name)
+		p, err := placeOf(hdr.Name)
 		if err != nil {
 			return err
 		}
@@ -44,9 +44,6 @@ func normalizeSorted(dst io.Writer, src io.Reader, opt Options) (Stats, error) {
 		return nil
 	})
 	if err != nil {
-		return Stats{}, err
-	}
-	if err := tree.addMissing(opt.Extra); err != nil {
 		return Stats{}, err
 	}
 	return tree.Encode(dst, opt)
@@ -94,29 +91,4 @@ func (s *spool) keep(content io.Reader) (func() (io.ReadCloser, error), error) {
 	return func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(s.scratch, from, n)), nil
 	}, nil
-}
-
-// placeOf is where an entry of the stream belongs.
-func (o *Options) placeOf(name string) (place, error) {
-	p, err := placeOf(name)
-	if err == nil && p.whiteout && o.IsFile != nil && o.IsFile(p.name) {
-		err = &ReservedError{Name: "/" + p.name}
-	}
-	return p, err
-}
-
-// addMissing adds the entries that the tree lacks.
-func (t *Tree) addMissing(entries []Entry) error {
-	for _, e := range entries {
-		p, err := fileAt(e.Header.Name)
-		switch {
-		case err != nil:
-			return err
-		case p.name == "":
-			t.AddRoot(e)
-		case t.nodes[p.name] == nil:
-			t.put(p, e)
-		}
-	}
-	return nil
 }

@@ -37,11 +37,6 @@ type Options struct {
 	// keeps all.
 	Hides func(path string) bool
 
-	// IsFile reports whether the tree that Normalize's stream was made of has
-	// a file of this path. It is asked for what looks like a whiteout: a file
-	// that is called so is a *ReservedError. Nil takes them all for whiteouts.
-	IsFile func(path string) bool
-
 	// Owner may set Uid and Gid of the header, which is in canonical form
 	// apart from that. The attribute user.pdibuild.owner has been applied
 	// before. It is not asked for whiteouts.
@@ -62,11 +57,6 @@ type Options struct {
 
 	// Inspect sees every entry as it is written, and can stop it.
 	Inspect Inspector
-
-	// Extra are entries that the stream may lack, for Normalize with Scratch:
-	// what a storage driver does not see as a change. One for the root
-	// directory, which Normalize leaves out of streams, is among them.
-	Extra []Entry
 
 	// Scratch lets Normalize accept entries in any order: it is filled
 	// with the contents of src before anything is written. A new temporary
