@@ -26,22 +26,14 @@ const developDir = "develop"
 // addSources adds the sources of develop that are in the build context, and returns
 // keys of them. Dir is the environment's directory there.
 func (in *Inputs) addSources(c Context, dir string) (keys []string, err error) {
-	for _, dev := range in.env.Develop {
-		rel, ok := relative(dev.Path)
-		if !ok {
-			continue // in the image
-		}
-		source := path.Join(dir, rel)
+	for _, dev := range in.develop {
+		source, target := dev.place.source, dev.place.target
 		if leaves(source) {
-			return nil, &failure.InputError{
-				Subject: "develop: " + dev.Name, Err: fmt.Errorf("%s is outside of the build context", dev.Path),
-				Hint: "build with a context that has the sources in it",
-			}
+			return nil, outside("develop: "+dev.Name, dev.Path)
 		}
-		target := rel
-		if leaves(rel) {
+		if leaves(target) {
 			target = path.Join(developDir, dev.Name)
-			in.moved = append(in.moved, dev)
+			in.moved = append(in.moved, dev.Develop)
 		}
 		files, err := c.Files(source, exclude(source, dir)...)
 		if err != nil {
@@ -75,23 +67,6 @@ func exclude(source, environment string) []string {
 	}
 	return patterns
 }
-
-// relative returns a path of the configuration that is relative to the file in
-// which it is, and false for all others: absolute paths, URLs and variables.
-func relative(name string) (string, bool) {
-	for _, prefix := range []string{"$env", "${env}"} {
-		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/') {
-			name = "." + rest
-		}
-	}
-	if name == "" || path.IsAbs(name) || strings.Contains(name, "$") || name[0] == '~' || strings.Contains(name, "://") {
-		return "", false
-	}
-	return path.Clean(name), true
-}
-
-// leaves reports whether a relative path leads out of its directory.
-func leaves(name string) bool { return name == ".." || strings.HasPrefix(name, "../") }
 
 // movedSources is the configuration of those sources that are not where the
 // environment has them.

@@ -39,6 +39,9 @@ func (j *Job) prepare(ctx context.Context) error {
 	if err := j.writeEnvironment(); err != nil {
 		return err
 	}
+	if err := j.askMirrors(ctx); err != nil {
+		return err
+	}
 	if err := j.saveIndexes(ctx); err != nil {
 		return err
 	}
@@ -210,9 +213,10 @@ func (j *Job) writeConfig(caches map[string]any) error {
 		"build_stage":  []string{mountStage},
 	}
 	mirrors := map[string]any{}
-	for _, m := range j.Inputs.env.Mirrors {
-		if m.Source && !strings.HasPrefix(m.Fetch.URL, "oci") {
-			mirrors[m.Name] = map[string]any{"url": m.Fetch.URL, "source": true, "binary": false}
+	for _, m := range j.mirrors {
+		source := m.Source && !strings.HasPrefix(m.Fetch.URL, "oci")
+		if source || mirrorIn(j.Inputs.env.Mirrors, m.Name) == nil { // that of an included scope is in its file
+			mirrors[m.Name] = map[string]any{"url": m.Fetch.URL, "source": source, "binary": false}
 		}
 	}
 	maps.Copy(mirrors, caches)

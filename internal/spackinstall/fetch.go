@@ -20,7 +20,7 @@ func (j *Job) fetch(ctx context.Context) error {
 	}
 	j.ShowWarnings()
 	m := j.Mirrors
-	sources, failed, err := m.Query(ctx, j.Inputs.env.Mirrors)
+	sources, failed, err := m.Query(ctx, j.mirrors)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (j *Job) pushPackages(ctx context.Context) error {
 
 // push sends packages, and images by their tags.
 func (j *Job) push(ctx context.Context, images map[string]buildcache.Image) error {
-	mirrors, err := j.Inputs.pushedTo(j.Recipe)
+	mirrors, err := pushedTo(j.Recipe, j.mirrors, false)
 	if err != nil || len(mirrors) == 0 {
 		return err
 	}

@@ -34,7 +34,7 @@ func (in *Inputs) Forecast(ctx context.Context, m *spackmirror.Mirrors, step rec
 		return nil, &failure.InputError{Err: err, Hint: "remove it, or let 'spack concretize' write it anew"}
 	}
 	installed, known := readInstalled(m.Store, key)
-	f, err := m.Forecast(ctx, lock, in.env.Mirrors, installed)
+	f, err := m.Forecast(ctx, lock, in.mirrors, installed)
 	if err == nil && !known && in.mayHaveUpstreams(step) {
 		f.Hint = "packages of its upstreams are counted, too: the first build looks which these have"
 	}

@@ -20,7 +20,7 @@ func (j *Job) saveIndexes(ctx context.Context) error {
 	if j.Recipe.Concretize == "fresh" || j.knownLock() != nil {
 		return nil
 	}
-	for i, mirror := range j.Inputs.env.Mirrors {
+	for i, mirror := range j.mirrors {
 		if !mirror.Binary || mirror.Fetch.URL == "" {
 			continue
 		}

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -61,6 +59,16 @@ type Inputs struct {
 	moved   []spack.Develop
 	// tool is the host's directory of the Spack to use; "" is the image's own.
 	tool string
+	// mirrors are those of the environment and of what it includes, with paths of
+	// this host; unseen tells that configuration which only Spack can find, or
+	// includes, may have others.
+	mirrors []spack.Mirror
+	unseen  bool
+	// perhaps are mirrors of conditional configuration.
+	perhaps []spack.Mirror
+	// upstreams tells that included configuration has some.
+	upstreams bool
+	develop   []source
 }
 
 // placed are files with their directory below the environment's. Those that are
@@ -81,9 +89,6 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 	}
 	if in.env, err = spack.ParseEnvironment(name, data); err != nil {
 		return nil, &failure.InputError{Err: err, Hint: "correct the environment", Code: failure.EnvironmentInvalid}
-	}
-	if _, err := in.pushedTo(step); err != nil {
-		return nil, err
 	}
 	parts := []string{"spack", string(data)}
 	dir := ""
@@ -117,10 +122,15 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 	for i, scope := range step.Scopes {
 		add(&in.scopes, scope, fmt.Sprintf("scopes/%d", i+1))
 	}
-	for _, rel := range relativePaths(in.env) {
-		add(&in.beside, path.Join(dir, rel), rel)
-	}
 	if err != nil {
+		return nil, err
+	}
+	beside, err := in.follow(c, dir, step.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	parts = append(parts, beside...)
+	if _, err := pushedTo(step, in.mirrors, in.unseen); err != nil {
 		return nil, err
 	}
 	tool, err := in.findTool(c, step.Spack)
@@ -138,14 +148,7 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 
 // mayHaveUpstreams reports whether the recipe configures upstreams.
 func (in *Inputs) mayHaveUpstreams(step recipe.SpackInstall) bool {
-	return len(step.Upstreams) > 0 || in.env.Section("upstreams") != nil || in.scopesHave("upstreams.yaml")
-}
-
-// scopesHave reports whether a scope of the recipe has a file of this name.
-func (in *Inputs) scopesHave(name string) bool {
-	return slices.ContainsFunc(in.scopes, func(p placed) bool {
-		return slices.ContainsFunc(p.files.Names(), func(rel string) bool { return path.Base(rel) == name })
-	})
+	return len(step.Upstreams) > 0 || in.env.Section("upstreams") != nil || in.upstreams || in.unseen
 }
 
 // environmentFile returns the environment's text and its name for messages.
@@ -177,27 +180,6 @@ func repoPlace(c Context, dir string) string {
 		return ""
 	}
 	return path.Join("spack_repo", strings.ReplaceAll(file.Repo.Namespace, ".", "/"))
-}
-
-// relativePaths returns the relative paths that an environment names.
-func relativePaths(env *spack.Environment) []string {
-	var found []string
-	add := func(name string) {
-		u, err := url.Parse(name)
-		if name == "" || path.IsAbs(name) || strings.ContainsAny(name[:1], "$~") || err == nil && u.Scheme != "" {
-			return
-		}
-		found = append(found, path.Clean(name))
-	}
-	for _, r := range env.Repos {
-		add(r.Path)
-	}
-	for _, i := range env.Include {
-		if i.Git == "" {
-			add(i.Path)
-		}
-	}
-	return found
 }
 
 // findTool finds the Spack that the step brings along, and returns a key of it.
@@ -239,22 +221,24 @@ func fingerprint(dir string, below ...string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// pushedTo returns the mirrors of the environment that a step pushes to.
-func (in *Inputs) pushedTo(step recipe.SpackInstall) ([]spack.Mirror, error) {
+// pushedTo returns those of the mirrors that a step pushes to. Unseen tells that
+// there may be others.
+func pushedTo(step recipe.SpackInstall, mirrors []spack.Mirror, unseen bool) ([]spack.Mirror, error) {
 	if step.Buildcache == nil {
 		return nil, nil
 	}
 	var list []spack.Mirror
 	for _, name := range step.Buildcache.Push {
-		i := slices.IndexFunc(in.env.Mirrors, func(m spack.Mirror) bool { return m.Name == name })
-		if i < 0 {
-			return nil, &failure.InputError{Subject: "buildcache: push", Err: fmt.Errorf("the environment has no mirror %q", name), Hint: "its mirrors are those of mirrors: in " + step.Environment}
-		}
-		m := in.env.Mirrors[i]
-		if step.Buildcache.Tag != "" && !strings.HasPrefix(m.Push.URL, "oci") {
+		m := mirrorIn(mirrors, name)
+		switch {
+		case m == nil && unseen:
+			continue // Spack is asked when the step runs
+		case m == nil:
+			return nil, &failure.InputError{Subject: "buildcache: push", Err: fmt.Errorf("the environment has no mirror %q", name), Hint: "its mirrors are those of mirrors: in " + step.Environment + " and in what it includes"}
+		case step.Buildcache.Tag != "" && !strings.HasPrefix(m.Push.URL, "oci"):
 			return nil, &failure.InputError{Subject: "buildcache: tag", Err: fmt.Errorf("mirror %q, %s: %w", name, m.Push.URL, buildcache.ErrNoTags), Hint: "leave out tag:, or push to a registry"}
 		}
-		list = append(list, m)
+		list = append(list, *m)
 	}
 	return list, nil
 }

@@ -99,6 +99,8 @@ type Job struct {
 	// indexes are mirrors that have nothing but the index of one of the
 	// environment's.
 	indexes map[string]any
+	// mirrors are those of the environment's configuration.
+	mirrors []spack.Mirror
 	// cached are the hashes of the packages in the local binary cache,
 	// installed those that need not be installed, with their prefixes.
 	cached    map[string]bool
@@ -117,7 +119,7 @@ type Job struct {
 
 // New returns a job that has not begun.
 func New(step Step, s Settings) *Job {
-	j := &Job{Settings: s, step: step, dir: environmentDir}
+	j := &Job{Settings: s, step: step, dir: environmentDir, mirrors: s.Inputs.mirrors}
 	if s.Recipe.Name != "" {
 		j.dir += "-" + s.Recipe.Name
 	}

@@ -129,11 +129,27 @@ func ParseEnvironment(name string, data []byte) (*Environment, error) {
 	return e, nil
 }
 
+// ParseScope reads a file of configuration that an environment includes: sections
+// at the top, without specs. What is checked is what the fields have.
+func ParseScope(name string, data []byte) (*Environment, error) {
+	d := &decoder{file: name}
+	root, err := d.parse(data)
+	if err != nil {
+		return nil, err
+	}
+	e := &Environment{root: root, file: name}
+	d.mapping(resolve(root.Content[0]), "", false, d.configuration(e))
+	return e, d.errs.orNil()
+}
+
 // Section returns a section as it is written, such as packages or
 // definitions, or nil if there is none. It must not be changed.
 func (e *Environment) Section(name string) *yaml.Node {
 	top := resolve(e.root.Content[0])
-	section := resolve(top.Content[lookup(top, "spack")])
+	section := top
+	if i := lookup(top, "spack"); i >= 0 {
+		section = resolve(top.Content[i])
+	}
 	if i := lookup(section, name); i >= 0 {
 		return resolve(section.Content[i])
 	}
@@ -154,18 +170,25 @@ func (d *decoder) spackSection(root *yaml.Node) (*yaml.Node, error) {
 }
 
 func (d *decoder) environment(n *yaml.Node, e *Environment) {
-	d.mapping(n, "", false, map[string]reader{
-		"specs":       func(n *yaml.Node, path string) { d.specs(n, path, &e.Specs) },
-		"view":        func(n *yaml.Node, path string) { d.view(n, path, &e.View) },
-		"concretizer": func(n *yaml.Node, path string) { d.concretizer(n, path, e) },
-		"config":      func(n *yaml.Node, path string) { d.config(n, path, e) },
-		"mirrors":     func(n *yaml.Node, path string) { d.mirrors(n, path, &e.Mirrors) },
-		"repos":       func(n *yaml.Node, path string) { d.repos(n, path, &e.Repos) },
-		"include":     func(n *yaml.Node, path string) { d.includes(n, path, &e.Include) },
-		"develop":     func(n *yaml.Node, path string) { d.develop(n, path, &e.Develop) },
-		"container":   func(n *yaml.Node, path string) { e.Container = d.container(n, path) },
-	})
+	readers := d.configuration(e)
+	readers["specs"] = func(n *yaml.Node, path string) { d.specs(n, path, &e.Specs) }
+	readers["view"] = func(n *yaml.Node, path string) { d.view(n, path, &e.View) }
+	readers["concretizer"] = func(n *yaml.Node, path string) { d.concretizer(n, path, e) }
+	readers["config"] = func(n *yaml.Node, path string) { d.config(n, path, e) }
+	readers["container"] = func(n *yaml.Node, path string) { e.Container = d.container(n, path) }
+	d.mapping(n, "", false, readers)
 	d.misspeltContainer(n)
+}
+
+// configuration reads the sections that name other files, which any file of
+// configuration may have.
+func (d *decoder) configuration(e *Environment) map[string]reader {
+	return map[string]reader{
+		"mirrors": func(n *yaml.Node, path string) { d.mirrors(n, path, &e.Mirrors) },
+		"repos":   func(n *yaml.Node, path string) { d.repos(n, path, &e.Repos) },
+		"include": func(n *yaml.Node, path string) { d.includes(n, path, &e.Include) },
+		"develop": func(n *yaml.Node, path string) { d.develop(n, path, &e.Develop) },
+	}
 }
 
 // misspeltContainer reports a key that looks like container:, which would be
