@@ -90,6 +90,20 @@ func (r *Root) Symlink(target, name string) error {
 	return nil
 }
 
+// Remove removes a file, or a link itself, if there is one.
+func (r *Root) Remove(name string) error {
+	name = path.Clean("/" + name)
+	dir, err := r.handle("remove", path.Dir(name), 0)
+	if err == nil {
+		defer dir.Close()
+		err = unix.Unlinkat(int(dir.Fd()), path.Base(name), 0)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return pathError("remove", name, err)
+	}
+	return nil
+}
+
 // makeAll is Make for directories that stay.
 func (r *Root) makeAll(name string) (*os.File, error) {
 	f, made, err := r.Make(name, true)

@@ -127,15 +127,3 @@ func lastError(lines []string) string {
 	}
 	return string(text)
 }
-
-func concretizeHint(why string) string {
-	switch {
-	case strings.Contains(why, "does not exist"):
-		return "look at the package's name; if it is one of your own, its repository has to be in repos:"
-	case strings.Contains(why, "cannot load package"):
-		return "correct that package.py; 'spack list' in the image, with the repository, loads it without a build"
-	case strings.Contains(why, "internal error"):
-		return "one of the packages may depend on a package that no repository has: look at depends_on in those of repos:, and at the names in specs:"
-	}
-	return "loosen a version or variant in specs: or packages:, or name an external package"
-}

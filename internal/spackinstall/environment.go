@@ -102,11 +102,8 @@ func (j *Job) writeEnvironment() error {
 	if err := j.writeEnvironmentFile(!j.mayIncludeView()); err != nil {
 		return err
 	}
-	lock := j.knownLock()
-	if lock != nil {
-		if err := j.step.Root().WriteFile(path.Join(j.dir, spack.LockFileName), lock); err != nil {
-			return err
-		}
+	if err := j.writeLock(); err != nil {
+		return err
 	}
 	return j.writeScope(path.Join(j.dir, "pdibuild"))
 }
@@ -141,6 +138,16 @@ func (j *Job) writeEnvironmentFile(view bool) error {
 // includes may name one. Then the default view is in the scope that comes last.
 func (j *Job) mayIncludeView() bool {
 	return j.atLeastOne() && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
+}
+
+// writeLock writes the lock file to begin with. One that the image has, from an
+// earlier environment, decides nothing.
+func (j *Job) writeLock() error {
+	name := path.Join(j.dir, spack.LockFileName)
+	if lock := j.knownLock(); lock != nil {
+		return j.step.Root().WriteFile(name, lock)
+	}
+	return j.step.Root().Remove(name)
 }
 
 func (j *Job) viewRoot() string {
