@@ -20,6 +20,7 @@ var remedies = map[fail.Code]string{
 	fail.NoProvenance:   "build it here: provenance is noted by 'pdibuild build'",
 	fail.NoExportFormat: "'pdibuild push' sends an image to a registry",
 
+	fail.NoDestination:      "give a DESTINATION, such as registry.example.org/group/name:tag",
 	fail.LoginNeeded:        "log in with 'podman login {host}' or give --creds USER:PASSWORD or --authfile FILE",
 	fail.PendingLogin:       "log in with 'podman login', give --creds, or set the variables that the environment names; the packages stay in the local binary cache",
 	fail.PlainTokenServer:   "the registry's token server needs https; --tls-verify=false sends the login without TLS",

@@ -68,6 +68,10 @@ var rules = []struct {
 		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/inspect", "internal/spackinstall", "internal/envlayers", "go.podman.io/buildah", "go.podman.io/storage"},
 	},
 	{
+		"internal/imagetransfer", "images outside of the store are reached without one",
+		[]string{"cmd", "pkg/builder", "pkg/layer", "pkg/cache", "pkg/recipe", "pkg/spack", "pkg/inspect", "internal/worker", "internal/imagestore", "go.podman.io/buildah"},
+	},
+	{
 		"internal/buildcontext", "the context is read without an engine",
 		[]string{"cmd", "pkg/builder", "pkg/spack", "pkg/inspect", "internal/worker", "internal/registry", "go.podman.io/buildah"},
 	},
@@ -96,19 +100,21 @@ var rules = []struct {
 // rooms are the internal packages that do a part of pkg/builder's work, with the
 // packages of pkg/ that are below them. The rule for internal does not hold.
 var rooms = []string{
-	"internal/buildcontext", "internal/envlayers", "internal/fileentry", "internal/namespace", "internal/spackinstall", "internal/spackmirror",
+	"internal/buildcontext", "internal/envlayers", "internal/fileentry", "internal/imagetransfer", "internal/namespace",
+	"internal/spackinstall", "internal/spackmirror",
 }
 
 // engineUsers are the packages that may import buildah, storage or image
 // themselves; cache only image.
 var engineUsers = map[string][]string{
-	"pkg/builder":         {"go.podman.io/buildah", "go.podman.io/storage", "go.podman.io/image", "go.podman.io/common"},
-	"pkg/layer":           {"go.podman.io/storage", "go.podman.io/image"},
-	"pkg/inspect":         {"go.podman.io/storage", "go.podman.io/image"},
-	"pkg/cache":           {"go.podman.io/image"},
-	"internal/imagestore": {"go.podman.io/storage"},
-	"internal/namespace":  {"go.podman.io/storage/pkg/unshare", "go.podman.io/storage/pkg/homedir"},
-	"internal/registry":   {"go.podman.io/image/v5/pkg/tlsclientconfig"}, // it reads certificates
+	"pkg/builder":            {"go.podman.io/buildah", "go.podman.io/storage", "go.podman.io/image", "go.podman.io/common"},
+	"pkg/layer":              {"go.podman.io/storage", "go.podman.io/image"},
+	"pkg/inspect":            {"go.podman.io/storage", "go.podman.io/image"},
+	"pkg/cache":              {"go.podman.io/image"},
+	"internal/imagetransfer": {"go.podman.io/image"},
+	"internal/imagestore":    {"go.podman.io/storage"},
+	"internal/namespace":     {"go.podman.io/storage/pkg/unshare", "go.podman.io/storage/pkg/homedir"},
+	"internal/registry":      {"go.podman.io/image/v5/pkg/tlsclientconfig"}, // it reads certificates
 	// Neither knows an engine: podman's profile is a table, and what the worker
 	// takes from storage starts processes and maps ids.
 	"internal/seccomp": {"go.podman.io/common/pkg/seccomp"},

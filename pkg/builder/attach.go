@@ -15,6 +15,7 @@ import (
 	orasregistry "oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	"github.com/pdidev/pdibuild/internal/registry"
 )
 
@@ -43,7 +44,7 @@ func (b *Builder) Attach(ctx context.Context, destination, subject string, a Att
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		return "", registryError("attach to", name, err)
+		return "", imagetransfer.Error("attach to", name, err)
 	}
 	return d.String(), nil
 }
@@ -86,7 +87,7 @@ func descriptorOf(mediaType string, data []byte) v1.Descriptor {
 // repository talks to a registry as the rest of this package does: with the
 // same credentials, certificates and registries.conf.
 func (b *Builder) repository(ctx context.Context, named reference.Named) (*remote.Repository, error) {
-	endpoints, err := b.endpoints(b.systemContext(""), named, nil)
+	endpoints, err := b.remote.Endpoints(b.systemContext(""), named, nil)
 	if err != nil {
 		return nil, err
 	}

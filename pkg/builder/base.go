@@ -26,6 +26,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	fail "github.com/pdidev/pdibuild/pkg/failure"
 	"github.com/pdidev/pdibuild/pkg/recipe"
@@ -153,9 +154,9 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 		if err != nil {
 			return state{}, &InputError{Subject: "from " + name, Err: err}
 		}
-		m := startMeter(o.events, o.event, nil)
-		_, err = b.copyImage(ctx, sys, src, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
-		m.end()
+		m := imagetransfer.StartMeter(o.events, o.event, nil)
+		_, err = b.copyImage(ctx, sys, src, dst, &copy.Options{Progress: m.Channel(), ProgressInterval: imagetransfer.Interval})
+		m.End()
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -171,7 +172,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 	if errors.As(err, &in) {
 		return state{}, &InputError{Subject: "from " + name, Err: in, Hint: in.Hint}
 	}
-	return state{}, registryError("pull", name, err)
+	return state{}, imagetransfer.Error("pull", name, err)
 }
 
 // fileBase takes an image from a directory or archive. It is identified by
@@ -199,9 +200,9 @@ func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageRefe
 	if err != nil {
 		return fail(err)
 	}
-	m := startMeter(o.events, o.event, nil)
-	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.channel(), ProgressInterval: meterInterval})
-	m.end()
+	m := imagetransfer.StartMeter(o.events, o.event, nil)
+	_, err = b.copyImage(ctx, sys, ref, dst, &copy.Options{Progress: m.Channel(), ProgressInterval: imagetransfer.Interval})
+	m.End()
 	if err != nil {
 		return fail(err)
 	}
@@ -289,7 +290,7 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 	if err := b.transferContext(opt.SourceCtx, opt.DestinationCtx); err != nil {
 		return "", err
 	}
-	var from, to *registryFront
+	var from, to *imagetransfer.Front
 	if opt.SourceCtx, from, err = b.throughFront(ctx, opt.SourceCtx, src, nil); err != nil {
 		return "", err
 	}
@@ -300,7 +301,7 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 	defer func() { err = errors.Join(err, to.Close()) }()
 	m, err := copy.Image(ctx, pc, dst, b.checked(src), opt)
 	if err != nil {
-		return "", to.explain(from.explain(err))
+		return "", to.Explain(from.Explain(err))
 	}
 	return manifest.Digest(m)
 }

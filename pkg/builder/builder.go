@@ -15,6 +15,7 @@ import (
 
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	"github.com/pdidev/pdibuild/pkg/cache"
 )
 
@@ -30,12 +31,12 @@ type Builder struct {
 	// stages says that layers can be made of hard links; see stageTree.
 	stages bool
 	// shared says that the store is the one that podman of this user has.
-	shared     bool
-	logDir     string
-	cacheDir   string
-	registries Registries
-	policyPath string
-	limits     CacheLimits
+	shared   bool
+	logDir   string
+	cacheDir string
+	// remote reaches images outside of the store.
+	remote *imagetransfer.Client
+	limits CacheLimits
 	// users are those who build in this store; leave is nil until we do.
 	users   *cache.Users
 	notices notices
@@ -57,7 +58,7 @@ func Open(opt StoreOptions) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Builder{store: store, ids: ids, registries: opt.Registries, limits: opt.Limits, shared: opt.Root == ""}
+	b := &Builder{store: store, ids: ids, remote: &imagetransfer.Client{Registries: opt.Registries}, limits: opt.Limits, shared: opt.Root == ""}
 	if err := b.openState(opt); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -98,7 +99,8 @@ func (b *Builder) openState(opt StoreOptions) (err error) {
 	if b.failed, err = openFailedSteps(b.works, filepath.Join(dir, "failed")); err != nil {
 		return storeError(dir, err)
 	}
-	if b.policyPath, err = b.ensurePolicy(dir); err != nil {
+	b.remote.BlobCache, b.remote.Temporary = b.cacheDir, b.works.begin
+	if err = b.remote.UseDefaults(dir); err != nil {
 		return storeError(dir, err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/signature"
 
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	"github.com/pdidev/pdibuild/internal/ownership"
 )
 
@@ -88,21 +89,21 @@ func (b *Builder) tryOwnership(ctx context.Context) error {
 
 func (b *Builder) configFacts(f *Facts) {
 	sys := b.systemContext("")
-	f.Policy, f.RegistriesConf = b.policyPath, b.registries.RegistriesConf
+	f.Policy, f.RegistriesConf = b.remote.Policy, b.remote.Registries.RegistriesConf
 	own := filepath.Join(b.store.GraphRoot(), "pdibuild")
 	if f.Policy == "" {
-		f.Policy = firstOnHost("policy.json")
+		f.Policy = imagetransfer.OnHost("policy.json")
 	}
 	if filepath.Dir(f.Policy) == own {
 		f.Policy = ""
 	}
 	_, f.PolicyErr = signature.DefaultPolicy(sys)
 	if f.RegistriesConf == "" {
-		f.RegistriesConf = firstOnHost("registries.conf")
+		f.RegistriesConf = imagetransfer.OnHost("registries.conf")
 	}
 	if filepath.Dir(f.RegistriesConf) == own {
 		f.RegistriesConf = ""
 	}
 	_, f.RegistriesConfErr = sysregistriesv2.GetRegistries(sys)
-	f.Credentials, f.CredentialsErr = b.loggedIn()
+	f.Credentials, f.CredentialsErr = b.remote.LoggedIn()
 }

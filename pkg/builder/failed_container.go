@@ -84,7 +84,7 @@ func (b *Builder) newContainer(ctx context.Context, image string, s failedStep) 
 	err = b.store.With(func(store storage.Store) error {
 		made, err := buildah.NewBuilder(ctx, store, buildah.BuilderOptions{
 			FromImage: image, Container: containerName(s.Layer), PullPolicy: define.PullNever, NetworkInterface: noNetworks{},
-			SystemContext: &types.SystemContext{SignaturePolicyPath: b.policyPath}, SignaturePolicyPath: b.policyPath,
+			SystemContext: &types.SystemContext{SignaturePolicyPath: b.remote.Policy}, SignaturePolicyPath: b.remote.Policy,
 			Isolation: define.IsolationChroot, Format: define.OCIv1ImageManifest, CommonBuildOpts: &define.CommonBuildOptions{},
 			PreserveBaseImageAnns: true,
 		})

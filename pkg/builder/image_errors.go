@@ -12,6 +12,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/oci/layout"
 
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
@@ -79,7 +80,7 @@ func imageError(name string, err error) error {
 	case errors.As(err, &input):
 		return &InputError{Subject: "image " + name, Err: input, Hint: input.Hint}
 	case registry:
-		return registryError("read", rest, err)
+		return imagetransfer.Error("read", rest, err)
 	}
 	return &InputError{Subject: "image " + name, Err: err, Hint: fileImageHint(name, err)}
 }

@@ -20,6 +20,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
@@ -104,7 +105,7 @@ func (b *Builder) openReference(ctx context.Context, ref types.ImageReference, s
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(src.front.explain(err), src.Close())
+			err = errors.Join(src.front.Explain(err), src.Close())
 		}
 	}()
 	img, err := image.FromUnparsedImage(ctx, sys, image.UnparsedInstance(src, nil))
@@ -141,7 +142,7 @@ func (b *Builder) openReference(ctx context.Context, ref types.ImageReference, s
 // An openedSource is an image to be read, with the way to its registry.
 type openedSource struct {
 	types.ImageSource
-	front *registryFront
+	front *imagetransfer.Front
 }
 
 // openSource opens an image, wherever it is.
@@ -152,7 +153,7 @@ func (b *Builder) openSource(ctx context.Context, ref types.ImageReference, sys 
 	}
 	src, err := b.checked(ref).NewImageSource(ctx, sys)
 	if err != nil {
-		return nil, errors.Join(front.explain(err), front.Close())
+		return nil, errors.Join(front.Explain(err), front.Close())
 	}
 	return &openedSource{src, front}, nil
 }
@@ -196,7 +197,7 @@ func (s *ImageSource) Layer(ctx context.Context, n int) (io.ReadCloser, error) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err = imageError(s.name, s.src.front.explain(err))
+		err = imageError(s.name, s.src.front.Explain(err))
 		if input := (*InputError)(nil); errors.As(err, &input) {
 			input.Subject = "" // its reader names the image
 		}

@@ -14,6 +14,8 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 )
 
 // A streamedReference is an image of the store whose layers are read straight
@@ -59,7 +61,7 @@ func (b *Builder) openLayer(diffID digest.Digest) (_ io.ReadCloser, size int64, 
 	}
 	for i := range found {
 		if stream, err := b.joinLayer(found[i].ID); err == nil {
-			return &layerStream{ReadCloser: newReadAhead(stream), under: []io.Closer{stream}}, found[i].UncompressedSize, nil
+			return &layerStream{ReadCloser: imagetransfer.NewReadAhead(stream), under: []io.Closer{stream}}, found[i].UncompressedSize, nil
 		}
 	}
 	return nil, 0, errNoSplit

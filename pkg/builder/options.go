@@ -33,33 +33,6 @@ type StoreOptions struct {
 	Lost func(error)
 }
 
-// Registries says how registries are talked to. The zero value uses the
-// files that podman, buildah and docker use.
-type Registries struct {
-	// AuthFile is a containers auth.json, the only file in which logins are
-	// looked for. Empty means LoginFiles.
-	AuthFile string
-	// LoginFiles are files in the forms of podman and docker, the first one that
-	// knows a registry wins. Nil means those that podman and docker of this user
-	// write.
-	LoginFiles []string
-	// Username and Password override the files when Username is not empty.
-	Username, Password string
-	// TLSVerify false allows plain HTTP and unknown certificates. Nil
-	// leaves the decision to registries.conf.
-	TLSVerify *bool
-	// CertDir holds *.crt, *.cert and *.key for the registry. Empty means the
-	// directories certs.d of podman and docker.
-	CertDir string
-	// AllowLayerURLs fetches layers of images from the addresses that their
-	// manifests name (urls). Else such an image is an *InputError: its maker
-	// could have this host ask servers that only it can reach.
-	AllowLayerURLs bool
-	// SignaturePolicy is a policy.json, RegistriesConf a registries.conf.
-	// Empty means the host's, and without one the built-in default.
-	SignaturePolicy, RegistriesConf string
-}
-
 // Isolation says how run steps are kept apart from the host.
 type Isolation string
 

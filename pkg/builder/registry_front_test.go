@@ -20,6 +20,7 @@ import (
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	internalregistry "github.com/pdidev/pdibuild/internal/registry"
 	"github.com/pdidev/pdibuild/test/registry"
 )
@@ -83,7 +84,7 @@ func transfer(t *testing.T, b *Builder, from, to string) error {
 	}
 	src, dst := imageReference(t, from), imageReference(t, to)
 	opt := &copy.Options{}
-	var front [2]*registryFront
+	var front [2]*imagetransfer.Front
 	for i, side := range []struct {
 		sys **types.SystemContext
 		ref types.ImageReference
@@ -95,7 +96,7 @@ func transfer(t *testing.T, b *Builder, from, to string) error {
 		t.Cleanup(func() { _ = front[i].Close() })
 	}
 	_, err = copy.Image(t.Context(), policy, dst, b.checked(src), opt)
-	return front[1].explain(front[0].explain(err))
+	return front[1].Explain(front[0].Explain(err))
 }
 
 func loggedIn(t *testing.T, user, password string) *Builder {
@@ -104,7 +105,10 @@ func loggedIn(t *testing.T, user, password string) *Builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Builder{works: works, cacheDir: t.TempDir(), registries: Registries{Username: user, Password: password, TLSVerify: &insecure, LoginFiles: []string{}}}
+	return &Builder{works: works, remote: &imagetransfer.Client{
+		Registries: Registries{Username: user, Password: password, TLSVerify: &insecure, LoginFiles: []string{}},
+		BlobCache:  t.TempDir(), Temporary: works.begin,
+	}}
 }
 
 // The library sends a login wherever an answer of a registry leads: with an
@@ -239,7 +243,7 @@ func TestRegistryErrorsSayTheCause(t *testing.T) {
 					continue
 				}
 				var e *RegistryError
-				if errors.As(registryError(op, "x", err), &e); !strings.Contains(e.Hint, strings.Replace(test.hint, "HOST", front.Address, 1)) {
+				if errors.As(imagetransfer.Error(op, "x", err), &e); !strings.Contains(e.Hint, strings.Replace(test.hint, "HOST", front.Address, 1)) {
 					t.Errorf("%s: hint is %q", op, e.Hint)
 				}
 			}

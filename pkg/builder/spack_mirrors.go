@@ -32,9 +32,9 @@ func (b *Builder) spackStore() *spackmirror.Store {
 func (b *Builder) spackCache(name string) string { return b.spackStore().Path(name) }
 
 func (b *Builder) mirrorAccess() spackmirror.Access {
-	r := b.registries
+	r := b.remote.Registries
 	return spackmirror.Access{
-		LoginFiles: r.loginFiles(), Username: r.Username, Password: r.Password,
+		LoginFiles: r.Files(), Username: r.Username, Password: r.Password,
 		Insecure: r.TLSVerify != nil && !*r.TLSVerify, CertDir: r.CertDir,
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"go.podman.io/image/v5/transports/alltransports"
 	"go.podman.io/image/v5/types"
 
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/progress"
 )
@@ -226,7 +227,7 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 	}()
 	raw, _, err := src.GetManifest(ctx, nil)
 	if err != nil {
-		return nil, notFoundStep(src.front.explain(err))
+		return nil, notFoundStep(src.front.Explain(err))
 	}
 	s := &remoteStep{key: key, from: from, src: src}
 	return s, s.read(ctx, raw)
@@ -236,7 +237,7 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 // they do not have something.
 func notFoundStep(err error) error {
 	var noTag layout.ImageNotFoundError
-	if isNotFound(err) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &noTag) {
+	if imagetransfer.IsNotFound(err) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &noTag) {
 		return errNoStep
 	}
 	return err

@@ -3,6 +3,8 @@ package builder
 import (
 	"context"
 	"errors"
+
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 )
 
 // StepCacheOptions are those of ExportSteps and ImportSteps.
@@ -30,7 +32,7 @@ func (b *Builder) ExportSteps(ctx context.Context, p *Plan, to StepCache, opt St
 		return sent, had, context.Cause(ctx)
 	}
 	if err != nil && to.Repository != "" {
-		err = registryError("push", to.Repository, err)
+		err = imagetransfer.Error("push", to.Repository, err)
 	}
 	return sent, had, err
 }

@@ -24,6 +24,7 @@ import (
 	"go.podman.io/storage/pkg/archive"
 
 	"github.com/pdidev/pdibuild/internal/imagestore"
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 	fail "github.com/pdidev/pdibuild/pkg/failure"
 )
 
@@ -61,7 +62,7 @@ func (b *Builder) Push(ctx context.Context, image, destination string, opt PushO
 		if errors.As(err, &in) {
 			return "", err
 		}
-		return "", registryError("push", name, err)
+		return "", imagetransfer.Error("push", name, err)
 	}
 	return d.String(), nil
 }
@@ -82,7 +83,7 @@ func (b *Builder) ownDestination(img *storage.Image, image string) (string, erro
 		name = img.Names[0]
 	}
 	bad := func(reason string) error {
-		return &InputError{Subject: "push " + image, Err: errors.New(reason), Hint: "give a destination, such as registry.example.org/group/name:tag"}
+		return &InputError{Subject: "push " + image, Err: errors.New(reason), Hint: "give a destination, such as registry.example.org/group/name:tag", Code: fail.NoDestination}
 	}
 	if name == "" {
 		return "", bad(fmt.Sprintf("the image has %d names", len(img.Names)))
@@ -121,9 +122,9 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	if ref.Transport().Name() == "docker-archive" {
 		co.ForceManifestMIMEType = "" // it has a form of its own
 	}
-	m := startMeter(opt.Events, Event{Text: opt.to}, b.layerSizes(id))
-	defer m.end()
-	co.Progress, co.ProgressInterval = m.channel(), meterInterval
+	m := imagetransfer.StartMeter(opt.Events, Event{Text: opt.to}, b.layerSizes(id))
+	defer m.End()
+	co.Progress, co.ProgressInterval = m.Channel(), imagetransfer.Interval
 	co.DestinationCtx = sys
 	return b.copyImage(ctx, b.systemContext(""), streamedReference{src, b}, ref, co)
 }
@@ -184,12 +185,12 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 	defer func() { err = errors.Join(err, front.Close()) }()
 	// Layers that the registry has are not read, so nobody knows yet
 	// how many bytes there will be.
-	m := startMeter(opt.Events, Event{Text: opt.to}, nil)
-	defer m.end()
+	m := imagetransfer.StartMeter(opt.Events, Event{Text: opt.to}, nil)
+	defer m.End()
 	_, d, err := buildah.Push(ctx, id, ref, buildah.PushOptions{
 		Store:               b.store,
 		SystemContext:       sys,
-		SignaturePolicyPath: b.policyPath,
+		SignaturePolicyPath: b.remote.Policy,
 		ManifestType:        v1.MediaTypeImageManifest,
 		ReportWriter:        opt.Report,
 		Compression:         archive.Gzip,
@@ -203,7 +204,7 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 			if m == nil {
 				return src, nil
 			}
-			return meteredReference{src, m}, nil
+			return imagetransfer.Metered{ImageReference: src, Meter: m}, nil
 		},
 		DestinationLookupReferenceFunc: func(to types.ImageReference) (types.ImageReference, error) {
 			return b.knownReference(to, id, opt), nil
@@ -212,7 +213,7 @@ func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.Image
 		MaxRetries: 3,
 		RetryDelay: 2 * time.Second,
 	})
-	return d, front.explain(err)
+	return d, front.Explain(err)
 }
 
 type lockedWriter struct {

@@ -19,6 +19,8 @@ import (
 	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage/pkg/ioutils"
+
+	"github.com/pdidev/pdibuild/internal/imagetransfer"
 )
 
 // A registry keeps the blobs that its manifests name. So as long as a
@@ -198,7 +200,7 @@ func (d *knownDestination) TryReusingBlob(ctx context.Context, info types.BlobIn
 
 // PutBlob sends a blob.
 func (d *knownDestination) PutBlob(ctx context.Context, stream io.Reader, info types.BlobInfo, cache types.BlobInfoCache, isConfig bool) (_ types.BlobInfo, err error) {
-	ahead := newReadAhead(stream)
+	ahead := imagetransfer.NewReadAhead(stream)
 	defer func() { err = errors.Join(err, ahead.Close()) }()
 	return d.ImageDestination.PutBlob(ctx, ahead, info, cache, isConfig)
 }

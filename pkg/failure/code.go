@@ -28,6 +28,9 @@ const (
 	// NoExportFormat: a registry was named where a file was to be.
 	NoExportFormat Code = "no-export-format"
 
+	// NoDestination: the image has no name at a registry.
+	NoDestination Code = "no-destination"
+
 	// LoginNeeded: the registry "host" wants a login.
 	LoginNeeded Code = "login-needed"
 	// PendingLogin: the same of a binary cache that packages wait for.

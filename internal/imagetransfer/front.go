@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"context"
@@ -22,20 +22,20 @@ import (
 	"github.com/pdidev/pdibuild/internal/registry"
 )
 
-// A registryFront is the way of the containers/image library to a registry. The
+// A Front is the way of the containers/image library to a registry. The
 // library sends a login to wherever a registry's answer leads, and has no hook
 // for that; see registry.Front. The nil pointer is for images that are in no
 // registry.
-type registryFront struct{ *registry.Front }
+type Front struct{ *registry.Front }
 
-// throughFront returns what the library has to know to reach the registry of
+// Through returns what the library has to know to reach the registry of
 // ref through a front, which has to be closed. Say is told about requests that
 // are repeated; may be nil.
-func (b *Builder) throughFront(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, say func(string)) (*types.SystemContext, *registryFront, error) {
+func (c *Client) Through(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, say func(string)) (*types.SystemContext, *Front, error) {
 	if ref.Transport().Name() != docker.Transport.Name() {
 		return sys, nil, nil
 	}
-	endpoints, err := b.endpoints(sys, ref.DockerReference(), say)
+	endpoints, err := c.Endpoints(sys, ref.DockerReference(), say)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,12 +53,12 @@ func (b *Builder) throughFront(ctx context.Context, sys *types.SystemContext, re
 	if !endpoints[len(endpoints)-1].Options.Insecure {
 		through.BaseTLSConfig.VerifyConnection = registry.VerifyConnection(through.DockerCertPath)
 	}
-	return &through, &registryFront{front}, nil
+	return &through, &Front{front}, nil
 }
 
 // endpoints are the registry of an image, and before it those that
 // registries.conf names as its mirrors.
-func (b *Builder) endpoints(sys *types.SystemContext, named reference.Named, say func(string)) ([]registry.Endpoint, error) {
+func (c *Client) Endpoints(sys *types.SystemContext, named reference.Named, say func(string)) ([]registry.Endpoint, error) {
 	found, err := sysregistriesv2.FindRegistry(sys, named.Name())
 	if err != nil {
 		return nil, err
@@ -74,23 +74,23 @@ func (b *Builder) endpoints(sys *types.SystemContext, named reference.Named, say
 	}
 	var endpoints []registry.Endpoint
 	for _, source := range sources {
-		endpoints = append(endpoints, b.endpoint(sys, source, reference.Domain(named), say))
+		endpoints = append(endpoints, c.endpoint(sys, source, reference.Domain(named), say))
 	}
 	return endpoints, nil
 }
 
-func (b *Builder) endpoint(sys *types.SystemContext, source sysregistriesv2.PullSource, main string, say func(string)) registry.Endpoint {
+func (c *Client) endpoint(sys *types.SystemContext, source sysregistriesv2.PullSource, main string, say func(string)) registry.Endpoint {
 	host := reference.Domain(source.Reference)
 	// The login that was given is for the registry that was named.
-	e := registry.Endpoint{Host: host, Repository: reference.Path(source.Reference), Credentials: b.logins(sys, host == main)}
-	e.Options = b.endpointOptions(sys, host, source.Endpoint.Insecure)
+	e := registry.Endpoint{Host: host, Repository: reference.Path(source.Reference), Credentials: c.logins(sys, host == main)}
+	e.Options = c.endpointOptions(sys, host, source.Endpoint.Insecure)
 	e.Options.Report = say
 	return e
 }
 
 // endpointOptions say how a registry is reached, which registries.conf may call
 // insecure.
-func (b *Builder) endpointOptions(sys *types.SystemContext, host string, insecure bool) registry.Options {
+func (c *Client) endpointOptions(sys *types.SystemContext, host string, insecure bool) registry.Options {
 	if sys.DockerInsecureSkipTLSVerify != types.OptionalBoolUndefined {
 		insecure = sys.DockerInsecureSkipTLSVerify == types.OptionalBoolTrue
 	}
@@ -112,9 +112,9 @@ const (
 
 // logins finds what the user has logged in with: what was given, if it is for
 // this registry, then files, then the programs that registries.conf names.
-func (b *Builder) logins(sys *types.SystemContext, given bool) registry.CredentialFunc {
-	r := b.registries
-	files := registry.AuthFiles(r.loginFiles()...)
+func (c *Client) logins(sys *types.SystemContext, given bool) registry.CredentialFunc {
+	r := c.Registries
+	files := registry.AuthFiles(r.Files()...)
 	return func(ctx context.Context, host, path string) (registry.Credential, error) {
 		if given && r.Username != "" {
 			return registry.Credential{Username: r.Username, Password: r.Password}, nil
@@ -139,23 +139,23 @@ func (b *Builder) logins(sys *types.SystemContext, given bool) registry.Credenti
 	}
 }
 
-// loginFiles are the files to look for logins in.
-func (r Registries) loginFiles() []string {
+// Files are the files to look for logins in.
+func (r Registries) Files() []string {
 	switch {
 	case r.AuthFile != "":
 		return []string{r.AuthFile}
 	case r.LoginFiles != nil:
 		return r.LoginFiles
 	}
-	return registry.LoginFiles(os.Getenv) //nolint:forbidigo // what podman and docker read, for who names no files
+	return registry.LoginFiles(os.Getenv) //nolint:forbidigo // what podman and docker read, for callers that name no files
 }
 
-// loggedIn are the registries that there are logins for.
-func (b *Builder) loggedIn() ([]string, error) {
+// LoggedIn are the registries that there are logins for.
+func (c *Client) LoggedIn() ([]string, error) {
 	names := map[string]bool{}
 	var errs []error
-	for _, file := range b.registries.loginFiles() {
-		sys := b.systemContext("")
+	for _, file := range c.Registries.Files() {
+		sys := c.SystemContext("")
 		sys.AuthFilePath = file
 		found, err := config.GetAllCredentials(sys)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -169,16 +169,16 @@ func (b *Builder) loggedIn() ([]string, error) {
 }
 
 // Close closes the front.
-func (f *registryFront) Close() error {
+func (f *Front) Close() error {
 	if f == nil {
 		return nil
 	}
 	return f.Front.Close()
 }
 
-// explain returns, for an error of the library that a registry has caused, what
+// Explain returns, for an error of the library that a registry has caused, what
 // that registry has answered, or why it did not answer.
-func (f *registryFront) explain(err error) error {
+func (f *Front) Explain(err error) error {
 	var (
 		answer errcode.ErrorCoder
 		login  docker.ErrUnauthorizedForCredentials
@@ -199,7 +199,8 @@ func (f *registryFront) explain(err error) error {
 	return err
 }
 
-// An explainedError says why the library failed, and not what it was doing.
+// An explainedError has the text of the cause alone, without what the library was
+// doing.
 type explainedError struct{ cause, library error }
 
 func (e *explainedError) Error() string   { return e.cause.Error() }

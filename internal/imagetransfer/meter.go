@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"context"
@@ -12,32 +12,32 @@ import (
 	"github.com/pdidev/pdibuild/pkg/progress"
 )
 
-// meterInterval is how often a transfer is reported.
-const meterInterval = 200 * time.Millisecond
+// Interval is how often a transfer is reported.
+const Interval = 200 * time.Millisecond
 
-// A meter turns what the libraries say about single blobs into progress.Transfer:
+// A Meter turns what the libraries say about single blobs into progress.Transfer:
 // how far the whole image is, how fast, and how long it will take.
-type meter struct {
-	events func(Event)
-	event  Event // what all have in common
+type Meter struct {
+	events func(progress.Event)
+	event  progress.Event // what all have in common
 	// blobs are sent on here, by the libraries or by a meteredSource.
 	blobs      chan types.ProgressProperties
 	stop, done chan struct{}
-	// lent says that a library sends, too, and not only meteredSource.
-	lent bool
+	// shared is set when a library sends as well, not only a meteredSource.
+	shared bool
 
 	start, reported time.Time
 	// offsets are how much of each blob is done, sizes what they will be.
 	offsets, sizes map[digest.Digest]int64
 }
 
-// startMeter returns nil when nobody listens; a nil meter can be used.
+// StartMeter returns nil when events is nil; a nil Meter can be used.
 // Sizes are those of the blobs where they are known before.
-func startMeter(events func(Event), event Event, sizes map[digest.Digest]int64) *meter {
+func StartMeter(events func(progress.Event), event progress.Event, sizes map[digest.Digest]int64) *Meter {
 	if events == nil {
 		return nil
 	}
-	m := &meter{
+	m := &Meter{
 		events: events, event: event, blobs: make(chan types.ProgressProperties), stop: make(chan struct{}), done: make(chan struct{}),
 		start: time.Now(), offsets: map[digest.Digest]int64{}, sizes: map[digest.Digest]int64{},
 	}
@@ -51,7 +51,7 @@ func startMeter(events func(Event), event Event, sizes map[digest.Digest]int64) 
 // error, what reads a blob may be about to say so, and would wait for ever.
 const stragglers = time.Second
 
-func (m *meter) listen() {
+func (m *Meter) listen() {
 	for ended := false; !ended; {
 		select {
 		case p := <-m.blobs:
@@ -61,7 +61,7 @@ func (m *meter) listen() {
 		}
 	}
 	close(m.done)
-	for m.lent {
+	for m.shared {
 		select {
 		case <-m.blobs:
 		case <-time.After(stragglers):
@@ -70,18 +70,18 @@ func (m *meter) listen() {
 	}
 }
 
-// channel is where a library reports blobs; nil without a meter.
-func (m *meter) channel() chan types.ProgressProperties {
+// Channel is where a library reports blobs; nil without a meter.
+func (m *Meter) Channel() chan types.ProgressProperties {
 	if m == nil {
 		return nil
 	}
-	m.lent = true
+	m.shared = true
 	return m.blobs
 }
 
-// end waits until all is reported. The last event is always sent, so that who
-// adds up bytes gets them all.
-func (m *meter) end() {
+// End waits until all is reported. The last event is always sent, so that its
+// receiver gets all bytes.
+func (m *Meter) End() {
 	if m == nil {
 		return
 	}
@@ -94,7 +94,7 @@ func (m *meter) end() {
 }
 
 // count takes in what happened to one blob.
-func (m *meter) count(p types.ProgressProperties) {
+func (m *Meter) count(p types.ProgressProperties) {
 	d := p.Artifact.Digest
 	switch p.Event {
 	case types.ProgressEventNewArtifact:
@@ -110,12 +110,12 @@ func (m *meter) count(p types.ProgressProperties) {
 	case types.ProgressEventRead, types.ProgressEventDone:
 		m.offsets[d] = int64(p.Offset)
 	}
-	if now := time.Now(); now.Sub(m.reported) >= meterInterval {
+	if now := time.Now(); now.Sub(m.reported) >= Interval {
 		m.report(now)
 	}
 }
 
-func (m *meter) report(now time.Time) {
+func (m *Meter) report(now time.Time) {
 	e := m.event
 	e.Time, e.Done, e.Total = now, 0, 0
 	for d, n := range m.offsets {
@@ -137,25 +137,25 @@ func (m *meter) report(now time.Time) {
 	m.events(e)
 }
 
-// A meteredReference reports what is read of an image. Buildah's push, which
+// A Metered reports what is read of an image. Buildah's push, which
 // retries, has no other way to tell.
-type meteredReference struct {
+type Metered struct {
 	types.ImageReference
-	meter *meter
+	Meter *Meter
 }
 
 // NewImageSource opens the image.
-func (r meteredReference) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
+func (r Metered) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
 	src, err := r.ImageReference.NewImageSource(ctx, sys)
 	if err != nil {
 		return nil, err
 	}
-	return &meteredSource{src, r.meter}, nil
+	return &meteredSource{src, r.Meter}, nil
 }
 
 type meteredSource struct {
 	types.ImageSource
-	meter *meter
+	meter *Meter
 }
 
 // GetBlob opens a blob of the image.
@@ -172,16 +172,16 @@ func (s *meteredSource) GetBlob(ctx context.Context, info types.BlobInfo, cache 
 
 type meteredBlob struct {
 	io.ReadCloser
-	to    *meter
+	to    *Meter
 	state types.ProgressProperties
 	told  time.Time
 }
 
-// Read reads on and says so.
+// Read reports what it reads.
 func (b *meteredBlob) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.state.Offset += uint64(n)
-	if err != nil || time.Since(b.told) >= meterInterval {
+	if err != nil || time.Since(b.told) >= Interval {
 		b.tell(types.ProgressEventRead)
 	}
 	return n, err
@@ -191,6 +191,6 @@ func (b *meteredBlob) tell(e types.ProgressEvent) {
 	b.told, b.state.Event = time.Now(), e
 	select {
 	case b.to.blobs <- b.state:
-	case <-b.to.stop: // nobody listens any more
+	case <-b.to.stop:
 	}
 }

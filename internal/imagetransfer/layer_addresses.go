@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"context"
@@ -11,21 +11,21 @@ import (
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
 
-	fail "github.com/pdidev/pdibuild/pkg/failure"
+	"github.com/pdidev/pdibuild/pkg/failure"
 )
 
 // A checkedReference is an image whose layers, and configuration, are where the
 // image is. A manifest can name addresses for them (urls), at which the library
-// would look first: with the network of this host, so that an image from
-// somebody else makes it ask servers that only this host can reach.
+// would look first, with the network of this host: the image's maker could have it
+// ask servers that only this host can reach.
 type checkedReference struct {
 	types.ImageReference
 }
 
-// checked returns ref itself where addresses are allowed, or nothing follows
+// Checked returns ref itself where addresses are allowed, or nothing follows
 // them.
-func (b *Builder) checked(ref types.ImageReference) types.ImageReference {
-	if b.registries.AllowLayerURLs || !slices.Contains([]string{"docker", "oci", "oci-archive"}, ref.Transport().Name()) {
+func (c *Client) Checked(ref types.ImageReference) types.ImageReference {
+	if c.Registries.AllowLayerURLs || !slices.Contains([]string{"docker", "oci", "oci-archive"}, ref.Transport().Name()) {
 		return ref
 	}
 	return checkedReference{ref}
@@ -88,8 +88,8 @@ func layerURLError(what string, blob types.BlobInfo) error {
 	if u, err := url.Parse(at); err == nil && u.Host != "" {
 		at = u.Host
 	}
-	return &InputError{
+	return &failure.InputError{
 		Subject: what + " (" + blob.Digest.String() + ")", Err: fmt.Errorf("it would be fetched from %s: %w", at, errLayerURL),
-		Hint: "if you trust the image and that server, allow layers from other addresses", Code: fail.LayerAddresses,
+		Hint: "if you trust the image and that server, allow layers from other addresses", Code: failure.LayerAddresses,
 	}
 }

@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"github.com/pdidev/pdibuild/internal/registry"
 )
 
-// RegistryHost is the HOST or HOST:PORT of a registry's name, which may have a
+// Host is the HOST or HOST:PORT of a registry's name, which may have a
 // scheme before it and a path behind it; "" if there is none.
-func RegistryHost(name string) string {
+func Host(name string) string {
 	_, rest, scheme := strings.Cut(name, "://")
 	if !scheme {
 		rest = name
@@ -25,16 +25,16 @@ func RegistryHost(name string) string {
 	return host
 }
 
-// AskRegistry asks a registry whether it is one, as a pull or push would: with
+// Ask asks a registry whether it is one, as a pull or push would: with
 // the certificates, proxies and settings that these use. Credentials are not
 // sent. A name that begins with http:// is asked without TLS, too.
-func AskRegistry(ctx context.Context, registries Registries, name string) error {
-	b := &Builder{registries: registries}
-	sys := b.systemContext("")
+func Ask(ctx context.Context, registries Registries, name string) error {
+	c := &Client{Registries: registries}
+	sys := c.SystemContext("")
 	if strings.HasPrefix(name, "http://") {
 		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 	}
-	host := RegistryHost(name)
+	host := Host(name)
 	if host == "" {
 		return errors.New("it has no name")
 	}
@@ -42,7 +42,7 @@ func AskRegistry(ctx context.Context, registries Registries, name string) error 
 	if err != nil {
 		return err
 	}
-	opt := b.endpointOptions(sys, host, found != nil && found.Insecure)
+	opt := c.endpointOptions(sys, host, found != nil && found.Insecure)
 	opt.Retries = 0
 	_, err = registry.Connect(ctx, registry.Endpoint{Host: host, Options: opt})
 	return err

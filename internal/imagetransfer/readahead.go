@@ -1,11 +1,10 @@
-package builder
+package imagetransfer
 
 import "io"
 
-// A readAhead reads a stream before somebody wants it, so that where it comes
-// from and where it goes need not wait for one another: reading a layer,
-// compressing it and sending it are done at the same time.
-type readAhead struct {
+// A ReadAhead reads a stream before its content is needed, so that reading a layer,
+// compressing it and sending it happen at the same time.
+type ReadAhead struct {
 	full, free chan aheadBlock
 	stop       chan struct{}
 	current    aheadBlock
@@ -25,10 +24,10 @@ const (
 	aheadSize   = 512 << 10
 )
 
-// newReadAhead begins to read from. Close waits until nobody reads from it any
-// more; it does not close it.
-func newReadAhead(from io.Reader) *readAhead {
-	a := &readAhead{full: make(chan aheadBlock, aheadBlocks), free: make(chan aheadBlock, aheadBlocks), stop: make(chan struct{})}
+// NewReadAhead begins to read from. Close waits until it is no longer read; it
+// does not close it.
+func NewReadAhead(from io.Reader) *ReadAhead {
+	a := &ReadAhead{full: make(chan aheadBlock, aheadBlocks), free: make(chan aheadBlock, aheadBlocks), stop: make(chan struct{})}
 	for range aheadBlocks {
 		a.free <- aheadBlock{data: make([]byte, aheadSize)}
 	}
@@ -36,7 +35,7 @@ func newReadAhead(from io.Reader) *readAhead {
 	return a
 }
 
-func (a *readAhead) fill(from io.Reader) {
+func (a *ReadAhead) fill(from io.Reader) {
 	defer close(a.full)
 	for {
 		var b aheadBlock
@@ -61,7 +60,7 @@ func (a *readAhead) fill(from io.Reader) {
 }
 
 // Read reads what has been read.
-func (a *readAhead) Read(p []byte) (int, error) {
+func (a *ReadAhead) Read(p []byte) (int, error) {
 	for len(a.rest) == 0 {
 		if a.err != nil {
 			return 0, a.err
@@ -82,7 +81,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 }
 
 // Close ends the reading.
-func (a *readAhead) Close() error {
+func (a *ReadAhead) Close() error {
 	close(a.stop)
 	for range a.full {
 		continue // until the reader has ended

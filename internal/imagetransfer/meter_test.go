@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"io"
@@ -15,40 +15,40 @@ import (
 // count, one that is tried again does not count twice.
 func TestMeterAddsUp(t *testing.T) {
 	a, b, c := digest.FromString("a"), digest.FromString("b"), digest.FromString("c")
-	var last Event
-	m := startMeter(func(e Event) { last = e }, Event{Text: "image"}, map[digest.Digest]int64{a: 100, b: 50, c: 7})
+	var last progress.Event
+	m := StartMeter(func(e progress.Event) { last = e }, progress.Event{Text: "image"}, map[digest.Digest]int64{a: 100, b: 50, c: 7})
 	say := func(e types.ProgressEvent, d digest.Digest, offset uint64) {
-		m.channel() <- types.ProgressProperties{Event: e, Artifact: types.BlobInfo{Digest: d, Size: 100}, Offset: offset}
+		m.Channel() <- types.ProgressProperties{Event: e, Artifact: types.BlobInfo{Digest: d, Size: 100}, Offset: offset}
 	}
 	say(types.ProgressEventNewArtifact, a, 0)
 	say(types.ProgressEventRead, a, 60)
 	say(types.ProgressEventNewArtifact, a, 0)
 	say(types.ProgressEventRead, a, 40)
 	say(types.ProgressEventSkipped, b, 0)
-	m.end()
+	m.End()
 	if last.Kind != progress.Transfer || last.Text != "image" || last.Done != 40 || last.Total != 107 {
 		t.Errorf("the last event is %+v, want 40 of 107 bytes", last)
 	}
 }
 
 func TestMeterWithoutListener(t *testing.T) {
-	m := startMeter(nil, Event{}, nil)
-	if m.channel() != nil {
+	m := StartMeter(nil, progress.Event{}, nil)
+	if m.Channel() != nil {
 		t.Error("nobody would read from the channel")
 	}
-	m.end()
+	m.End()
 }
 
 func TestMeteredBlob(t *testing.T) {
-	var last Event
-	m := startMeter(func(e Event) { last = e }, Event{}, nil)
+	var last progress.Event
+	m := StartMeter(func(e progress.Event) { last = e }, progress.Event{}, nil)
 	info := types.BlobInfo{Digest: digest.FromString("a"), Size: 300000}
 	blob := &meteredBlob{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat("x", 300000))), to: m, state: types.ProgressProperties{Artifact: info}}
 	blob.tell(types.ProgressEventNewArtifact)
 	if n, err := io.Copy(io.Discard, blob); n != 300000 || err != nil {
 		t.Fatal(n, err)
 	}
-	m.end()
+	m.End()
 	if last.Done != 300000 || last.Total != 300000 {
 		t.Errorf("the last event is %+v, want all bytes", last)
 	}
@@ -57,9 +57,9 @@ func TestMeteredBlob(t *testing.T) {
 // What still reads a blob after the transfer has failed neither panics nor
 // waits for ever.
 func TestMeterStragglers(t *testing.T) {
-	m := startMeter(func(Event) {}, Event{}, nil)
-	library, blob := m.channel(), &meteredBlob{to: m}
-	m.end()
+	m := StartMeter(func(progress.Event) {}, progress.Event{}, nil)
+	library, blob := m.Channel(), &meteredBlob{to: m}
+	m.End()
 	told := make(chan struct{})
 	go func() {
 		blob.tell(types.ProgressEventRead)

@@ -1,4 +1,4 @@
-package builder
+package imagetransfer
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func TestReadAhead(t *testing.T) {
 		"broken":            {io.MultiReader(bytes.NewReader(noise), iotest.ErrReader(broken)), broken},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newReadAhead(c.from)
+			a := NewReadAhead(c.from)
 			got, err := io.ReadAll(a)
 			if !errors.Is(err, c.err) || !bytes.Equal(got, noise) {
 				t.Errorf("%d bytes and %v, want %d and %v", len(got), err, len(noise), c.err)
@@ -46,7 +46,7 @@ func TestReadAheadEnds(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		return len(p), nil
 	})
-	a := newReadAhead(from)
+	a := NewReadAhead(from)
 	if _, err := io.ReadFull(a, make([]byte, 3*aheadSize)); err != nil {
 		t.Fatal(err)
 	}
