@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,7 +33,7 @@ func main() {
 	os.Exit(1)
 }
 
-func run() error {
+func run() (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if len(os.Args) != 2 {
@@ -53,7 +54,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer b.Close()
+	defer func() { err = errors.Join(err, b.Close()) }()
 	plan, err := b.Plan(ctx, rec, filepath.Dir(os.Args[1]), builder.PlanOptions{})
 	if err != nil {
 		return err

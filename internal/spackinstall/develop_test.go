@@ -112,7 +112,9 @@ func TestSourcesOfDevelop(t *testing.T) {
 		"by its name": {fakeContext{"app/app.c": "1"}, "spack.yaml", "", []string{"app/app.c"}, false},
 		"the checkout": {
 			fakeContext{"app.c": "1", ".git/index": "stat", ".git/HEAD": "main", ".git/logs/HEAD": "1", "spack.lock": ""},
-			"spack.yaml", ".", []string{".git/HEAD", "app.c", ".git/index"}, false,
+			"spack.yaml", ".",
+			[]string{".git/HEAD", "app.c", ".git/index"},
+			false,
 		},
 		"above":        {fakeContext{"app.c": "1"}, "ci/spack.yaml", "..", []string{"develop/app/app.c"}, true},
 		"in the image": {fakeContext{"src/app.c": "1"}, "spack.yaml", "/opt/src", nil, false},

@@ -19,11 +19,15 @@ func TestIncludes(t *testing.T) {
 	}{
 		"a file and a directory": {
 			fakeContext{"p.yaml": "packages: {}", "conf/config.yaml": "config: {}"},
-			"[p.yaml, {path: conf}]", []string{"p.yaml", "conf/config.yaml"}, "",
+			"[p.yaml, {path: conf}]",
+			[]string{"p.yaml", "conf/config.yaml"},
+			"",
 		},
 		"optional, or with a condition": {
 			fakeContext{"p.yaml": "packages: {}"},
-			"[{path: no.yaml, optional: true}, {path: never.yaml, when: 'False'}, {path: p.yaml, optional: true}]", []string{"p.yaml"}, "",
+			"[{path: no.yaml, optional: true}, {path: never.yaml, when: 'False'}, {path: p.yaml, optional: true}]",
+			[]string{"p.yaml"},
+			"",
 		},
 		"required":             {fakeContext{}, "[no.yaml]", nil, "no.yaml"},
 		"outside":              {fakeContext{"p.yaml": "packages: {}"}, "[../p.yaml]", nil, "../p.yaml is outside of the build context"},

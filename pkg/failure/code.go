@@ -86,7 +86,9 @@ type explained interface {
 	remedy() (hint string, code Code, data Data)
 }
 
-func (e *HostError) remedy() (string, Code, Data)     { return e.Hint, "", nil }
+//nolint:unparam // the hints of the host's table need no data
+func (e *HostError) remedy() (string, Code, Data) { return e.Hint, "", nil }
+
 func (e *StepError) remedy() (string, Code, Data)     { return e.Hint, e.Code, e.Data }
 func (e *RegistryError) remedy() (string, Code, Data) { return e.Hint, e.Code, e.Data }
 func (e *InputError) remedy() (string, Code, Data)    { return e.Hint, e.Code, e.Data }
