@@ -128,8 +128,8 @@ func (j *Job) earlierScripts() ([]string, error) {
 func (j *Job) addSbang(tree *layer.Tree) error {
 	for _, root := range append([]string{spackinstall.InstallRoot}, j.In.Trees...) {
 		name := path.Join(root, "bin/sbang")
-		data, err := j.Step.Source().ReadIfExists(name) // an empty file where a tree has none
-		if err == nil {
+		data, err := j.Step.Source().ReadIfExists(name)
+		if err == nil && len(data) > 0 { // a tree whose packages have no scripts may have none
 			err = tree.Add(file(name, 0o755, data))
 		}
 		if err != nil {
