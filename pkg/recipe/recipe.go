@@ -382,6 +382,8 @@ type Buildcache struct {
 	Required bool `yaml:"required,omitempty"`
 	// Unsigned packages are accepted and pushed.
 	Unsigned bool `yaml:"unsigned,omitempty"`
+	// Private pushes packages as well whose recipes forbid to redistribute them.
+	Private bool `yaml:"private,omitempty"`
 	// Proxy keeps the credentials outside of the build, where they always
 	// are: packages travel through pdibuild, which needs no proxy for that.
 	Proxy bool `yaml:"proxy,omitempty"`
