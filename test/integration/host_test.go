@@ -79,15 +79,18 @@ func TestReplacedLinkHidesNothing(t *testing.T) {
 func TestSpackFilesStayInTheImage(t *testing.T) {
 	t.Parallel()
 	victim := t.TempDir()
+	deep := strings.Repeat("d/", 30)
 	p := newSmall(t, `  - name: final
     from: small
     steps:
-      - spack: {environment: spack.yaml}
+      - spack: {environment: `+deep+`spack.yaml}
 `)
-	p.write("spack.yaml", "spack: {specs: [zlib], repos: ["+strings.Repeat("../", 30)+victim[1:]+"]}\n")
+	p.write(deep+"spack.yaml", "spack: {specs: [zlib], repos: ["+strings.Repeat("../", 30)+victim[1:]+"]}\n")
 	p.write(victim[1:]+"/repo.yaml", "repo: {namespace: x}\n")
 	p.build().fails(3, "the image has no Spack")
 	if found, err := os.ReadDir(victim); err != nil || len(found) > 0 {
 		t.Errorf("the host has %v, %v", found, err)
 	}
+	p.write(deep+"spack.yaml", "spack: {specs: [zlib], repos: ["+strings.Repeat("../", 31)+victim[1:]+"]}\n")
+	p.build().fails(3, "is outside of the build context")
 }
