@@ -12,7 +12,7 @@ import (
 )
 
 const inspectLong = `Look into an image: its layers and what made each, what they add, change and
-remove, bytes that nobody sees, its packages and its configuration.
+remove, data that is never visible, its packages and its configuration.
 
 IMAGE is an image of the store, or one elsewhere: docker://REGISTRY/NAME:TAG,
 oci:DIR, oci-archive:FILE, docker-archive:FILE. It is read, not fetched into the
