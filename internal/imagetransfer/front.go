@@ -56,7 +56,7 @@ func (c *Client) Through(ctx context.Context, sys *types.SystemContext, ref type
 	return &through, &Front{front}, nil
 }
 
-// endpoints are the registry of an image, and before it those that
+// Endpoints are the registry of an image, and before it those that
 // registries.conf names as its mirrors.
 func (c *Client) Endpoints(sys *types.SystemContext, named reference.Named, say func(string)) ([]registry.Endpoint, error) {
 	found, err := sysregistriesv2.FindRegistry(sys, named.Name())
@@ -154,7 +154,7 @@ func (r Registries) Files() []string {
 func (c *Client) LoggedIn() ([]string, error) {
 	names := map[string]bool{}
 	var errs []error
-	for _, file := range c.Registries.Files() {
+	for _, file := range c.Files() {
 		sys := c.SystemContext("")
 		sys.AuthFilePath = file
 		found, err := config.GetAllCredentials(sys)

@@ -25,7 +25,7 @@ type checkedReference struct {
 // Checked returns ref itself where addresses are allowed, or nothing follows
 // them.
 func (c *Client) Checked(ref types.ImageReference) types.ImageReference {
-	if c.Registries.AllowLayerURLs || !slices.Contains([]string{"docker", "oci", "oci-archive"}, ref.Transport().Name()) {
+	if c.AllowLayerURLs || !slices.Contains([]string{"docker", "oci", "oci-archive"}, ref.Transport().Name()) {
 		return ref
 	}
 	return checkedReference{ref}

@@ -312,7 +312,7 @@ func (j *Job) addViews(in *Installation, d *description) error {
 			return err
 		case v.Filled:
 			return &failure.InputError{
-				Subject: "view " + v.Root, Err: errors.New("Spack has packages for this view, and has not made it"),
+				Subject: "view " + v.Root, Err: errors.New("packages are meant for this view, and Spack has not made it"),
 				Hint: "see what Spack says of it with 'pdibuild build -v', or leave it out of view:",
 			}
 		}

@@ -94,18 +94,10 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 	dir := ""
 	if step.Environment != "" {
 		dir = path.Dir(filepath.ToSlash(step.Environment))
-		lock := path.Join(dir, spack.LockFileName)
-		if in.lock, err = c.ReadFile(lock); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		} else if err != nil {
-			return nil, &failure.InputError{Subject: lock, Err: err}
+		if in.lock, err = readLock(c, path.Join(dir, spack.LockFileName)); err != nil {
+			return nil, err
 		}
 		parts = append(parts, string(in.lock))
-		if in.lock != nil {
-			if _, err := spack.ParseLock(filepath.Join(c.Dir(), lock), in.lock); err != nil {
-				return nil, &failure.InputError{Err: err, Hint: "remove it and let the build write it again", Code: failure.LockInvalid}
-			}
-		}
 	}
 	add := func(list *[]placed, source, target string) {
 		if err == nil {
@@ -144,6 +136,21 @@ func ReadInputs(c Context, step recipe.SpackInstall) (*Inputs, error) {
 		in.Key = stepkey.Of(append([]string{"develop", in.LockKey}, sources...)...)
 	}
 	return in, err
+}
+
+// readLock reads a lock file of the context; a missing one is nil.
+func readLock(c Context, name string) ([]byte, error) {
+	data, err := c.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && data == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &failure.InputError{Subject: name, Err: err}
+	}
+	if _, err := spack.ParseLock(filepath.Join(c.Dir(), name), data); err != nil {
+		return nil, &failure.InputError{Err: err, Hint: "remove it and let the build write it again", Code: failure.LockInvalid}
+	}
+	return data, nil
 }
 
 // mayHaveUpstreams reports whether the recipe configures upstreams.

@@ -89,7 +89,7 @@ func (b *Builder) tryOwnership(ctx context.Context) error {
 
 func (b *Builder) configFacts(f *Facts) {
 	sys := b.systemContext("")
-	f.Policy, f.RegistriesConf = b.remote.Policy, b.remote.Registries.RegistriesConf
+	f.Policy, f.RegistriesConf = b.remote.Policy, b.remote.RegistriesConf
 	own := filepath.Join(b.store.GraphRoot(), "pdibuild")
 	if f.Policy == "" {
 		f.Policy = imagetransfer.OnHost("policy.json")

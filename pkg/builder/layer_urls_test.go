@@ -51,7 +51,7 @@ func TestLayersAreNotFetchedFromElsewhere(t *testing.T) {
 			if n := asked.Load(); n > 0 {
 				t.Errorf("the server was asked %d times", n)
 			}
-			b.remote.Registries.AllowLayerURLs = true
+			b.remote.AllowLayerURLs = true
 			_ = transfer(t, b, source, "dir:"+t.TempDir())
 			if asked.Load() == 0 && !strings.HasSuffix(name, "index's index") { // the library does not follow those
 				t.Error("with leave, the server is not asked")
