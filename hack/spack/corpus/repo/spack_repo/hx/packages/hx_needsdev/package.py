@@ -1,0 +1,18 @@
+from spack_repo.builtin.build_systems.generic import Package
+from spack.package import *
+
+
+class HxNeedsdev(Package):
+    """A tiny package."""
+
+    homepage = "https://example.org"
+    has_code = False
+    version("1.0")
+    depends_on("hx-dev")
+
+    def install(self, spec, prefix):
+        mkdirp(prefix.bin)
+        copy(join_path(spec["hx-dev"].prefix.bin, "hxdev"), join_path(prefix.bin, "hxdevcopy"))
+        with open(join_path(prefix.bin, self.name.replace("-", "")), "w") as f:
+            f.write("#!/bin/sh\necho " + self.name + " " + str(spec.version) + "\n")
+        set_executable(join_path(prefix.bin, self.name.replace("-", "")))
