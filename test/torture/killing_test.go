@@ -24,8 +24,11 @@ type event struct {
 	Stage  string `json:"stage"`
 	Step   int    `json:"step"`
 	Failed bool   `json:"failed"`
-	Line   string `json:"line"`
-	Text   string `json:"text"`
+	// Stopped is set at the end of a step that a signal or another stage's
+	// failure has ended.
+	Stopped bool   `json:"stopped"`
+	Line    string `json:"line"`
+	Text    string `json:"text"`
 }
 
 func (e event) step() string { return fmt.Sprintf("%s/%d", e.Stage, e.Step) }
@@ -183,7 +186,7 @@ func descendants(root int) (all []int) {
 // finished are the steps that have ended well.
 func finished(events []event) (steps []string) {
 	for _, e := range events {
-		if e.Event == "step-end" && !e.Failed {
+		if e.Event == "step-end" && !e.Failed && !e.Stopped {
 			steps = append(steps, e.step())
 		}
 	}
