@@ -59,7 +59,15 @@ var intendedDifferences = []intended{
 		return d.field == "xattrs" && ours.isDir(d) && d.ours == none && d.theirs == directoryAttributes && s.sourcesAbove(d.path) > 1
 	}},
 	{"names of one file stay together, also where two sources of a copy bring it", func(s *scenario, d difference, _, _ *outcome) bool {
-		return d.field == "names" && s.any(func(step step) bool { return step.verb == "copy" && len(step.sources) > 1 })
+		return d.field == "names" && s.any(func(step step) bool {
+			return step.verb == "copy" && (len(step.sources) > 1 || strings.ContainsAny(step.sources[0], `*?[`))
+		})
+	}},
+	{"`/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` are the build's while a command runs, which may copy them", func(s *scenario, d difference, _, _ *outcome) bool {
+		return d.field == "content" && slices.Contains([]string{"hosts", "hostname", "resolv.conf"}, path.Base(d.path)) && s.any(func(step step) bool { return step.verb == "run" })
+	}},
+	{"what a command changes of `/` itself stays", func(s *scenario, d difference, _, theirs *outcome) bool {
+		return d.path == "" && slices.Contains([]string{"mode", "owner"}, d.field) && theirs.mode(d) == 0o755 && s.any(func(step step) bool { return step.verb == "run" })
 	}},
 	{"`workdir` makes its directory, also where no later step needs it", func(s *scenario, d difference, ours, _ *outcome) bool {
 		return d.field == "existence" && d.theirs == missing && ours.isDir(d) && slices.ContainsFunc(s.workdirs(), func(dir string) bool {
