@@ -87,7 +87,7 @@ func descriptorOf(mediaType string, data []byte) v1.Descriptor {
 // repository talks to a registry as the rest of this package does: with the
 // same credentials, certificates and registries.conf.
 func (b *Builder) repository(ctx context.Context, named reference.Named) (*remote.Repository, error) {
-	endpoints, err := b.remote.Endpoints(b.systemContext(""), named, nil)
+	endpoints, err := b.remote.Endpoints(b.remote.SystemContext(""), named, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/hosthelp"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/imagetransfer"
@@ -91,7 +92,7 @@ type baseOptions struct {
 
 // namedBase resolves a registry name.
 func (b *Builder) namedBase(ctx context.Context, name string, o baseOptions) (state, error) {
-	sys := b.systemContext(o.platform)
+	sys := b.remote.SystemContext(o.platform)
 	if o.pull != PullAlways {
 		if img, err := b.localNamed(sys, name); err == nil {
 			st, err := b.imageState(ctx, img.ID, o.platform)
@@ -178,7 +179,7 @@ func (b *Builder) pullNamed(ctx context.Context, sys *types.SystemContext, name 
 // fileBase takes an image from a directory or archive. It is identified by
 // its configuration, so the same content is copied into the store once.
 func (b *Builder) fileBase(ctx context.Context, from string, ref types.ImageReference, o baseOptions) (state, error) {
-	sys := b.systemContext(o.platform)
+	sys := b.remote.SystemContext(o.platform)
 	fail := func(err error) (state, error) {
 		return state{}, fileBaseError(from, err)
 	}
@@ -239,7 +240,7 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 	case err != nil || !info.Mode().IsRegular():
 		return b.archiveDigest(ctx, sys, ref)
 	}
-	key := keyOf("archive", from, fmt.Sprint(inodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
+	key := keyOf("archive", from, fmt.Sprint(fileentry.InodeOf(info)), fmt.Sprint(info.Size()), fmt.Sprint(info.ModTime().UnixNano()))
 	if rec, ok := b.recorded(key); ok && rec.ImageID != "" {
 		return digest.NewDigestFromEncoded(digest.SHA256, rec.ImageID), nil
 	}
@@ -252,14 +253,14 @@ func (b *Builder) fileImageID(ctx context.Context, sys *types.SystemContext, fro
 
 // archiveDigest is configDigest of an image that has to be unpacked.
 func (b *Builder) archiveDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (digest.Digest, error) {
-	if err := b.transferContext(sys); err != nil {
+	if err := b.remote.TransferContext(sys); err != nil {
 		return "", err
 	}
 	return b.configDigest(ctx, sys, ref)
 }
 
 func (b *Builder) configDigest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (_ digest.Digest, err error) {
-	src, err := b.checked(ref).NewImageSource(ctx, sys)
+	src, err := b.remote.Checked(ref).NewImageSource(ctx, sys)
 	if err != nil {
 		return "", err
 	}
@@ -287,19 +288,19 @@ func (b *Builder) copyImage(ctx context.Context, sys *types.SystemContext, src, 
 	if opt.SourceCtx = sys; opt.DestinationCtx == nil {
 		opt.DestinationCtx = sys
 	}
-	if err := b.transferContext(opt.SourceCtx, opt.DestinationCtx); err != nil {
+	if err := b.remote.TransferContext(opt.SourceCtx, opt.DestinationCtx); err != nil {
 		return "", err
 	}
 	var from, to *imagetransfer.Front
-	if opt.SourceCtx, from, err = b.throughFront(ctx, opt.SourceCtx, src, nil); err != nil {
+	if opt.SourceCtx, from, err = b.remote.Through(ctx, opt.SourceCtx, src, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	if opt.DestinationCtx, to, err = b.throughFront(ctx, opt.DestinationCtx, dst, nil); err != nil {
+	if opt.DestinationCtx, to, err = b.remote.Through(ctx, opt.DestinationCtx, dst, nil); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	m, err := copy.Image(ctx, pc, dst, b.checked(src), opt)
+	m, err := copy.Image(ctx, pc, dst, b.remote.Checked(src), opt)
 	if err != nil {
 		return "", to.Explain(from.Explain(err))
 	}
@@ -312,7 +313,7 @@ func (b *Builder) imageState(ctx context.Context, id, platform string) (_ state,
 	if err != nil {
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
-	src, err := ref.NewImage(ctx, b.systemContext(platform))
+	src, err := ref.NewImage(ctx, b.remote.SystemContext(platform))
 	if err != nil {
 		return state{}, fmt.Errorf("read base image %s: %w", id, err)
 	}
@@ -392,7 +393,7 @@ func (b *Builder) localImage(name string) (*storage.Image, error) {
 	if img, err := b.store.Image(name); err == nil {
 		return img, nil
 	}
-	return b.localNamed(b.systemContext(""), name)
+	return b.localNamed(b.remote.SystemContext(""), name)
 }
 
 // bootstrapKey identifies a bootstrapped base by what was asked for.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -147,7 +148,7 @@ func (wk *work) changed(hdr *tar.Header) bool {
 	defer before.Close()
 	old, err := fileHeader(before)
 	if err == nil {
-		err = readAttributes(before, old)
+		err = fileentry.ReadAttributes(before, old)
 	}
 	if err != nil || old.Typeflag != tar.TypeDir {
 		wk.notSeen(err)
@@ -213,7 +214,7 @@ func (wk *work) lower(dir string) ([]string, error) {
 // Once the working layer is closed its files may become the layer's by hard
 // links.
 func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
-	links := &hardLinks{}
+	links := &fileentry.Links{}
 	return upper.Walk("/", func(f *rootfs.File) error {
 		name := strings.TrimPrefix(f.Name, "/")
 		if name == "" {
@@ -235,7 +236,7 @@ func (wk *work) scanUpper(upper *rootfs.Root, tree *layer.Tree) error {
 		case elsewhere:
 			return wk.addSeen(f, tree, links)
 		}
-		e, err := fileEntry(f, name, links)
+		e, err := fileentry.New(f, name, links)
 		if err != nil {
 			return err
 		}
@@ -290,7 +291,7 @@ func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) (elsewhere bool, er
 	if !f.Info.IsDir() && !f.Info.Mode().IsRegular() {
 		return false, nil
 	}
-	names, err := attributeNames(f)
+	names, err := fileentry.AttributeNames(f)
 	if err != nil {
 		return false, err
 	}
@@ -300,7 +301,7 @@ func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) (elsewhere bool, er
 		case "redirect", "metacopy":
 			return true, nil
 		case "opaque":
-			value, err := attribute(f, n)
+			value, err := fileentry.Attribute(f, n)
 			if err != nil || value != "y" {
 				return false, err
 			}
@@ -314,7 +315,7 @@ func scanOverlayAttributes(f *rootfs.File, tree *layer.Tree) (elsewhere bool, er
 
 // addSeen adds a file or directory of the upper directory as a process in the
 // root sees it, and of a directory all that is in it.
-func (wk *work) addSeen(f *rootfs.File, tree *layer.Tree, links *hardLinks) error {
+func (wk *work) addSeen(f *rootfs.File, tree *layer.Tree, links *fileentry.Links) error {
 	if f.Info.IsDir() {
 		if err := tree.RemoveBelow(f.Name); err != nil {
 			return err
@@ -324,7 +325,7 @@ func (wk *work) addSeen(f *rootfs.File, tree *layer.Tree, links *hardLinks) erro
 		if f.Info.Mode()&fs.ModeSocket != 0 {
 			return nil
 		}
-		e, err := fileEntry(f, f.Name, links)
+		e, err := fileentry.New(f, f.Name, links)
 		if err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func (b *Builder) tryOwnership(ctx context.Context) error {
 }
 
 func (b *Builder) configFacts(f *Facts) {
-	sys := b.systemContext("")
+	sys := b.remote.SystemContext("")
 	f.Policy, f.RegistriesConf = b.remote.Policy, b.remote.RegistriesConf
 	own := filepath.Join(b.store.GraphRoot(), "pdibuild")
 	if f.Policy == "" {

@@ -54,9 +54,9 @@ func (b *Builder) OpenImage(ctx context.Context, name, platform string) (_ *Imag
 	if err != nil {
 		return nil, &InputError{Subject: "image " + name, Err: err, Hint: "write docker://REGISTRY/NAME:TAG, oci:DIR, oci-archive:FILE or docker-archive:FILE"}
 	}
-	sys := b.systemContext(platform)
+	sys := b.remote.SystemContext(platform)
 	if transport != "docker" { // an archive is unpacked
-		if err := b.transferContext(sys); err != nil {
+		if err := b.remote.TransferContext(sys); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +83,7 @@ func (b *Builder) openStored(ctx context.Context, name string) (*ImageSource, er
 	if err != nil {
 		return nil, fmt.Errorf("read image %s: %w", name, err)
 	}
-	s, err := b.openReference(ctx, ref, b.systemContext(""))
+	s, err := b.openReference(ctx, ref, b.remote.SystemContext(""))
 	if err != nil {
 		return nil, fmt.Errorf("read image %s: %w", name, err)
 	}
@@ -147,11 +147,11 @@ type openedSource struct {
 
 // openSource opens an image, wherever it is.
 func (b *Builder) openSource(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (*openedSource, error) {
-	sys, front, err := b.throughFront(ctx, sys, ref, nil)
+	sys, front, err := b.remote.Through(ctx, sys, ref, nil)
 	if err != nil {
 		return nil, err
 	}
-	src, err := b.checked(ref).NewImageSource(ctx, sys)
+	src, err := b.remote.Checked(ref).NewImageSource(ctx, sys)
 	if err != nil {
 		return nil, errors.Join(front.Explain(err), front.Close())
 	}

@@ -11,6 +11,7 @@ import (
 
 	"go.podman.io/storage"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 )
@@ -224,11 +225,11 @@ func (l *layerFiles) look(i int, dir string) (isDir, opaque bool, err error) {
 }
 
 func (l *layerFiles) isOpaque(dir *rootfs.File) bool {
-	names, err := attributeNames(dir)
+	names, err := fileentry.AttributeNames(dir)
 	for _, n := range names {
 		if strings.HasSuffix(n, ".overlay.opaque") {
 			var value string
-			value, err = attribute(dir, n)
+			value, err = fileentry.Attribute(dir, n)
 			if value == "y" {
 				return true
 			}

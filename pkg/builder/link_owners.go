@@ -8,6 +8,7 @@ import (
 	"path"
 	"syscall"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/internal/worker"
@@ -22,12 +23,12 @@ type linkOwners struct {
 	// now are those after the last command by name, byInode also by what
 	// identifies the file, for its further names.
 	now     map[string]owner
-	byInode map[inode]owner
+	byInode map[fileentry.Inode]owner
 	// upper are files with several names in the directory in which an overlay
 	// keeps the changes, and upperOwners their owners: a further name of one
 	// of the layers below has another inode number in the overlay.
-	upper       map[string]inode
-	upperOwners map[inode]owner
+	upper       map[string]fileentry.Inode
+	upperOwners map[fileentry.Inode]owner
 }
 
 // linkOwners returns what is known of the owners now.
@@ -71,10 +72,10 @@ func (wk *work) recordLinks(report worker.Report) {
 	if wk.links == nil {
 		return
 	}
-	wk.links.now, wk.links.byInode = map[string]owner{}, map[inode]owner{}
+	wk.links.now, wk.links.byInode = map[string]owner{}, map[fileentry.Inode]owner{}
 	for _, e := range report.Owners {
 		o := owner{e.UID, e.GID}
-		wk.links.byInode[inode{Dev: e.Dev, Ino: e.Ino}] = o
+		wk.links.byInode[fileentry.Inode{Dev: e.Dev, Ino: e.Ino}] = o
 		if e.Path != "" {
 			wk.links.now[e.Path] = o
 		}
@@ -88,9 +89,9 @@ func (l *linkOwners) noteUpper(f *rootfs.File) {
 		return
 	}
 	if l.upper == nil {
-		l.upper, l.upperOwners = map[string]inode{}, map[inode]owner{}
+		l.upper, l.upperOwners = map[string]fileentry.Inode{}, map[fileentry.Inode]owner{}
 	}
-	id := inodeOf(f.Info)
+	id := fileentry.InodeOf(f.Info)
 	l.upper[f.Name] = id
 	if o, ok := l.now[f.Name]; ok {
 		l.upperOwners[id] = o
@@ -113,7 +114,7 @@ func (wk *work) linkOwner(hdr *tar.Header) (owner, bool) {
 	if err != nil {
 		return owner{}, false
 	}
-	o, ok := wk.links.byInode[inodeOf(info)]
+	o, ok := wk.links.byInode[fileentry.InodeOf(info)]
 	return o, ok
 }
 

@@ -109,7 +109,7 @@ func (b *Builder) baseOf(ctx context.Context, from, platform string) dependency 
 		return dependency{uri, map[string]string{img.Digest.Algorithm().String(): img.Digest.Encoded()}}
 	}
 	if ref, err := alltransports.ParseImageName(from); err == nil {
-		if id, err := b.fileImageID(ctx, b.systemContext(platform), from, ref); err == nil {
+		if id, err := b.fileImageID(ctx, b.remote.SystemContext(platform), from, ref); err == nil {
 			return dependency{from, map[string]string{id.Algorithm().String(): id.Encoded()}}
 		}
 	}

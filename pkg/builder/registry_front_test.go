@@ -89,13 +89,13 @@ func transfer(t *testing.T, b *Builder, from, to string) error {
 		sys **types.SystemContext
 		ref types.ImageReference
 	}{{&opt.SourceCtx, src}, {&opt.DestinationCtx, dst}} {
-		*side.sys, front[i], err = b.throughFront(t.Context(), b.systemContext("linux/"+hostArchitecture), side.ref, nil)
+		*side.sys, front[i], err = b.remote.Through(t.Context(), b.remote.SystemContext("linux/"+hostArchitecture), side.ref, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = front[i].Close() })
 	}
-	_, err = copy.Image(t.Context(), policy, dst, b.checked(src), opt)
+	_, err = copy.Image(t.Context(), policy, dst, b.remote.Checked(src), opt)
 	return front[1].Explain(front[0].Explain(err))
 }
 
@@ -257,7 +257,7 @@ func TestFrontAnswersNobodyElse(t *testing.T) {
 	addr := registry.Start(t, registry.Options{User: "ann", Password: "s3cret"})
 	b := loggedIn(t, "ann", "s3cret")
 	ref := imageReference(t, "docker://"+addr+"/a/b:1")
-	sys, front, err := b.throughFront(t.Context(), b.systemContext(""), ref, nil)
+	sys, front, err := b.remote.Through(t.Context(), b.remote.SystemContext(""), ref, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,6 @@ package builder
 import (
 	"context"
 
-	"go.podman.io/image/v5/types"
-
 	"github.com/pdidev/pdibuild/internal/imagetransfer"
 )
 
@@ -22,19 +20,3 @@ func AskRegistry(ctx context.Context, registries Registries, name string) error 
 // RegistryHost is the HOST or HOST:PORT of a registry's name, which may have a
 // scheme before it and a path behind it; "" if there is none.
 func RegistryHost(name string) string { return imagetransfer.Host(name) }
-
-func (b *Builder) systemContext(platform string) *types.SystemContext {
-	return b.remote.SystemContext(platform)
-}
-
-func (b *Builder) transferContext(contexts ...*types.SystemContext) error {
-	return b.remote.TransferContext(contexts...)
-}
-
-func (b *Builder) throughFront(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, report func(string)) (*types.SystemContext, *imagetransfer.Front, error) {
-	return b.remote.Through(ctx, sys, ref, report)
-}
-
-func (b *Builder) checked(ref types.ImageReference) types.ImageReference {
-	return b.remote.Checked(ref)
-}

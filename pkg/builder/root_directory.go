@@ -8,6 +8,7 @@ import (
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
@@ -26,7 +27,7 @@ func (wk *work) rootHeader() (*tar.Header, error) {
 	defer f.Close()
 	hdr, err := fileHeader(f)
 	if err == nil {
-		err = readAttributes(f, hdr)
+		err = fileentry.ReadAttributes(f, hdr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at the root directory: %w", err)

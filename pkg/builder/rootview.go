@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/ownership"
 	"github.com/pdidev/pdibuild/internal/rootfs"
@@ -41,7 +42,7 @@ func (v *rootView) header(name string) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hdr, readAttributes(f, hdr)
+	return hdr, fileentry.ReadAttributes(f, hdr)
 }
 
 // fileHeader describes a file as a tar entry, with its noted owner.

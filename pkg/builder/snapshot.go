@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
 )
@@ -24,7 +25,7 @@ type snapshot map[string]fileState
 // A fileState is another one after every change of the file's content,
 // attributes or names, and for another file under the same name.
 type fileState struct {
-	inode
+	fileentry.Inode
 	change syscall.Timespec
 	names  uint64
 }
@@ -34,7 +35,7 @@ func stateOf(info fs.FileInfo) fileState {
 	if !ok {
 		return fileState{}
 	}
-	return fileState{inodeOf(info), st.Ctim, uint64(st.Nlink)} //nolint:unconvert // not a uint64 on every architecture
+	return fileState{fileentry.InodeOf(info), st.Ctim, uint64(st.Nlink)} //nolint:unconvert // not a uint64 on every architecture
 }
 
 func takeSnapshot(root *rootfs.Root) (snapshot, error) {
@@ -50,7 +51,7 @@ func takeSnapshot(root *rootfs.Root) (snapshot, error) {
 // directories in which that is.
 func (wk *work) scanTouched(tree *layer.Tree) error {
 	gone := maps.Clone(wk.first)
-	links := &hardLinks{}
+	links := &fileentry.Links{}
 	err := wk.root.Walk("/", func(f *rootfs.File) error {
 		if f.Info.Mode()&fs.ModeSocket != 0 {
 			return nil
@@ -60,7 +61,7 @@ func (wk *work) scanTouched(tree *layer.Tree) error {
 		if existed && (before == stateOf(f.Info) || wk.lostName(f, before)) {
 			return nil
 		}
-		e, err := fileEntry(f, f.Name, links)
+		e, err := fileentry.New(f, f.Name, links)
 		if err != nil {
 			return err
 		}
@@ -101,7 +102,7 @@ func (wk *work) addDirectory(name string, tree *layer.Tree) error {
 		return err
 	}
 	defer f.Close()
-	e, err := unlinkedEntry(f, name)
+	e, err := fileentry.Unlinked(f, name)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (wk *work) addDirectory(name string, tree *layer.Tree) error {
 // its names was removed, which an overlay does not count as a change.
 func (wk *work) lostName(f *rootfs.File, before fileState) bool {
 	now := stateOf(f.Info)
-	if now.inode != before.inode || now.names >= before.names || !f.Info.Mode().IsRegular() {
+	if now.Inode != before.Inode || now.names >= before.names || !f.Info.Mode().IsRegular() {
 		return false
 	}
 	old, err := wk.fileBefore(f.Name)
@@ -131,8 +132,8 @@ func sameFile(a, b *rootfs.File) (bool, error) {
 	if !b.Info.Mode().IsRegular() || a.Info.Size() != b.Info.Size() || !a.Info.ModTime().Equal(b.Info.ModTime()) {
 		return false, nil
 	}
-	x, err1 := unlinkedEntry(a, a.Name)
-	y, err2 := unlinkedEntry(b, b.Name)
+	x, err1 := fileentry.Unlinked(a, a.Name)
+	y, err2 := fileentry.Unlinked(b, b.Name)
 	if err := errors.Join(err1, err2); err != nil || !layer.SameAttributes(&x.Header, &y.Header) {
 		return false, err
 	}

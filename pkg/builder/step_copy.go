@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
@@ -32,7 +33,7 @@ type copier struct {
 	// source is what is being copied, for messages.
 	source string
 	// linked are files that may have further names.
-	linked map[inode]linkedFile
+	linked map[fileentry.Inode]linkedFile
 	// dirs are the places of directories, by their names.
 	dirs map[string]place
 }
@@ -92,7 +93,7 @@ func (c *copier) addContext(src *buildcontext.Source, context string, modified t
 			return err
 		}
 		e.Header.ModTime = modified
-		var id inode
+		var id fileentry.Inode
 		if first := src.First(i); linked[first] {
 			id.Ino = uint64(first)
 		}
@@ -132,11 +133,11 @@ func (c *copier) name(m *buildcontext.Match, rel string) string {
 }
 
 // add adds an entry, whose name is the one by which it is copied.
-func (c *copier) add(e layer.Entry) error { return c.addLinked(e, inode{}) }
+func (c *copier) add(e layer.Entry) error { return c.addLinked(e, fileentry.Inode{}) }
 
 // addLinked adds an entry. A file with the id of an earlier one is the same
 // file; the zero id is that of no other.
-func (c *copier) addLinked(e layer.Entry, id inode) error {
+func (c *copier) addLinked(e layer.Entry, id fileentry.Inode) error {
 	e.Header.Uid, e.Header.Gid = c.uid, c.gid
 	e.Header.Uname, e.Header.Gname = "", ""
 	if c.mode != buildcontext.KeptMode {
@@ -152,8 +153,8 @@ func (c *copier) addLinked(e layer.Entry, id inode) error {
 	return err
 }
 
-func (c *copier) addPlaced(e layer.Entry, id inode) error {
-	if id == (inode{}) || e.Header.Typeflag != tar.TypeReg {
+func (c *copier) addPlaced(e layer.Entry, id fileentry.Inode) error {
+	if id == (fileentry.Inode{}) || e.Header.Typeflag != tar.TypeReg {
 		return c.tree.Add(e)
 	}
 	first, ok := c.linked[id]
@@ -168,7 +169,7 @@ func (c *copier) addPlaced(e layer.Entry, id inode) error {
 	file, err := c.tree.AddFile(e)
 	if err == nil && !ok {
 		if c.linked == nil {
-			c.linked = map[inode]linkedFile{}
+			c.linked = map[fileentry.Inode]linkedFile{}
 		}
 		c.linked[id] = linkedFile{file, c.source}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/fileentry"
 	"github.com/pdidev/pdibuild/internal/imagestore"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/layer"
@@ -112,13 +113,13 @@ func (s *stageCopier) addFile(f *rootfs.File, name string) error {
 	if f.Info.Mode().IsRegular() {
 		n, origin = s.files.file(f.Name, f.Info)
 	}
-	e, err := unlinkedEntry(f, name)
+	e, err := fileentry.Unlinked(f, name)
 	if err != nil {
 		return err
 	}
-	var id inode
-	if hasLinks(f.Info) {
-		id = inodeOf(f.Info)
+	var id fileentry.Inode
+	if fileentry.HasLinks(f.Info) {
+		id = fileentry.InodeOf(f.Info)
 		id.Layer = n
 	}
 	delete(e.Header.PAXRecords, "SCHILY.xattr."+layer.OwnerXattr)

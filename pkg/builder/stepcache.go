@@ -216,7 +216,7 @@ func (b *Builder) findStep(ctx context.Context, from StepCache, key string) (_ *
 	if err != nil {
 		return nil, err
 	}
-	src, err := b.openSource(ctx, ref, b.systemContext(""))
+	src, err := b.openSource(ctx, ref, b.remote.SystemContext(""))
 	if err != nil {
 		return nil, notFoundStep(err)
 	}

@@ -127,7 +127,7 @@ func (r *run) passOn(ctx context.Context, found *remoteStep, to StepCache) error
 	if err := r.withoutSecrets(note, found.note.Text); err != nil {
 		return err
 	}
-	return r.sendStep(ctx, r.b.systemContext(""), src, remoteKey{to, found.key})
+	return r.sendStep(ctx, r.b.remote.SystemContext(""), src, remoteKey{to, found.key})
 }
 
 // withoutSecrets says that what is noted about a step holds a secret.
@@ -151,7 +151,7 @@ func (r *run) exportStep(ctx context.Context, key string, rec cache.Record, to S
 	if err := r.withoutSecrets(image.config, rec.Text); err != nil {
 		return err
 	}
-	sys := r.b.systemContext("")
+	sys := r.b.remote.SystemContext("")
 	if err := setCompression(sys, to.Dir == "", PushOptions{Compression: r.opt.CacheCompression}); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (r *run) sendStep(ctx context.Context, sys *types.SystemContext, image type
 	if err != nil {
 		return err
 	}
-	if _, err := r.b.copyImage(ctx, r.b.systemContext(""), image, dst, &copy.Options{DestinationCtx: sys}); err != nil || layout == nil {
+	if _, err := r.b.copyImage(ctx, r.b.remote.SystemContext(""), image, dst, &copy.Options{DestinationCtx: sys}); err != nil || layout == nil {
 		return err
 	}
 	return layout.commit()

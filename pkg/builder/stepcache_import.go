@@ -81,7 +81,7 @@ func (r *run) lazyBase(ctx context.Context, from string, st *recipe.Stage) (stat
 		return state{}, false
 	}
 	platform := r.plan.platform(st)
-	sys := r.b.systemContext(platform)
+	sys := r.b.remote.SystemContext(platform)
 	name := from
 	if err == nil {
 		name = ref.DockerReference().String()

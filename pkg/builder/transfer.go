@@ -100,7 +100,7 @@ func (b *Builder) ownDestination(img *storage.Image, image string) (string, erro
 
 // send copies an image out of the store.
 func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference, opt PushOptions) (digest.Digest, error) {
-	sys := b.systemContext("")
+	sys := b.remote.SystemContext("")
 	if opt.Report == nil {
 		opt.Report = io.Discard
 	}
@@ -126,7 +126,7 @@ func (b *Builder) send(ctx context.Context, id string, ref types.ImageReference,
 	defer m.End()
 	co.Progress, co.ProgressInterval = m.Channel(), imagetransfer.Interval
 	co.DestinationCtx = sys
-	return b.copyImage(ctx, b.systemContext(""), streamedReference{src, b}, ref, co)
+	return b.copyImage(ctx, b.remote.SystemContext(""), streamedReference{src, b}, ref, co)
 }
 
 // layerSizes are those of an image's layers as they are read from the store.
@@ -175,10 +175,10 @@ func setCompression(sys *types.SystemContext, registry bool, opt PushOptions) er
 
 // sendToRegistry goes through Buildah's push, which retries what may pass.
 func (b *Builder) sendToRegistry(ctx context.Context, id string, ref types.ImageReference, sys *types.SystemContext, opt PushOptions) (_ digest.Digest, err error) {
-	if err := b.transferContext(sys); err != nil {
+	if err := b.remote.TransferContext(sys); err != nil {
 		return "", err
 	}
-	sys, front, err := b.throughFront(ctx, sys, ref, func(text string) { fmt.Fprintln(opt.Report, text) })
+	sys, front, err := b.remote.Through(ctx, sys, ref, func(text string) { fmt.Fprintln(opt.Report, text) })
 	if err != nil {
 		return "", err
 	}
@@ -290,7 +290,7 @@ func (b *Builder) Remove(_ context.Context, name string) (err error) {
 // nameOf is the one of the image's names that a name, maybe a short one, stands
 // for; "" if it is an id.
 func (b *Builder) nameOf(img *storage.Image, name string) string {
-	candidates, err := shortnames.ResolveLocally(b.systemContext(""), name)
+	candidates, err := shortnames.ResolveLocally(b.remote.SystemContext(""), name)
 	if err != nil {
 		return ""
 	}
