@@ -9,37 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdidev/pdibuild/internal/hosttest"
 	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
-
-// plant makes a tree of files. A line is "DIR/", "FILE", whose content is its
-// name, "LINK -> TARGET" or "NAME = OTHER", a hard link.
-func plant(t *testing.T, lines ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, line := range lines {
-		name, target, isLink := strings.Cut(line, " -> ")
-		name, other, isHard := strings.Cut(name, " = ")
-		full := filepath.Join(dir, name)
-		err := os.MkdirAll(filepath.Dir(full), 0o755)
-		switch {
-		case isLink:
-			err = errors.Join(err, os.Symlink(target, full))
-		case isHard:
-			err = errors.Join(err, os.Link(filepath.Join(dir, other), full))
-		case strings.HasSuffix(name, "/"):
-			err = errors.Join(err, os.MkdirAll(full, 0o755))
-		default:
-			err = errors.Join(err, os.WriteFile(full, []byte(name), 0o644))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 var sources = []string{
 	"a.txt", "b.md", "sub/c.txt", "d/1.py", "d/2.pyc", "d/s/3.pyc", "d/s/4.py",
@@ -51,7 +25,7 @@ var sources = []string{
 // names is copied under that name, links are followed to what they lead to
 // inside, and exclude is about what wildcards find, too.
 func TestSelection(t *testing.T) {
-	dir := plant(t, sources...)
+	dir := hosttest.Plant(t, sources...)
 	for _, c := range []struct{ source, exclude, want string }{
 		{"a.txt", "", "a.txt"},
 		{"/sub/../a.txt", "", "a.txt"},
@@ -174,12 +148,12 @@ func TestIgnoreFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Selection{Root: openRoot(t, plant(t, files...)), ignore: ignore}
+		s := &Selection{Root: openRoot(t, hosttest.Plant(t, files...)), ignore: ignore}
 		if got := selected(s, c.source); got != c.want && (!strings.Contains(got, "error: ") || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: %s\nwant %s", c.source, got, c.want)
 		}
 	}
-	dir := plant(t, files...)
+	dir := hosttest.Plant(t, files...)
 	writeFile(t, filepath.Join(dir, ".containerignore"), ignored)
 	if _, err := readContext(t, dir, recipe.Copy{Sources: []string{"all"}}); !errors.Is(err, errIgnored) {
 		t.Errorf("a directory of which nothing is left: %v", err)
@@ -215,7 +189,7 @@ func TestOddNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Selection{Root: openRoot(t, plant(t, files...)), ignore: ignore}
+		s := &Selection{Root: openRoot(t, hosttest.Plant(t, files...)), ignore: ignore}
 		found, err := s.Find(c.source)
 		if err != nil && !errors.Is(err, ErrNoMatch) {
 			t.Errorf("%q: %v", c.source, err)
@@ -236,7 +210,7 @@ func TestOddNames(t *testing.T) {
 // are one. It is the same as ever where none are.
 func TestKeyOfHardLinks(t *testing.T) {
 	all, one := recipe.Copy{Sources: []string{"."}}, recipe.Copy{Sources: []string{"a"}}
-	single, linked := plant(t, "a", "b"), plant(t, "a", "b")
+	single, linked := hosttest.Plant(t, "a", "b"), hosttest.Plant(t, "a", "b")
 	for _, dir := range []string{single, linked} {
 		writeFile(t, filepath.Join(dir, "b"), "a")
 	}
@@ -261,7 +235,7 @@ func TestKeyOfHardLinks(t *testing.T) {
 
 // Where the step gives a mode, that of the context does not count.
 func TestKeyOfMode(t *testing.T) {
-	dir := plant(t, "d/f", "d/x")
+	dir := hosttest.Plant(t, "d/f", "d/x")
 	keys := func(mode string) string { return contextKey(t, dir, recipe.Copy{Sources: []string{"d"}, Mode: mode}) }
 	kept, given, other := keys(""), keys("0644"), keys("0600")
 	for name, mode := range map[string]fs.FileMode{"d": 0o700, "d/f": 0o600, "d/x": 0o755} {

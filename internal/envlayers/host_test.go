@@ -13,13 +13,13 @@ import (
 // A linker finds libraries of the image alone, and changes nothing.
 func TestLinkerFindsNothingOfTheHost(t *testing.T) {
 	root, host := hosttest.Image(t)
-	before := hosttest.Fingerprint(t, host)
+	before := hosttest.State(t, host)
 	in := &spackinstall.Installation{Packages: []spackinstall.Package{{Name: "pkg", Prefix: "/pkg"}, {Name: "abs", Prefix: "/abs"}}}
 	got := fmt.Sprintf("%+v", []any{linkerFinds(root, in), ChooseLinkable(root, []string{"/pkg/lib64/libelf.so", "/abs/lib/libelf.so"})})
 	if strings.Contains(got, hosttest.Text) || strings.Contains(got, "true") || strings.Contains(got, "Name:libelf") {
 		t.Errorf("the linker found files of the host: %.300q", got)
 	}
-	if hosttest.Fingerprint(t, host) != before {
+	if hosttest.State(t, host) != before {
 		t.Error("the linker changed files of the host")
 	}
 }

@@ -1,9 +1,9 @@
-// Package hosttest has, for tests, an image with links to files of the host: a
-// function that takes names from an image must neither read nor change these.
+// Package hosttest makes, for tests, an image with links to files of the host (a
+// function that takes names from an image must neither read nor change these) and
+// other trees of files, and tells whether one has changed.
 package hosttest
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,11 +73,11 @@ func Write(t *testing.T, name, text string) {
 	}
 }
 
-// Fingerprint changes when anything in a directory changes.
-func Fingerprint(t *testing.T, dir string) string {
+// State lists everything in a directory: whatever changes there changes it.
+func State(t *testing.T, dir string) string {
 	t.Helper()
-	h := sha256.New()
-	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+	var state strings.Builder
+	Must(t, filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -87,11 +87,46 @@ func Fingerprint(t *testing.T, dir string) string {
 		}
 		names := make([]byte, 1000)
 		n, _ := unix.Llistxattr(name, names) // none where there are no attributes
-		_, err = fmt.Fprintln(h, name, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, st.Nlink, string(names[:max(0, n)]))
+		_, err = fmt.Fprintf(&state, "%s mode %o owner %d:%d size %d time %v names %d attributes %q\n",
+			name, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, st.Nlink, names[:max(0, n)])
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	}))
+	return state.String()
+}
+
+// Plant makes a tree of files. A line is "DIR/", "FILE", whose content is its
+// name, "LINK -> TARGET" or "NAME = OTHER", a hard link.
+func Plant(t *testing.T, lines ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, line := range lines {
+		name, target, isLink := strings.Cut(line, " -> ")
+		name, other, isHard := strings.Cut(name, " = ")
+		full := filepath.Join(dir, name)
+		err := os.MkdirAll(filepath.Dir(full), 0o755)
+		switch {
+		case isLink:
+			err = errors.Join(err, os.Symlink(target, full))
+		case isHard:
+			err = errors.Join(err, os.Link(filepath.Join(dir, other), full))
+		case strings.HasSuffix(name, "/"):
+			err = errors.Join(err, os.MkdirAll(full, 0o755))
+		default:
+			err = errors.Join(err, os.WriteFile(full, []byte(name), 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	return fmt.Sprintf("%x", h.Sum(nil))
+	return dir
+}
+
+// Must ends the test at the first error.
+func Must(t *testing.T, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -71,7 +71,7 @@ func TestLinksToTheHostAreNotFollowed(t *testing.T) {
 			return []any{string(data), err, log, step.logs}
 		},
 	} {
-		before := hosttest.Fingerprint(t, host)
+		before := hosttest.State(t, host)
 		got := fmt.Sprintf("%+v", f())
 		if strings.Contains(got, hosttest.Text) || strings.Contains(got, "true") {
 			t.Errorf("%s read a file of the host: %.300q", what, got)
@@ -79,7 +79,7 @@ func TestLinksToTheHostAreNotFollowed(t *testing.T) {
 		if (what == "prefixes" || what == "environment") && got != "<nil>" || what == "unpad" && got != "/abs" {
 			t.Errorf("%s: %s", what, got)
 		}
-		if hosttest.Fingerprint(t, host) != before {
+		if hosttest.State(t, host) != before {
 			t.Errorf("%s changed files of the host; it returned %.300q", what, got)
 		}
 	}

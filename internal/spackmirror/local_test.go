@@ -1,13 +1,13 @@
 package spackmirror
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pdidev/pdibuild/internal/hosttest"
 )
 
 const spackCacheData = "../../pkg/spack/testdata/spack-1.3/cache"
@@ -41,33 +41,6 @@ func keysOf(m map[string]string) []string {
 	return keys
 }
 
-func mustAll(t *testing.T, errs ...error) {
-	t.Helper()
-	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// treeState is what a change to a tree would change.
-func treeState(t *testing.T, dir string) string {
-	t.Helper()
-	state := ""
-	mustAll(t, filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		state += fmt.Sprintln(name, info.Mode(), info.Size(), info.ModTime())
-		return nil
-	}))
-	return state
-}
-
 // The test data have no archives: what a killed copy or a bad disk leaves.
 func TestDamagedPackagesAreRemovedWithOneWarning(t *testing.T) {
 	s := withPackages(t)
@@ -98,12 +71,12 @@ func TestPlantedManifestsAreLeftAlone(t *testing.T) {
 	for _, name := range []string{"v3", "v3/manifests", "v3/manifests/spec", "blobs", "blobs/sha256"} {
 		t.Run(name, func(t *testing.T) {
 			host := t.TempDir()
-			mustAll(t, os.CopyFS(host, os.DirFS(spackCacheData)))
+			hosttest.Must(t, os.CopyFS(host, os.DirFS(spackCacheData)))
 			s := withPackages(t)
 			hashes := keysOf(manifestsOf(t, s))
 			local := filepath.Join(s.Path("buildcache"), name)
-			mustAll(t, os.RemoveAll(local), os.Symlink(filepath.Join(host, name), local))
-			before := treeState(t, host)
+			hosttest.Must(t, os.RemoveAll(local), os.Symlink(filepath.Join(host, name), local))
+			before := hosttest.State(t, host)
 			if _, err := s.Packages(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -120,11 +93,11 @@ func TestPlantedManifestsAreLeftAlone(t *testing.T) {
 			if _, err := os.Lstat(local); err == nil {
 				t.Error("the link is still there after a prune that removes no package")
 			}
-			mustAll(t, os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(filepath.Join(host, name), local))
+			hosttest.Must(t, os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(filepath.Join(host, name), local))
 			if err := s.Remove(t.Context(), going, true); err != nil {
 				t.Log(err) // there may be no cache left
 			}
-			if after := treeState(t, host); after != before {
+			if after := hosttest.State(t, host); after != before {
 				t.Errorf("the host has\n%s\nand had\n%s", after, before)
 			}
 		})
@@ -137,7 +110,7 @@ func TestPackagesAreRemovedByHash(t *testing.T) {
 	past := time.Now().Add(-48 * time.Hour)
 	var used string
 	for hash, file := range manifestsOf(t, s) {
-		mustAll(t, os.Chtimes(filepath.Join(s.Path("buildcache"), file), past, past))
+		hosttest.Must(t, os.Chtimes(filepath.Join(s.Path("buildcache"), file), past, past))
 		if strings.Contains(file, "hello-lib") {
 			used = hash
 		}
@@ -153,7 +126,7 @@ func TestPackagesAreRemovedByHash(t *testing.T) {
 		}
 		removed[p.Hash] = p.Hash != used
 	}
-	mustAll(t, s.Remove(t.Context(), removed, true))
+	hosttest.Must(t, s.Remove(t.Context(), removed, true))
 	if left := manifestsOf(t, s); len(left) != 1 || left[used] == "" {
 		t.Errorf("left: %v", left)
 	}

@@ -74,7 +74,7 @@ func TestNothingOfTheHost(t *testing.T) {
 			return []any{(&work{root: root, closed: true}).scanUpper(root, tree), namesIn(t, tree)}
 		},
 	} {
-		before := hosttest.Fingerprint(t, host)
+		before := hosttest.State(t, host)
 		got := fmt.Sprintf("%+v", f())
 		if strings.Contains(got, hosttest.Text) || strings.Contains(got, "true") || strings.Contains(got, "Name:libelf") {
 			t.Errorf("%s found what is of the host: %.300q", what, got)
@@ -82,7 +82,7 @@ func TestNothingOfTheHost(t *testing.T) {
 		if what == "shell" && got != "[]" {
 			t.Errorf("%s: %s", what, got)
 		}
-		if hosttest.Fingerprint(t, host) != before {
+		if hosttest.State(t, host) != before {
 			t.Errorf("%s changed files of the host; it said %.300q", what, got)
 		}
 	}

@@ -17,37 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pdidev/pdibuild/internal/buildcontext"
+	"github.com/pdidev/pdibuild/internal/hosttest"
 	"github.com/pdidev/pdibuild/pkg/cache"
 	"github.com/pdidev/pdibuild/pkg/layer"
 	"github.com/pdidev/pdibuild/pkg/recipe"
 )
-
-// plant makes a tree of files. A line is "DIR/", "FILE", whose content is its
-// name, "LINK -> TARGET" or "NAME = OTHER", a hard link.
-func plant(t *testing.T, lines ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, line := range lines {
-		name, target, isLink := strings.Cut(line, " -> ")
-		name, other, isHard := strings.Cut(name, " = ")
-		full := filepath.Join(dir, name)
-		err := os.MkdirAll(filepath.Dir(full), 0o755)
-		switch {
-		case isLink:
-			err = errors.Join(err, os.Symlink(target, full))
-		case isHard:
-			err = errors.Join(err, os.Link(filepath.Join(dir, other), full))
-		case strings.HasSuffix(name, "/"):
-			err = errors.Join(err, os.MkdirAll(full, 0o755))
-		default:
-			err = errors.Join(err, os.WriteFile(full, []byte(name), 0o644))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 func contextKey(t *testing.T, dir string, step recipe.Copy) string {
 	t.Helper()
@@ -61,13 +35,13 @@ func contextKey(t *testing.T, dir string, step recipe.Copy) string {
 // Where a step's files go: behind the links of the image, and never a file in
 // the place of a directory or a directory in that of a file.
 func TestPlaces(t *testing.T) {
-	context := plant(t,
+	context := hosttest.Plant(t,
 		"tree/bin/foo.sh", "etcfile/etc", "dd/s/t", "file", "lftree/lf", "dangtree/dang", "lfdir/lf/n", "dangdir/dang/n", "loopdir/loop/n",
 		"outdir/out/n", "binlink/bin -> other", "a1/x", "b1/x/y", "a2/x -> y", "b2/x", "b3/x/z", "fdir/f/n", "etclink/etc -> usr",
 		"chain1/bin/a", "chain2/bin -> usr/lib", "chain3/bin/b", "up/up2/u", "h/1", "h/2 = h/1", "h/3 = h/1", "over/1",
 		"l1/l -> y", "l2/keep", "l3/lk/n",
 	)
-	image := plant(t,
+	image := hosttest.Plant(t,
 		"usr/bin/sh", "usr/lib/", "bin -> usr/bin", "etc/passwd", "lf -> etc/passwd", "dang -> /no/where", "loop -> loop", "f",
 		"out -> ../../../../../outside", "up -> usr/bin/..", "opt/link -> /bin", "fifth -> f/../etc",
 		"m/l -> x", "m/keep/k", "m/lk -> keep",
@@ -139,7 +113,7 @@ func TestPlaces(t *testing.T) {
 // The destination itself keeps its attributes in the image; directories that
 // are copied have theirs.
 func TestDestinationKeepsAttributes(t *testing.T) {
-	context, image := plant(t, "d/sub/f", "d/f", "link/l -> f"), plant(t, "tmp/sub/", "tmp/l -> x")
+	context, image := hosttest.Plant(t, "d/sub/f", "d/f", "link/l -> f"), hosttest.Plant(t, "tmp/sub/", "tmp/l -> x")
 	for _, dir := range []string{filepath.Join(context, "d"), filepath.Join(context, "d/sub")} {
 		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -222,7 +196,7 @@ func listed(t *testing.T, tree *layer.Tree) string {
 
 // Extended attributes are copied and count, but not what a desktop has noted.
 func TestExtendedAttributes(t *testing.T) {
-	dir := plant(t, "d/f", "d/g = d/f")
+	dir := hosttest.Plant(t, "d/f", "d/g = d/f")
 	set := func(name, value string) {
 		t.Helper()
 		if err := unix.Setxattr(filepath.Join(dir, "d/f"), name, []byte(value), 0); err != nil {
@@ -256,7 +230,7 @@ func TestExtendedAttributes(t *testing.T) {
 // What a step makes belongs to its owner, with the directories above; a number
 // alone is a group, too, unless it is a user of the image.
 func TestOwnerOfWhatIsMade(t *testing.T) {
-	context, image := plant(t, "d/f"), plant(t, "opt/")
+	context, image := hosttest.Plant(t, "d/f"), hosttest.Plant(t, "opt/")
 	writeFile(t, filepath.Join(image, "etc/passwd"), "app:x:1001:50::/:/bin/sh\n")
 	for owner, want := range map[string]string{"": "0:0", "7:0": "7:0", "7": "7:7", "1001": "1001:50", "app": "1001:50", "app:7": "1001:7"} {
 		for _, to := range []string{"/opt/a/b", "/opt/a/b/", "/opt/a/b/f"} {
@@ -276,7 +250,7 @@ func TestOwnerOfWhatIsMade(t *testing.T) {
 
 // A directory of the image that a layer has to name keeps all that it has.
 func TestParentsKeepAttributes(t *testing.T) {
-	context, image := plant(t, "d/f"), plant(t, "opt/sub/")
+	context, image := hosttest.Plant(t, "d/f"), hosttest.Plant(t, "opt/sub/")
 	for _, dir := range []string{"opt", "opt/sub"} {
 		if err := unix.Setxattr(filepath.Join(image, dir), "user.site", []byte(dir), 0); err != nil {
 			t.Skipf("attributes of files: %v", err)
@@ -295,7 +269,7 @@ func TestParentsKeepAttributes(t *testing.T) {
 
 // Pipes are copied as what they are, sockets are left out.
 func TestSpecialFiles(t *testing.T) {
-	dir := plant(t, "d/f")
+	dir := hosttest.Plant(t, "d/f")
 	l, err := net.Listen("unix", filepath.Join(dir, "d/socket"))
 	if err != nil {
 		t.Fatal(err)
