@@ -61,11 +61,11 @@ type description struct {
 
 // describe asks Spack for the description.
 func (j *Job) describe(ctx context.Context) (*description, error) {
-	err := j.inHostDir("config", func(root *rootfs.Root) error { return root.WriteFile("describe.py", describeScript) })
+	script, err := j.writeScript("describe.py", describeScript)
 	if err != nil {
 		return nil, err
 	}
-	out, err := j.capture(ctx, "python", path.Join(mountConfig, "describe.py"), j.dir)
+	out, err := j.capture(ctx, "python", script, j.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -200,16 +200,9 @@ func (j *Job) prefixes(in *Installation, specs []*spack.Spec, d *description) (m
 	return found, err
 }
 
-// configuration reads a section of Spack's configuration.
-func (j *Job) configuration(ctx context.Context, name string, section any) error {
-	data, err := j.capture(ctx, "-e", j.dir, "config", "get", name)
-	if err != nil {
-		return err
-	}
-	if err := yaml.Unmarshal(data, section); err != nil {
-		return fmt.Errorf("read what Spack says of %s: %w", name, err)
-	}
-	return nil
+// configuration returns a section of Spack's merged configuration.
+func (j *Job) configuration(ctx context.Context, section string) ([]byte, error) {
+	return j.capture(ctx, "-e", j.dir, "config", "get", section)
 }
 
 func (j *Job) installRoot() string {
@@ -244,8 +237,12 @@ func (j *Job) upstreams(ctx context.Context) ([]string, error) {
 			InstallTree string `yaml:"install_tree"`
 		}
 	}
-	if err := j.configuration(ctx, "upstreams", &section); err != nil {
+	data, err := j.configuration(ctx, "upstreams")
+	if err != nil {
 		return nil, err
+	}
+	if err := yaml.Unmarshal(data, &section); err != nil {
+		return nil, fmt.Errorf("read what Spack says of upstreams: %w", err)
 	}
 	var trees []string
 	for _, u := range section.Upstreams {
@@ -277,18 +274,15 @@ func (j *Job) addPrefixes(found map[string]string, tree string) error {
 	return nil
 }
 
-// paddingStart begins the names of the directories with which Spack makes the root
-// of an install tree as long as config:install_tree:padded_length.
-const paddingStart = "__spack_path_pl"
-
-// unpad returns the directory below all padding, which is the install tree.
+// unpad returns the directory below all padding, which is the install tree. The
+// last directory of a padding may have but the first letters of spack.Placeholder.
 func unpad(root *rootfs.Root, tree string) string {
 	for {
 		entries, err := root.ReadDir(tree)
 		if err != nil {
 			return tree
 		}
-		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && strings.HasPrefix(e.Name(), paddingStart[:5]) })
+		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && strings.HasPrefix(e.Name(), spack.Placeholder[:5]) })
 		if i < 0 {
 			return tree
 		}

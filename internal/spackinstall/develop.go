@@ -88,15 +88,6 @@ func (j *Job) localCache() map[string]any {
 	return mirror
 }
 
-// atLeast reports whether this Spack has the version or is newer.
-func (j *Job) atLeast(major, minor int) bool {
-	var a, b int
-	if n, _ := fmt.Sscanf(j.version, "%d.%d", &a, &b); n != 2 {
-		return false
-	}
-	return a > major || a == major && b >= minor
-}
-
 // withoutDeveloped removes developed packages from the local cache: earlier builds
 // with the same hash have left them there.
 func (j *Job) withoutDeveloped(ctx context.Context, local *spackmirror.Source) error {

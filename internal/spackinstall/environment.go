@@ -94,8 +94,15 @@ func (j *Job) askVersion(ctx context.Context) error {
 	return nil
 }
 
-// atLeastOne reports whether this Spack is 1.0 or newer.
-func (j *Job) atLeastOne() bool { return !strings.HasPrefix(j.version, "0.") }
+// atLeast reports whether this Spack has the version or is newer. One whose version
+// cannot be read counts as new.
+func (j *Job) atLeast(major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(j.version, "%d.%d", &a, &b); n != 2 {
+		return true
+	}
+	return a > major || a == major && b >= minor
+}
 
 // writeEnvironment writes spack.yaml, spack.lock and the step's scope.
 func (j *Job) writeEnvironment() error {
@@ -137,7 +144,7 @@ func (j *Job) writeEnvironmentFile(view bool) error {
 // mayIncludeView reports whether spack.yaml names no view, and a scope that it
 // includes may name one. Then the default view is in the scope that comes last.
 func (j *Job) mayIncludeView() bool {
-	return j.atLeastOne() && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
+	return j.atLeast(1, 0) && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
 }
 
 // writeLock writes the lock file to begin with. One that the image has, from an
@@ -184,7 +191,7 @@ func (j *Job) writeScope(dir string) error {
 	}
 	switch {
 	case len(list) == 0:
-	case j.atLeastOne():
+	case j.atLeast(1, 0):
 		scope["repos.yaml"] = map[string]any{"repos": repos}
 	default:
 		scope["repos.yaml"] = map[string]any{"repos": list}

@@ -32,7 +32,7 @@ func (j *Job) install(ctx context.Context) error {
 		j.packages.restart(j.packagesAtOnce(jobs))
 		failures, err := j.tryInstall(ctx, jobs)
 		if err == nil {
-			return j.pushPackages(ctx)
+			return j.push(ctx, true)
 		}
 		if jobs > 1 && ctx.Err() == nil && outOfMemory(err, failures) {
 			jobs = max(1, jobs/2)
@@ -46,7 +46,7 @@ func (j *Job) install(ctx context.Context) error {
 
 func (j *Job) tryInstall(ctx context.Context, jobs int) ([]spack.Failure, error) {
 	args := []string{"-e", j.dir, "install", "-j" + strconv.Itoa(jobs)}
-	if n := j.Recipe.ConcurrentPackages; n > 0 && j.atLeastOne() {
+	if n := j.Recipe.ConcurrentPackages; n > 0 && j.atLeast(1, 0) {
 		args = append(args, "-p"+strconv.Itoa(n))
 	}
 	if !j.Recipe.KeepGoing {
@@ -78,7 +78,7 @@ func (j *Job) jobs() int {
 func (j *Job) packagesAtOnce(jobs int) int {
 	n := j.Recipe.ConcurrentPackages
 	switch {
-	case !j.atLeastOne(), n == 0 && (strings.HasPrefix(j.version, "1.0.") || strings.HasPrefix(j.version, "1.1.")):
+	case !j.atLeast(1, 0), n == 0 && !j.atLeast(1, 2):
 		return 1
 	case n == 0:
 		return jobs

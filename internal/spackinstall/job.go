@@ -199,6 +199,12 @@ func (j *Job) capture(ctx context.Context, args ...string) ([]byte, error) {
 	return out, err
 }
 
+// writeScript writes a script for Spack's Python, and returns its path in the image.
+func (j *Job) writeScript(name string, script []byte) (string, error) {
+	err := j.inHostDir("config", func(root *rootfs.Root) error { return root.WriteFile(name, script) })
+	return path.Join(mountConfig, name), err
+}
+
 // inHostDir opens a directory that commands may write to: links there may lead
 // anywhere.
 func (j *Job) inHostDir(dir string, do func(*rootfs.Root) error) error {

@@ -5,11 +5,9 @@ import (
 	_ "embed"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/pdidev/pdibuild/internal/rootfs"
 	"github.com/pdidev/pdibuild/pkg/cache/buildcache"
 	"github.com/pdidev/pdibuild/pkg/spack"
 )
@@ -17,11 +15,8 @@ import (
 //go:embed private.py
 var privateScript []byte
 
-// pushPackages sends the environment's packages to the mirrors that the step
-// names and to those with autopush, with the image that gets a tag there.
-func (j *Job) pushPackages(ctx context.Context) error { return j.push(ctx, true) }
-
-// push sends packages and, if wanted, the image of them.
+// push sends the environment's packages to the mirrors that the step names and to
+// those with autopush and, if wanted, the image that gets a tag there.
 func (j *Job) push(ctx context.Context, withImage bool) error {
 	mirrors, err := pushedTo(j.Recipe, j.mirrors, false)
 	if err != nil {
@@ -144,12 +139,11 @@ func (j *Job) privateHashes(ctx context.Context) (map[string]bool, error) {
 	if b := j.Recipe.Buildcache; b != nil && b.Private {
 		return nil, nil
 	}
-	const name = "private.py"
-	err := j.inHostDir("config", func(root *rootfs.Root) error { return root.WriteFile(name, privateScript) })
+	script, err := j.writeScript("private.py", privateScript)
 	if err != nil {
 		return nil, err
 	}
-	out, err := j.capture(ctx, "-e", j.dir, "python", path.Join(mountConfig, name))
+	out, err := j.capture(ctx, "-e", j.dir, "python", script)
 	if err != nil {
 		return nil, err
 	}

@@ -222,7 +222,7 @@ func (j *Job) askMirrors(ctx context.Context) error {
 	if !j.Inputs.unseen {
 		return nil // to ask Spack takes seconds
 	}
-	data, err := j.capture(ctx, "-e", j.dir, "config", "get", "mirrors")
+	data, err := j.configuration(ctx, "mirrors")
 	if err != nil {
 		return err
 	}
