@@ -23,7 +23,7 @@ var sources = []string{
 
 // What a source stands for is the same in the context and in a stage: what it
 // names is copied under that name, links are followed to what they lead to
-// inside, and exclude is about what wildcards find, too.
+// inside, and exclude also applies to what wildcards find.
 func TestSelection(t *testing.T) {
 	dir := hosttest.Plant(t, sources...)
 	for _, c := range []struct{ source, exclude, want string }{

@@ -69,7 +69,7 @@ func loginHint(e *failure.RegistryError, host string) {
 	e.Hint, e.Code, e.Data = fmt.Sprintf("log in with 'podman login %s'", host), failure.LoginNeeded, failure.Data{"host": host}
 }
 
-// IsNotFound says that a registry does not have what was asked for.
+// IsNotFound reports whether err means that a registry lacks what was asked for.
 func IsNotFound(err error) bool {
 	var status *registry.StatusError
 	if errors.Is(err, errdef.ErrNotFound) || errors.As(err, &status) && status.Status == http.StatusNotFound {

@@ -52,12 +52,12 @@ func Own() bool {
 // The user's ranges in /etc/subuid and /etc/subgid are mapped. A user without
 // any gets a namespace with a single user id. The umask becomes 022.
 //
-// A *HostError says that this host does not allow it.
+// The error is a *HostError if this host does not allow that.
 func Enter() error {
 	if os.Getenv(variable) != "" { //nolint:forbidigo // the marker of our own re-execution, not configuration
 		// The storage library makes the roots of layers with it, which would
 		// be closed to the image's own users under umask 077; podman and
-		// buildah force it, too.
+		// buildah also force it.
 		syscall.Umask(0o022)
 		return privateMounts()
 	}

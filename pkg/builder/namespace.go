@@ -48,7 +48,7 @@ func Main(run func() int) error {
 // The user's ranges in /etc/subuid and /etc/subgid are mapped. A user without
 // any gets a namespace with a single user id. The umask becomes 022.
 //
-// A *HostError says that this host does not allow it.
+// The error is a *HostError if this host does not allow that.
 func EnterNamespace() error {
 	captureLibraryLog()
 	return namespace.Enter()

@@ -237,7 +237,7 @@ type Copy struct {
 	// From is the stage to copy from. Empty means the build context.
 	From string `yaml:"from,omitempty"`
 	// Owner is name or uid, optionally :group. Empty means 0:0. A uid alone
-	// that is no user of the image is the group, too.
+	// that is no user of the image is also the group.
 	Owner string `yaml:"owner,omitempty"`
 	// Mode is octal, for example "0755", and replaces the permissions of
 	// every copied file; directories also get x where they have r.
@@ -256,7 +256,7 @@ type File struct {
 	// Content is written as it is; nothing is substituted.
 	Content string `yaml:"content"`
 	// Owner is name or uid, optionally :group. Empty means 0:0. A uid alone
-	// that is no user of the image is the group, too.
+	// that is no user of the image is also the group.
 	Owner string `yaml:"owner,omitempty"`
 	// Mode is octal. Empty means "0644".
 	Mode string `yaml:"mode,omitempty"`
