@@ -82,7 +82,7 @@ func (j *Job) movedSources() map[string]any {
 // filters: dropDeveloped removes what it pushes.
 func (j *Job) localCache() map[string]any {
 	mirror := map[string]any{"url": "file://" + mountCache, "source": false, "binary": true, "autopush": true, "signed": false}
-	if len(j.developed) > 0 && j.atLeast(1, 3) {
+	if len(j.developed) > 0 && j.atLeastOne(3) {
 		mirror["exclude_binary"] = []string{"dev_path=*", "^dev_path=*"}
 	}
 	return mirror
@@ -102,7 +102,7 @@ func (j *Job) withoutDeveloped(ctx context.Context, local *spackmirror.Source) e
 // dropDeveloped removes the developed packages that this Spack has pushed to the
 // local cache.
 func (j *Job) dropDeveloped(ctx context.Context) {
-	if j.atLeast(1, 3) {
+	if j.atLeastOne(3) {
 		return
 	}
 	if err := j.Store.Remove(ctx, j.developed, false); err != nil {

@@ -94,14 +94,14 @@ func (j *Job) askVersion(ctx context.Context) error {
 	return nil
 }
 
-// atLeast reports whether this Spack has the version or is newer. One whose version
+// atLeastOne reports whether this Spack is 1.MINOR or newer. One whose version
 // cannot be read counts as new.
-func (j *Job) atLeast(major, minor int) bool {
+func (j *Job) atLeastOne(minor int) bool {
 	var a, b int
 	if n, _ := fmt.Sscanf(j.version, "%d.%d", &a, &b); n != 2 {
 		return true
 	}
-	return a > major || a == major && b >= minor
+	return a > 1 || a == 1 && b >= minor
 }
 
 // writeEnvironment writes spack.yaml, spack.lock and the step's scope.
@@ -144,7 +144,7 @@ func (j *Job) writeEnvironmentFile(view bool) error {
 // mayIncludeView reports whether spack.yaml names no view, and a scope that it
 // includes may name one. Then the default view is in the scope that comes last.
 func (j *Job) mayIncludeView() bool {
-	return j.atLeast(1, 0) && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
+	return j.atLeastOne(0) && j.Inputs.env.Section("view") == nil && (len(j.Inputs.env.Include) > 0 || len(j.Inputs.scopes) > 0)
 }
 
 // writeLock writes the lock file to begin with. One that the image has, from an
@@ -191,7 +191,7 @@ func (j *Job) writeScope(dir string) error {
 	}
 	switch {
 	case len(list) == 0:
-	case j.atLeast(1, 0):
+	case j.atLeastOne(0):
 		scope["repos.yaml"] = map[string]any{"repos": repos}
 	default:
 		scope["repos.yaml"] = map[string]any{"repos": list}

@@ -46,7 +46,7 @@ func (j *Job) install(ctx context.Context) error {
 
 func (j *Job) tryInstall(ctx context.Context, jobs int) ([]spack.Failure, error) {
 	args := []string{"-e", j.dir, "install", "-j" + strconv.Itoa(jobs)}
-	if n := j.Recipe.ConcurrentPackages; n > 0 && j.atLeast(1, 0) {
+	if n := j.Recipe.ConcurrentPackages; n > 0 && j.atLeastOne(0) {
 		args = append(args, "-p"+strconv.Itoa(n))
 	}
 	if !j.Recipe.KeepGoing {
@@ -78,7 +78,7 @@ func (j *Job) jobs() int {
 func (j *Job) packagesAtOnce(jobs int) int {
 	n := j.Recipe.ConcurrentPackages
 	switch {
-	case !j.atLeast(1, 0), n == 0 && !j.atLeast(1, 2):
+	case !j.atLeastOne(0), n == 0 && !j.atLeastOne(2):
 		return 1
 	case n == 0:
 		return jobs
